@@ -1,0 +1,236 @@
+"""Tracking in three lines: `load` a tracker, `init` it on a frame, `update` it.
+
+Example::
+
+    tracker = siamrpn_jax.load("small")
+    for result in siamrpn_jax.track("film.mp4", [20, 40, 64, 48], tracker=tracker):
+        print(result.index, result.boxes_ltwh, result.scores)
+
+Frames are RGB uint8 [H, W, 3]. Boxes at this border are ``ltwh``: x and y of the
+top-left corner, width, height, in continuous pixels (the image is [0, W] x [0, H]).
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from siamrpn_jax.boxes import cxcywh_to_ltwh, ltwh_to_corners, ltwh_to_cxcywh
+from siamrpn_jax.data.images import check_frame
+from siamrpn_jax.tracker import TrackerConfig, make_tracker, track_step
+from siamrpn_jax.video import Video, draw_boxes
+from siamrpn_jax.weights import load_weights
+
+
+class BoxError(ValueError):
+    """A box that no tracker can start from."""
+
+
+class Tracker:
+    """SiamRPN as a stateful object, with the protocol of OpenCV and of got10k.
+
+    ``init(frame, box)`` starts, ``update(frame)`` returns the new box (got10k's
+    convention: the box itself, not OpenCV's pair). Given N boxes it follows N targets,
+    all in one call on the device. It can be started again at any time.
+
+    The first frame of a new size, and a new N, are compiled for: that call is slow.
+
+    Args:
+        model: the network, as `siamrpn_jax.weights.load_weights` returns it.
+        variables: its weights.
+        config: how the network's answers become a box.
+    """
+
+    name = "siamrpn"
+    is_deterministic = True
+
+    def __init__(self, model: Any, variables: Any, config: TrackerConfig):
+        self.score: float | np.ndarray = np.nan
+        """Score of the last update in 0..1: a number, or float64 [N]. How much the
+        patch looks like the target; it may stay high when the target is lost."""
+        variables = jax.device_put(variables)  # once, not with every frame
+        self._init, self._step = make_tracker(model, variables, config=config)
+        self._init_many = jax.vmap(self._init, in_axes=(None, 0))
+        self._step_many = functools.partial(
+            _step_many, variables, model=model, config=config
+        )
+        self._started = False
+
+    def init(self, image: Any, box: Any) -> None:
+        """Starts on a frame.
+
+        Args:
+            image: RGB uint8 [H, W, 3], or what NumPy can turn into it (a PIL image).
+            box: ``ltwh`` [4], or [N, 4] for N targets.
+
+        Raises:
+            siamrpn_jax.data.images.ImageError: not such an image.
+            BoxError: a box is not finite, has no area, or lies outside the frame.
+        """
+        frame = check_frame(np.asarray(image))
+        boxes = check_boxes(box, frame)
+        start = jnp.asarray(ltwh_to_cxcywh(boxes), jnp.float32)
+        self._many = boxes.ndim == 2
+        init = self._init_many if self._many else self._init
+        self._template, self._state = init(jnp.asarray(frame), start)
+        self.score = np.full(len(boxes), np.nan) if self._many else np.nan
+        self._started = True
+
+    def update(self, image: Any) -> np.ndarray:
+        """Finds the targets in the next frame.
+
+        Args:
+            image: RGB uint8 [H, W, 3], or what NumPy can turn into it.
+
+        Returns:
+            ``ltwh`` float64 [4], or [N, 4] if `init` was given N boxes.
+
+        Raises:
+            siamrpn_jax.data.images.ImageError: not such an image.
+            RuntimeError: `init` was not called before.
+        """
+        if not self._started:
+            raise RuntimeError("update before init: call init(frame, box) first")
+        frame = check_frame(np.asarray(image))
+        step = self._step_many if self._many else self._step
+        self._state, output = step(self._template, self._state, jnp.asarray(frame))
+        boxes, scores = jax.device_get((output.box, output.score))
+        self.score = scores.astype(np.float64) if self._many else float(scores)
+        return cxcywh_to_ltwh(boxes.astype(np.float64))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Results:
+    """What `track` found in one frame, for N targets."""
+
+    index: int
+    """Number of the frame, from 0."""
+    frame: np.ndarray
+    """RGB uint8 [H, W, 3]."""
+    boxes_ltwh: np.ndarray
+    """float64 [N, 4]: x, y, w, h."""
+    scores: np.ndarray
+    """float64 [N] in 0..1; NaN in the first frame, whose boxes were given."""
+    object_ids: tuple[int, ...]
+    """Numbers of the targets: the order of the boxes given."""
+    speed_ms: float
+    """Milliseconds that finding the targets took; includes compilation where a frame
+    size is seen for the first time."""
+
+    @property
+    def boxes_corners(self) -> np.ndarray:
+        """float64 [N, 4]: x0, y0, x1, y1."""
+        return ltwh_to_corners(self.boxes_ltwh)
+
+    def plot(self) -> np.ndarray:
+        """Draws the boxes on a copy of the frame: RGB uint8 [H, W, 3]."""
+        labels = [
+            f"{number}" if np.isnan(score) else f"{number}: {score:.2f}"
+            for number, score in zip(self.object_ids, self.scores, strict=True)
+        ]
+        return draw_boxes(self.frame, self.boxes_ltwh, labels)
+
+
+def load(name_or_path: str | Path = "small") -> Tracker:
+    """Makes a tracker from released weights or from a training run.
+
+    Args:
+        name_or_path: a name ("small" comes with the package), a ``.safetensors`` file,
+            or the folder of a training run.
+    """
+    loaded = load_weights(name_or_path)
+    return Tracker(loaded.model, loaded.variables, loaded.tracker_config)
+
+
+def track(
+    source: Video | str | Path | int | Iterable[np.ndarray],
+    boxes: Any,
+    *,
+    tracker: Tracker | None = None,
+) -> Iterator[Results]:
+    """Tracks through a film, one frame in memory at a time.
+
+    Args:
+        source: anything that `siamrpn_jax.video.Video` takes.
+        boxes: the targets in the first frame, ``ltwh`` [4] or [N, 4].
+        tracker: what to track with; by default ``load("small")``.
+
+    Yields:
+        The `Results` of each frame, the first one with the boxes given.
+
+    Raises:
+        BoxError, siamrpn_jax.video.VideoError, FileNotFoundError: as `Tracker.init` and
+            `Video` say.
+    """
+    tracker = tracker or load()
+    video = source if isinstance(source, Video) else Video(source)
+    found = np.atleast_2d(np.asarray(boxes, np.float64))
+    ids = tuple(range(len(found)))
+    for index, frame in enumerate(video):
+        start = time.perf_counter()
+        if index == 0:
+            # One box takes the plain path, which vmap over one target would only slow.
+            tracker.init(frame, found[0] if len(found) == 1 else found)
+        else:
+            found = np.atleast_2d(tracker.update(frame))
+        scores = np.atleast_1d(np.asarray(tracker.score, np.float64))
+        milliseconds = 1000 * (time.perf_counter() - start)
+        yield Results(index, frame, found, scores, ids, milliseconds)
+
+
+def check_boxes(boxes: Any, frame: np.ndarray) -> np.ndarray:
+    """Checks boxes to start from.
+
+    Args:
+        boxes: ``ltwh`` [4] or [N, 4].
+        frame: [H, W, 3], the frame they lie in.
+
+    Returns:
+        The boxes as float64 of the same shape.
+
+    Raises:
+        BoxError: naming the box, the value, and what was expected.
+    """
+    try:
+        array = np.array(boxes, np.float64)
+    except (TypeError, ValueError) as error:
+        raise BoxError(f"box {boxes!r}: expected four numbers x,y,w,h") from error
+    if array.ndim not in (1, 2) or array.shape[-1] != 4 or array.size == 0:
+        raise BoxError(
+            f"boxes of shape {array.shape}: expected [4] or [N, 4] with x,y,w,h"
+        )
+    height, width = frame.shape[:2]
+    for box in np.atleast_2d(array):
+        x, y, w, h = box
+        if not np.isfinite(box).all() or w <= 0 or h <= 0:
+            raise BoxError(
+                f"box {box.tolist()}: expected finite x,y,w,h with w and h above 0"
+            )
+        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+            raise BoxError(
+                f"box {box.tolist()}: outside the frame of {width}x{height} pixels, "
+                "expected to meet it"
+            )
+    return array
+
+
+@functools.partial(jax.jit, static_argnames=("model", "config"))
+def _step_many(
+    variables: Any,
+    templates: Any,
+    states: Any,
+    frame: jax.Array,
+    *,
+    model: Any,
+    config: TrackerConfig,
+) -> tuple[Any, Any]:
+    def step(template: Any, state: Any) -> tuple[Any, Any]:
+        return track_step(variables, template, state, frame, model=model, config=config)
+
+    return jax.vmap(step)(templates, states)

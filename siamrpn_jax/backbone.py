@@ -1,0 +1,138 @@
+"""Feature extraction: the shared network φ of exemplar and search patch (section 3.1).
+
+No layer has padding, so a shifted patch gives shifted features (Eq. 1). Every size
+that a preset uses divides exactly: the feature map is centred on the patch.
+"""
+
+import dataclasses
+from typing import Literal
+
+import flax.linen as nn
+import jax
+
+from siamrpn_jax import convolutions
+from siamrpn_jax.convolutions import ConvImpl
+from siamrpn_jax.layers import BatchNorm, Conv, Maps
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneConfig:
+    """Which network extracts the features."""
+
+    kind: Literal["alexnet", "compact"] = "alexnet"
+    """``alexnet``: the paper's; ``compact``: strided stem and residual 3x3 layers."""
+    widths: tuple[int, ...] = (96, 256, 384, 384, 256)
+    """Channels of conv1, conv2, …"""
+    bn_momentum: float = 0.9
+    """Share of the old value in the running BatchNorm averages at each step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layer:
+    """One convolution; ``pool``: followed by a 3x3 maximum with stride 2."""
+
+    width: int
+    size: int
+    stride: int = 1
+    pool: bool = False
+    residual: bool = False
+
+
+class Backbone(nn.Module):
+    """Convolutions with BatchNorm; ReLU after all but the last."""
+
+    config: BackboneConfig
+    conv_impl: ConvImpl = "auto"
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(
+        self,
+        maps: Maps,
+        *,
+        train: bool = False,
+        frozen_layers: int = 0,
+        axis_name: str | None = None,
+    ) -> Maps:
+        """Extracts features.
+
+        Args:
+            maps: normalised patches ``[B, n, n, 3]``, of one or several sizes.
+            train: BatchNorm by batch statistics.
+            frozen_layers: the first so many layers are fixed: running averages even
+                while training, and no gradient reaches them.
+            axis_name: device axis of the batch, or None.
+
+        Returns:
+            features ``[B, f, f, C]``, see :func:`feature_size`.
+        """
+        layers = _layers(self.config)
+        for i, layer in enumerate(layers, start=1):
+            inputs, learns = maps, i > frozen_layers
+            maps = Conv(
+                layer.width,
+                layer.size,
+                layer.stride,
+                use_bias=self.config.kind == "alexnet",
+                impl=self.conv_impl,
+                dtype=self.dtype,
+                name=f"conv{i}",
+            )(maps)
+            maps = BatchNorm(self.config.bn_momentum, name=f"bn{i}")(
+                maps, train=train and learns, axis_name=axis_name
+            )
+            if layer.pool:
+                maps = tuple(convolutions.max_pool(x) for x in maps)
+            if layer.residual:
+                maps = tuple(
+                    y + x[:, 1:-1, 1:-1] for x, y in zip(inputs, maps, strict=True)
+                )
+            if i < len(layers):
+                maps = tuple(nn.relu(x) for x in maps)
+            if not learns:
+                maps = tuple(jax.lax.stop_gradient(x) for x in maps)
+        return maps
+
+
+def feature_size(config: BackboneConfig, patch_size: int) -> int:
+    """Side of the feature map of a square patch.
+
+    Raises:
+        ValueError: if some stride does not divide exactly, which would shift the map
+            against the patch.
+
+    Example:
+        >>> feature_size(BackboneConfig(), 127), feature_size(BackboneConfig(), 255)
+        (6, 22)
+    """
+    size = patch_size
+    for i, layer in enumerate(_layers(config), start=1):
+        windows = [(layer.size, layer.stride)] + [(3, 2)] * layer.pool
+        for window, stride in windows:
+            size, rest = divmod(size - window, stride)
+            size += 1
+            if rest or size < 1:
+                raise ValueError(
+                    f"patch size {patch_size} does not fit the {config.kind} backbone: "
+                    f"layer {i} ({window}x{window}, stride {stride}) does not divide "
+                    "its input exactly"
+                )
+    return size
+
+
+def _layers(config: BackboneConfig) -> tuple[_Layer, ...]:
+    widths = config.widths
+    if config.kind == "alexnet":
+        if len(widths) != 5:
+            raise ValueError(f"alexnet has 5 layers, got widths {widths}")
+        return (
+            _Layer(widths[0], 11, 2, pool=True),
+            _Layer(widths[1], 5, pool=True),
+            *(_Layer(width, 3) for width in widths[2:]),
+        )
+    pairs = zip(widths[1:], widths[2:], strict=False)
+    return (
+        _Layer(widths[0], 8, 4),
+        _Layer(widths[1], 4, 2),
+        *(_Layer(new, 3, residual=old == new) for old, new in pairs),
+    )

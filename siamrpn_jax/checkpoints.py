@@ -1,0 +1,95 @@
+"""Training checkpoints (orbax): a resumed run equals an uninterrupted one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from siamrpn_jax import configs
+from siamrpn_jax.files import replacing
+from siamrpn_jax.training import TrainState
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, or belongs to another run."""
+
+
+class Checkpoints:
+    """The checkpoints of one run's folder; the newest two are kept.
+
+    A checkpoint appears under its name only when it is complete: a run that is killed
+    while saving continues from the one before. The data stream is a function of seed
+    and step, so the step is also the data position.
+    """
+
+    def __init__(self, folder: Path | str, *, keep: int = 2):
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._folder = Path(folder).absolute()
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def save(self, state: TrainState) -> None:
+        """Starts to save a state in the background; ``close`` waits for it."""
+        step = int(state.step)
+        if step not in self._manager.all_steps():
+            items = ocp.args.Composite(state=ocp.args.StandardSave(state))
+            self._manager.save(step, args=items)
+
+    def latest_step(self) -> int | None:
+        """The newest complete checkpoint's step, or None."""
+        return self._manager.latest_step()
+
+    def restore(self, like: TrainState) -> TrainState:
+        """The newest state.
+
+        Args:
+            like: a state of the same shapes, for example a fresh one; the restored
+                arrays lie on the default device, whatever devices saved them.
+
+        Raises:
+            CheckpointError: there is none, or its arrays have other names or shapes.
+        """
+        step = self.latest_step()
+        if step is None:
+            raise CheckpointError(f"no checkpoint in {self._folder}")
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        shapes = jax.eval_shape(lambda: like)
+        target = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
+        )
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        try:
+            return self._manager.restore(step, args=items)["state"]
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"checkpoint {self._folder / str(step)} is of another model: {error}"
+            ) from error
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def write_config(path: Path, config: Any) -> None:
+    """Stores what a run was started with, as JSON."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(configs.to_json(config), indent=2) + "\n")
+
+
+def check_config(path: Path, config: Any) -> None:
+    """Refuses to resume a run with another config.
+
+    Raises:
+        CheckpointError: naming the fields that differ.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"nothing to resume: {path} is missing")
+    # Through JSON, so that both sides are of the same types.
+    new = json.loads(json.dumps(configs.to_json(config)))
+    differing = configs.differences(json.loads(path.read_text()), new)
+    if differing:
+        raise CheckpointError(
+            f"{path.parent} was started with another config: {'; '.join(differing)}"
+        )

@@ -1,0 +1,30 @@
+"""The console command ``siamrpn``: one word chooses what to do."""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "train": ("train", "train a tracker on generated scenes or your own data"),
+    "track": ("track", "follow objects through a video or camera stream"),
+    "eval": ("eval_otb", "one-pass evaluation on annotated sequences"),
+    "doctor": ("doctor", "versions, devices and everything install problems need"),
+}
+
+
+def main() -> None:
+    """Runs ``siamrpn COMMAND [OPTIONS]``."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("-h", "--help"):
+        print("usage: siamrpn COMMAND [OPTIONS]\n")
+        for command, (_, text) in COMMANDS.items():
+            print(f"  {command:8} {text}")
+        print("\nsiamrpn COMMAND --help tells the options.")
+        return
+    if name not in COMMANDS:
+        print(
+            f"error: no command {name!r}; expected one of {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
+    module = importlib.import_module(f"siamrpn_jax.commands.{COMMANDS[name][0]}")
+    module.main(sys.argv[2:])

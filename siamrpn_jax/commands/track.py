@@ -1,0 +1,156 @@
+"""``siamrpn track``: follow targets through a film, write it annotated and as CSV."""
+
+import csv
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from siamrpn_jax.commands.errors import run_or_exit
+
+if TYPE_CHECKING:  # --help must not wait for JAX
+    import numpy as np
+
+    from siamrpn_jax.api import Results
+    from siamrpn_jax.video import Video
+
+DEFAULT_FPS = 25.0
+"""Speed of a film whose source declares none."""
+
+
+class TrackError(ValueError):
+    """A box on the command line that is none, or a source without frames."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Track one or several targets through a film."""
+
+    video: str
+    """Film, folder of images, pattern such as 'frames/*.png', or 'camera'."""
+    box: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Target in the first frame as x,y,w,h: top-left corner and size in pixels.
+    Once for each target; --box=-5,… for a negative x. Without it, the mouse asks."""
+    weights: str = "small"
+    """Name of released weights, a .safetensors file, or a training run's folder."""
+    out: Path | None = None
+    """Folder for boxes.csv and the annotated film; default tracks/<video's name>."""
+    format: Literal["webm", "mp4"] = "webm"
+    """Annotated film: webm (VP8), or mp4 (H.264; needs siamrpn-jax[video])."""
+
+
+def run(config: Config) -> None:
+    """Tracks, and writes ``boxes.csv`` and the annotated film.
+
+    Raises:
+        ValueError: a bad box, video, or weights file.
+        FileNotFoundError: no such video.
+    """
+    boxes = [parse_box(text) for text in config.box]
+
+    # Imported here: `siamrpn track --help` must not wait for JAX.
+    from siamrpn_jax.api import load, track
+    from siamrpn_jax.video import Video
+
+    video = Video(config.video)
+    frames = iter(video)
+    first = next(frames, None)
+    if first is None:
+        raise TrackError(f"{config.video}: no frames")
+    targets = boxes or _ask_for_box(first)
+    tracker = load(config.weights)
+    out = config.out or Path("tracks") / video.name
+    results = track(itertools.chain([first], frames), targets, tracker=tracker)
+    film, table = out / f"{video.name}.{config.format}", out / "boxes.csv"
+    if film.exists() and film.resolve() == Path(config.video).resolve():
+        raise TrackError(f"{film}: is the video itself, choose another --out")
+    speeds = _write(results, video, first, film=film, table=table)
+    print(f"boxes  {table}\nfilm   {film}\n{_speed_line(speeds)}")
+
+
+def parse_box(text: str) -> tuple[float, ...]:
+    """Reads ``x,y,w,h``.
+
+    Raises:
+        TrackError: naming the text and what was expected.
+    """
+    try:
+        box = tuple(float(field) for field in re.split(r"[,\s]+", text.strip()))
+    except ValueError:
+        box = ()
+    if len(box) != 4:
+        raise TrackError(f"--box {text!r}: expected four numbers x,y,w,h")
+    return box
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses the command line and runs."""
+    config = tyro.cli(Config, args=argv, prog="siamrpn track")
+    run_or_exit(lambda: run(config))
+
+
+def _ask_for_box(frame: "np.ndarray") -> "np.ndarray":
+    from siamrpn_jax.video import select_box
+
+    return select_box(frame)
+
+
+def _write(
+    results: Iterator["Results"],
+    video: "Video",
+    first: "np.ndarray",
+    *,
+    film: Path,
+    table: Path,
+) -> list[float]:
+    """Writes both files, and returns the milliseconds of each frame."""
+    from tqdm import tqdm
+
+    from siamrpn_jax.files import replacing
+    from siamrpn_jax.video import VideoWriter
+
+    size = (first.shape[1], first.shape[0])
+    fps = video.fps or DEFAULT_FPS
+    speeds: list[float] = []
+    with (
+        VideoWriter(film, fps=fps, size=size) as writer,
+        replacing(table) as part,
+        open(part, "w", newline="", encoding="utf-8") as file,
+    ):
+        rows = csv.writer(file)
+        rows.writerow(["frame", "object", "x", "y", "w", "h", "score"])
+        shown = tqdm(results, total=video.length, disable=None)
+        for result in _until_stopped(shown, endless=video.length is None):
+            rows.writerows(_rows(result))
+            writer.write(result.plot())
+            speeds.append(result.speed_ms)
+    return speeds
+
+
+def _until_stopped(
+    results: Iterable["Results"], *, endless: bool
+) -> Iterator["Results"]:
+    """Lets Ctrl-C end what has no end of its own, a camera, with its files kept."""
+    try:
+        yield from results
+    except KeyboardInterrupt:
+        if not endless:
+            raise
+
+
+def _rows(result: "Results") -> Iterator[list[object]]:
+    columns = (result.object_ids, result.boxes_ltwh, result.scores)
+    for number, box, score in zip(*columns, strict=True):
+        yield [result.index, number, *(f"{v:.3f}" for v in box), f"{score:.4f}"]
+
+
+def _speed_line(speeds: list[float]) -> str:
+    """Leaves out the first two frames, which compile ``init`` and ``update``."""
+    steady = speeds[2:]
+    if not steady:
+        return f"frames {len(speeds)}"
+    return f"frames {len(speeds)}, {1000 * len(steady) / sum(steady):.1f} frames/s"

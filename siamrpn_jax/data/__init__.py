@@ -1,0 +1,16 @@
+"""Training data and images, host side only (NumPy, OpenCV, grain; no JAX).
+
+In the order of the data flow:
+
+- `images`: reading image files, checking frames.
+- `sequences`: annotated sequences on disk.
+- `stills`: annotated still images on disk.
+- `store`: image files by number, cached.
+- `pool`: everything found below the user's folders, and its weights.
+- `drawing`: painting inside outlines.
+- `synthetic`: generated sequences, no files needed.
+- `augment`: windows, crops and colours of a pair.
+- `composites`: pairs of pasted objects.
+- `pairs`: the mixture of all sources, a pair for each index.
+- `loader`: batches, by threads or worker processes.
+"""

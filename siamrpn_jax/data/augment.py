@@ -1,0 +1,391 @@
+"""Augmentation of a training pair: which window is cropped, and its colours.
+
+A `Window` is a rectangle of an image, possibly rotated and mirrored, that `crop`
+resizes to a square patch; `map_box` says where a box lands in it. Both use continuous
+pixel coordinates (pixel ``i`` covers ``[i, i + 1)``). For an upright square window of
+side ``s`` and a patch of ``n`` pixels, patch pixel ``i`` looks at image coordinate
+``cx + (i + 0.5 - n / 2) * s / n``, exactly as the crops of the tracker do.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+_LIGHTING_RGB = np.array(
+    [
+        [-0.55919361, 0.98062831, -0.41940627],
+        [1.72091413, 0.19879334, -1.82968581],
+        [4.64467907, 4.73710203, 4.88324118],
+    ]
+)
+"""Colour offset of three unit normals, grey levels: the "lighting" of PySOT."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How far pairs are varied. Probabilities are a pair's or an image's, as said.
+
+    A shift is a fraction of the side of the patch, so it holds for any patch size:
+    ``search_shift=0.25`` moves the target's centre by up to a quarter of the search
+    patch, half way to its border. Scales are natural logarithms of the window's side.
+    """
+
+    template_shift: float = 0.0
+    """Largest shift of the target in the exemplar, fraction of the patch, uniform."""
+
+    template_scale: float = 0.0
+    """Largest log scale of the exemplar window, both axes together, uniform."""
+
+    template_aspect: float = 0.0
+    """Largest further log scale of the exemplar window, each axis alone, uniform."""
+
+    search_shift: float = 0.0
+    """Largest shift of the target in the search patch, fraction of it, uniform."""
+
+    search_scale: float = 0.0
+    """Largest log scale of the search window, both axes together, uniform."""
+
+    search_aspect: float = 0.0
+    """Largest further log scale of the search window, each axis alone, uniform."""
+
+    rotation: float = 0.0
+    """Largest rotation of the search window, radians; pairs made of one still only."""
+
+    rotation_probability: float = 0.0
+    """How many of those pairs are rotated."""
+
+    flip_probability: float = 0.0
+    """How many pairs are mirrored, exemplar and search alike."""
+
+    color_probability: float = 0.0
+    """How many pairs get one random gamma, gain and bias on both images."""
+
+    search_color_probability: float = 0.0
+    """How many search images get a further one, half as strong."""
+
+    color_strength: float = 1.0
+    """Scale of those: 1 is gamma e^±.4, gain e^±.25, channel gain e^±.12, bias ±.12."""
+
+    lighting: float = 0.0
+    """Strength of the colour offset of PySOT, drawn for each image; 1 is PySOT's."""
+
+    grey_probability: float = 0.0
+    """How many pairs lose their colour."""
+
+    channel_swap_probability: float = 0.0
+    """How many of the other pairs have their colour channels permuted."""
+
+    low_resolution_probability: float = 0.0
+    """How many pairs are shrunk to .2 to .9 of their size and enlarged again."""
+
+    search_blur_probability: float = 0.0
+    """How many search images are blurred, by motion or out of focus."""
+
+    template_blur_probability: float = 0.0
+    """How many exemplars are."""
+
+    noise_probability: float = 0.0
+    """How many pairs get Gaussian noise of 2 to 10 grey levels."""
+
+
+def paper_augment() -> AugmentConfig:
+    """What PySOT does for the paper's model; the paper names only affine changes.
+
+    Shift 4 px of 127 and 64 px of 255, scale .05 and .18 drawn for each axis (PySOT: a
+    factor 1 ± .18, here e^±.18), blur .2 on the search image, lighting, no mirroring.
+    """
+    return AugmentConfig(
+        template_shift=4 / 127,
+        template_aspect=0.05,
+        search_shift=64 / 255,
+        search_aspect=0.18,
+        lighting=1.0,
+        search_blur_probability=0.2,
+    )
+
+
+def small_augment() -> AugmentConfig:
+    """For a small network trained from scratch on few images: wide in every respect.
+
+    The wide range of search scales matters most: with ±.18 the boxes lag behind a
+    target that grows, and no constant of the tracker repairs that.
+    """
+    return AugmentConfig(
+        template_shift=0.04,
+        template_aspect=0.05,
+        search_shift=0.25,
+        search_scale=0.38,
+        search_aspect=0.14,
+        rotation=0.2,
+        rotation_probability=0.5,
+        flip_probability=0.5,
+        color_probability=0.9,
+        search_color_probability=0.6,
+        grey_probability=0.2,
+        channel_swap_probability=0.15,
+        low_resolution_probability=0.35,
+        search_blur_probability=0.2,
+        template_blur_probability=0.05,
+        noise_probability=0.15,
+    )
+
+
+# ---------------------------------------------------------------------- geometry
+
+
+class Window(NamedTuple):
+    """A rectangle of an image that becomes a square patch."""
+
+    cx: float
+    """Centre, image pixels."""
+
+    cy: float
+    """Centre, image pixels."""
+
+    width: float
+    """Extent along the patch's x axis, image pixels."""
+
+    height: float
+    """Extent along the patch's y axis, image pixels."""
+
+    angle: float = 0.0
+    """Radians; the patch shows the image turned by ``-angle`` (y points down)."""
+
+    flip: bool = False
+    """Whether the patch is mirrored left to right."""
+
+
+def context_side(width: float, height: float) -> float:
+    """Side of the square around a box with half its mean side of context (Eq. 15)."""
+    context = (width + height) / 2
+    return math.sqrt((width + context) * (height + context))
+
+
+def sample_window(
+    box_cxcywh: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    side: float,
+    shift: float,
+    scale: float,
+    aspect: float,
+    angle: float = 0.0,
+    flip: bool = False,
+) -> Window:
+    """Draws the window around a box.
+
+    Args:
+        box_cxcywh: ``[4]``, image pixels.
+        rng: the source of randomness.
+        side: side of the window before it is varied, image pixels.
+        shift: see `AugmentConfig`, fraction of the window.
+        scale: log scale of both axes together.
+        aspect: log scale of each axis.
+        angle: rotation in radians.
+        flip: whether to mirror.
+
+    Returns:
+        The window; the box's centre lies within it, ``shift`` from its centre at most.
+    """
+    kx, ky = sample_scale(rng, scale=scale, aspect=aspect)
+    width, height = side * kx, side * ky
+    # The shift is drawn along the patch's axes, which are turned against the image's.
+    dx, dy = rng.uniform(-shift, shift) * width, rng.uniform(-shift, shift) * height
+    c, s = math.cos(angle), math.sin(angle)
+    cx, cy = float(box_cxcywh[0]), float(box_cxcywh[1])
+    return Window(
+        cx + c * dx - s * dy, cy + s * dx + c * dy, width, height, angle, flip
+    )
+
+
+def sample_scale(
+    rng: np.random.Generator, *, scale: float, aspect: float
+) -> tuple[float, float]:
+    """Draws factors for x and y: ``exp(U(±scale) + U(±aspect))``."""
+    common = rng.uniform(-scale, scale)
+    return (
+        math.exp(common + rng.uniform(-aspect, aspect)),
+        math.exp(common + rng.uniform(-aspect, aspect)),
+    )
+
+
+def window_matrix(window: Window, size: int) -> np.ndarray:
+    """The map from image to patch coordinates, both continuous.
+
+    Args:
+        window: what is cropped.
+        size: n, side of the patch in pixels.
+
+    Returns:
+        ``float64 [2, 3]``: ``patch = M[:, :2] @ image + M[:, 2]``.
+    """
+    c, s = math.cos(window.angle), math.sin(window.angle)
+    kx, ky = size / window.width, size / window.height
+    if window.flip:
+        kx = -kx
+    linear = np.array([[kx * c, kx * s], [-ky * s, ky * c]])
+    offset = size / 2 - linear @ np.array([window.cx, window.cy])
+    return np.column_stack([linear, offset])
+
+
+def crop(image: np.ndarray, window: Window, size: int) -> np.ndarray:
+    """Cuts a window out of an image and resizes it.
+
+    Args:
+        image: ``uint8 [H, W, 3]``.
+        window: in continuous pixel coordinates of ``image``.
+        size: n, side of the patch in pixels.
+
+    Returns:
+        ``uint8 [n, n, 3]``: bilinear between pixel centres, no antialiasing; outside
+        the image its channel mean.
+    """
+    matrix = window_matrix(window, size)
+    # OpenCV's coordinates are pixel indices: 0 is a pixel's centre, not its border.
+    matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
+    return cv2.warpAffine(
+        image,
+        matrix,
+        (size, size),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=cv2.mean(image),
+    )
+
+
+def map_box(
+    box_cxcywh: np.ndarray,
+    window: Window,
+    size: int,
+    *,
+    outline: np.ndarray | None = None,
+) -> np.ndarray:
+    """Where a box lies in the patch of a window.
+
+    The box of a turned object cannot be known from its upright box: the bounds of the
+    turned box are too wide for anything but a full rectangle, its own sides too narrow.
+    Half way between them is taken, unless the outline is known.
+
+    Args:
+        box_cxcywh: ``[4]``, image pixels.
+        window: in the same coordinates.
+        size: n, side of the patch in pixels.
+        outline: points ``[n, 2]`` whose bounds are ``box_cxcywh``, if known.
+
+    Returns:
+        ``cxcywh float32 [4]`` in patch coordinates; it may reach beyond the patch.
+    """
+    matrix = window_matrix(window, size)
+    linear = np.abs(matrix[:, :2])
+    if outline is not None and window.angle:
+        points = outline @ matrix[:, :2].T + matrix[:, 2]
+        low, high = points.min(axis=0), points.max(axis=0)
+        return np.concatenate([(low + high) / 2, high - low]).astype(np.float32)
+    w, h = float(box_cxcywh[2]), float(box_cxcywh[3])
+    center = matrix[:, :2] @ box_cxcywh[:2] + matrix[:, 2]
+    width = linear[0, 0] * w + 0.5 * linear[0, 1] * h
+    height = linear[1, 1] * h + 0.5 * linear[1, 0] * w
+    return np.array([*center, width, height], np.float32)
+
+
+# ------------------------------------------------------------------- photometry
+
+
+def photometric(
+    template: np.ndarray,
+    search: np.ndarray,
+    rng: np.random.Generator,
+    config: AugmentConfig,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Varies the colours and the sharpness of a pair; geometry stays.
+
+    Args:
+        template: ``uint8 [Z, Z, 3]``.
+        search: ``uint8 [X, X, 3]``.
+        rng: the source of randomness.
+        config: what to vary.
+
+    Returns:
+        New images of the same shapes (or the same ones, where nothing was drawn).
+    """
+    z, x = template, search
+    if rng.random() < config.color_probability:
+        table = color_table(rng, config.color_strength)
+        z, x = cv2.LUT(z, table), cv2.LUT(x, table)
+    if rng.random() < config.search_color_probability:
+        x = cv2.LUT(x, color_table(rng, 0.5 * config.color_strength))
+    if config.lighting:
+        z, x = (_light(image, rng, config.lighting) for image in (z, x))
+    if rng.random() < config.grey_probability:
+        z, x = _grey(z), _grey(x)
+    elif rng.random() < config.channel_swap_probability:
+        order = rng.permutation(3)
+        z, x = (np.ascontiguousarray(image[..., order]) for image in (z, x))
+    if rng.random() < config.low_resolution_probability:
+        fraction = rng.uniform(0.2, 0.9)
+        z = _low_resolution(z, fraction)
+        x = _low_resolution(x, fraction * math.exp(rng.uniform(-0.2, 0.2)))
+    if rng.random() < config.search_blur_probability:
+        x = _blur(x, rng)
+    if rng.random() < config.template_blur_probability:
+        z = _blur(z, rng)
+    if rng.random() < config.noise_probability:
+        sigma = rng.uniform(2, 10)
+        z, x = _noise(z, rng, sigma * rng.random()), _noise(x, rng, sigma)
+    return z, x
+
+
+def color_table(rng: np.random.Generator, strength: float) -> np.ndarray:
+    """Draws a look-up table of gamma, gain and bias.
+
+    Args:
+        rng: the source of randomness.
+        strength: 1 is gamma e^±.4, gain e^±.25, channel gain e^±.12, bias ±.12.
+
+    Returns:
+        ``uint8 [1, 256, 3]`` for ``cv2.LUT``.
+    """
+    level = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
+    gamma = math.exp(rng.uniform(-0.4, 0.4) * strength)
+    gain = rng.uniform(-0.25, 0.25) + rng.uniform(-0.12, 0.12, 3)
+    bias = rng.uniform(-0.12, 0.12) * strength
+    table = level**gamma * np.exp(gain * strength).astype(np.float32) + bias
+    return (np.clip(table, 0, 1) * 255).astype(np.uint8)[None]
+
+
+def _light(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+    offset = _LIGHTING_RGB @ rng.standard_normal(3) * strength
+    levels = np.arange(256)[:, None] - offset
+    return cv2.LUT(image, np.clip(levels, 0, 255).astype(np.uint8)[None])
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def _low_resolution(image: np.ndarray, fraction: float) -> np.ndarray:
+    size = image.shape[0]
+    small = max(12, int(size * min(max(fraction, 0.15), 1.0)))
+    shrunk = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+    return cv2.resize(shrunk, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    if rng.random() < 0.5:
+        return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2))
+    # Odd lengths only: an even kernel has no middle and would move the image.
+    length = 2 * int(rng.integers(1, 7)) + 1
+    kernel = np.zeros((length, length), np.float32)
+    kernel[length // 2] = 1
+    middle = (length - 1) / 2
+    turn = cv2.getRotationMatrix2D((middle, middle), rng.uniform(0, 180), 1)
+    kernel = cv2.warpAffine(kernel, turn, (length, length))
+    return cv2.filter2D(image, -1, kernel / kernel.sum())
+
+
+def _noise(image: np.ndarray, rng: np.random.Generator, sigma: float) -> np.ndarray:
+    noise = rng.standard_normal((*image.shape[:2], 1), np.float32) * sigma
+    return np.clip(image + noise, 0, 255).astype(np.uint8)

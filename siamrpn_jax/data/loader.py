@@ -1,0 +1,164 @@
+"""Batches of training pairs, made by threads or worker processes (grain).
+
+The stream depends on the data, the seed and the step alone: any number of workers or
+threads, a restart at any step, and any split over hosts give the same global batches.
+"""
+
+import functools
+from collections.abc import Iterator
+from collections.abc import Sequence as SequenceOf
+from typing import NamedTuple
+
+import cv2
+import grain
+import numpy as np
+from absl import flags
+
+from siamrpn_jax.data.augment import AugmentConfig
+from siamrpn_jax.data.pairs import DataConfig, Pair, PairDataset
+
+_ENDLESS = 2**48  # Elements; grain wants a length.
+
+
+class Batch(NamedTuple):
+    """Training pairs of one step, B of them."""
+
+    z: np.ndarray
+    """Exemplars, RGB ``uint8 [B, Z, Z, 3]``."""
+
+    x: np.ndarray
+    """Search patches, RGB ``uint8 [B, X, X, 3]``."""
+
+    box: np.ndarray
+    """``cxcywh float32 [B, 4]`` in pixels of ``x``; see `Pair`."""
+
+    positive: np.ndarray
+    """``float32 [B]``, 1 where the target of ``z`` is in ``x``, else 0."""
+
+
+def open_dataset(
+    config: DataConfig,
+    *,
+    exemplar_size: int,
+    instance_size: int,
+    augment: AugmentConfig,
+    validation: bool = False,
+) -> PairDataset:
+    """Opens the data; arguments and errors are those of `PairDataset`."""
+    return PairDataset(
+        config,
+        exemplar_size=exemplar_size,
+        instance_size=instance_size,
+        augment=augment,
+        validation=validation,
+    )
+
+
+class BatchStream(Iterator[Batch]):
+    """An endless iterator of batches; close it, or use it in a ``with`` statement."""
+
+    def __init__(self, iterator: grain.DatasetIterator[Batch], *, shared: bool):
+        self._iterator, self._shared = iterator, shared
+
+    def __next__(self) -> Batch:
+        batch = next(self._iterator)
+        # Workers hand over shared memory, which must not outlive grain itself.
+        return Batch(*map(np.array, batch)) if self._shared else batch
+
+    def close(self) -> None:
+        """Stops the threads and worker processes."""
+        self._iterator.close()
+
+    def __enter__(self) -> "BatchStream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def batches(
+    dataset: PairDataset,
+    *,
+    batch_size: int,
+    start_step: int = 0,
+    workers: int = 0,
+    threads: int = 2,
+    prefetch: int = 4,
+    host_index: int = 0,
+    host_count: int = 1,
+) -> BatchStream:
+    """Starts the stream of batches.
+
+    OpenCV releases Python's lock, so threads come first; worker processes help where
+    one process is not enough, and each keeps its own images in memory. A script that
+    uses them needs ``if __name__ == "__main__":``.
+
+    Args:
+        dataset: the pairs.
+        batch_size: pairs in the global batch, over all hosts.
+        start_step: the first batch is the one of this step.
+        workers: worker processes; 0 makes batches in this one.
+        threads: threads in each process.
+        prefetch: batches made ahead in each process.
+        host_index: which share of every global batch is wanted.
+        host_count: into how many shares it is split.
+
+    Returns:
+        An endless iterator of `Batch` with ``batch_size // host_count`` pairs.
+
+    Raises:
+        ValueError: a number out of range, or hosts that do not divide the batch.
+    """
+    if batch_size < 1 or host_count < 1 or batch_size % host_count:
+        raise ValueError(
+            f"batch_size={batch_size}, host_count={host_count}: expected a positive "
+            "multiple of the number of hosts"
+        )
+    if not 0 <= host_index < host_count:
+        raise ValueError(f"host_index={host_index}, expected 0 to {host_count - 1}")
+    if min(start_step, workers) < 0 or min(threads, prefetch) < 1:
+        raise ValueError(
+            f"start_step={start_step}, workers={workers} (expected at least 0), "
+            f"threads={threads}, prefetch={prefetch} (expected at least 1)"
+        )
+    share = batch_size // host_count
+    fetch = functools.partial(
+        _fetch,
+        dataset=dataset,
+        batch_size=batch_size,
+        first=host_index * share,
+        share=share,
+    )
+    # Batching before the split over workers keeps the stream independent of it.
+    pairs = grain.MapDataset.range(start_step * share, _ENDLESS).map(fetch)
+    stream = pairs.batch(share, drop_remainder=True, batch_fn=stack).to_iter_dataset(
+        grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+    )
+    if workers:
+        # Grain reads a command-line flag; outside absl's main it was never parsed.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        stream = stream.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers),
+            worker_init_fn=_start_worker,
+        )
+    return BatchStream(iter(stream), shared=workers > 0)
+
+
+def stack(pairs: SequenceOf[Pair]) -> Batch:
+    """Stacks pairs along a new first axis."""
+    z, x, box, positive = (np.stack(column) for column in zip(*pairs, strict=True))
+    return Batch(z, x, box, positive)
+
+
+def _fetch(
+    element: int, *, dataset: PairDataset, batch_size: int, first: int, share: int
+) -> Pair:
+    """From an element of one host's stream to its pair in the global stream."""
+    step, place = divmod(element, share)
+    return dataset[step * batch_size + first + place]
+
+
+def _start_worker(worker_index: int, worker_count: int) -> None:
+    del worker_index, worker_count
+    cv2.setNumThreads(1)  # The workers fill the cores; more threads would only contend.

@@ -1,0 +1,1 @@
+"""Evaluation on the host: metrics, runner, baselines, result files, plots."""

@@ -1,0 +1,145 @@
+"""Runs a tracker over a sequence: frames decoded ahead, the speed measured fairly."""
+
+import collections
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Items
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from siamrpn_jax.data.images import read_image
+from siamrpn_jax.data.sequences import Sequence
+
+
+class RunError(ValueError):
+    """A tracker answered with something that is not a box, or cannot be started."""
+
+
+class OnePassTracker(Protocol):
+    """What a tracker must offer, as in the got10k toolkit and in OpenCV.
+
+    ``update`` returns the box, or OpenCV's pair ``(found, box)``; where ``found`` is
+    false the last box is kept. A ``score`` attribute, where present, is read after
+    each update. Boxes are ``ltwh``, frames RGB uint8 [H, W, 3].
+    """
+
+    def init(self, image: np.ndarray, box: np.ndarray, /) -> Any:
+        """Starts on a frame with the target's box."""
+        ...
+
+    def update(self, image: np.ndarray, /) -> Any:
+        """Finds the target in the next frame."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """What a tracker did on one sequence of T frames."""
+
+    boxes: np.ndarray
+    """float64 [T, 4] ``ltwh``; the first row is the given box."""
+    scores: np.ndarray
+    """float64 [T]; NaN in the first frame and where the tracker gives no score."""
+    seconds: np.ndarray
+    """float64 [T]: time in ``init`` (first) and in each ``update``, compilation,
+    decoding and drawing excluded."""
+
+    @property
+    def fps(self) -> float:
+        """Updates a second."""
+        return (len(self.seconds) - 1) / max(float(self.seconds[1:].sum()), 1e-9)
+
+
+def run_sequence(tracker: OnePassTracker, sequence: Sequence) -> Run:
+    """Tracks a sequence from its first frame to its last.
+
+    A first ``init`` and ``update`` on the sequence's own frames are not timed: they
+    hold what happens once per frame size, such as compilation. Then the tracker starts
+    anew. Results are taken to the host inside the timed part, so an accelerator's
+    pending work is counted.
+
+    Raises:
+        RunError: the first frame has no ground truth, the sequence has a single frame,
+            or the tracker returns something that is not a box.
+        siamrpn_jax.data.images.ImageError: a frame cannot be read.
+    """
+    box = _first_box(sequence)
+    boxes, seconds = [box], []
+    scores = np.full(len(sequence.frames), np.nan)
+    _warm_up(tracker, sequence, box)
+    for index, frame in enumerate(read_ahead(sequence.frames)):
+        start = time.perf_counter()
+        if index == 0:
+            tracker.init(frame, box)
+        else:
+            where = f"{sequence.name}, frame {index}"
+            boxes.append(_update(tracker, frame, boxes[-1], where=where))
+            scores[index] = getattr(tracker, "score", np.nan)
+        seconds.append(time.perf_counter() - start)
+    return Run(np.stack(boxes), scores, np.array(seconds))
+
+
+def total_fps(runs: Iterable[Run]) -> float:
+    """Updates a second over all runs together: all their updates by all their time."""
+    seconds = np.concatenate([run.seconds[1:] for run in runs])
+    return len(seconds) / max(float(seconds.sum()), 1e-9)
+
+
+def read_ahead(paths: Items[Path], *, depth: int = 8) -> Iterator[np.ndarray]:
+    """Yields the images of a sequence, decoded in a background thread.
+
+    Args:
+        paths: image files.
+        depth: how many frames may be decoded before they are asked for.
+    """
+    waiting: collections.deque[Future[np.ndarray]] = collections.deque()
+    with ThreadPoolExecutor(1, "read_ahead") as pool:
+        try:
+            for path in paths:
+                waiting.append(pool.submit(read_image, path))
+                if len(waiting) > depth:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _first_box(sequence: Sequence) -> np.ndarray:
+    if len(sequence.frames) < 2:
+        raise RunError(
+            f"{sequence.name}: {len(sequence.frames)} frame, expected at least 2"
+        )
+    box = np.asarray(sequence.boxes[0], np.float64)
+    if not np.isfinite(box).all():
+        raise RunError(
+            f"{sequence.name}: no ground truth in the first frame ({box.tolist()}): "
+            "expected the box to start from"
+        )
+    return box
+
+
+def _warm_up(tracker: OnePassTracker, sequence: Sequence, box: np.ndarray) -> None:
+    tracker.init(read_image(sequence.frames[0]), box)
+    frame = read_image(sequence.frames[1])
+    _update(tracker, frame, box, where=f"{sequence.name}, frame 1")
+
+
+def _update(
+    tracker: OnePassTracker, frame: np.ndarray, last: np.ndarray, *, where: str
+) -> np.ndarray:
+    answer = tracker.update(frame)
+    if isinstance(answer, tuple) and len(answer) == 2:
+        found, answer = answer
+        if not found:
+            return last
+    box = np.asarray(answer, np.float64)
+    if box.shape != (4,) or not np.isfinite(box).all():
+        raise RunError(
+            f"{where}: the tracker returned {answer!r}, expected a finite box x,y,w,h"
+        )
+    return box

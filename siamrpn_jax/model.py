@@ -1,0 +1,201 @@
+"""SiamRPN: backbone and region proposal head under one roof (paper, Fig. 2)."""
+
+import dataclasses
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from siamrpn_jax import anchors, backbone, rpn
+from siamrpn_jax.anchors import AnchorConfig
+from siamrpn_jax.backbone import Backbone, BackboneConfig
+from siamrpn_jax.convolutions import ConvImpl
+from siamrpn_jax.rpn import HeadConfig, Template
+
+
+@dataclasses.dataclass(frozen=True)
+class InputConfig:
+    """What the network's first layer wants to see; images come as RGB uint8."""
+
+    order: Literal["rgb", "bgr"] = "rgb"
+    """Channel order of the weights; PySOT's and DaSiamRPN's files want ``bgr``."""
+    mean: tuple[float, float, float] = (118.0, 118.0, 118.0)
+    """Subtracted, in grey levels and in ``order``."""
+    std: tuple[float, float, float] = (60.0, 60.0, 60.0)
+    """Divided by."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The whole network. Equal configs share one compiled function."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    head: HeadConfig = HeadConfig()
+    anchors: AnchorConfig = AnchorConfig()
+    input: InputConfig = InputConfig()
+    exemplar_size: int = 127
+    """Side of the exemplar patch z in pixels."""
+    instance_size: int = 255
+    """Side of the search patch x in pixels."""
+    context: float = 0.5
+    """Context around the target in both patches; p of Eq. 15 over the mean side."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the convolutions; parameters, statistics and outputs stay float32."""
+    conv_impl: ConvImpl = "auto"
+    """Formulation of the convolutions; see ``convolutions.conv2d``."""
+
+    @property
+    def score_size(self) -> int:
+        """F, side of the score map: 17 for 127 and 255 pixels."""
+        size = self._embedded(self.instance_size) - self._embedded(self.exemplar_size)
+        if size < 0:
+            raise ValueError(
+                f"instance_size {self.instance_size} is smaller than exemplar_size "
+                f"{self.exemplar_size}"
+            )
+        return size + 1
+
+    @property
+    def template_size(self) -> int:
+        """Side of the detection kernels: 4 for 127 pixels."""
+        return self._embedded(self.exemplar_size)
+
+    def _embedded(self, patch_size: int) -> int:
+        features = backbone.feature_size(self.backbone, patch_size)
+        return features - self.head.kernel_size + 1
+
+
+class Detection(struct.PyTreeNode):
+    """What the network says of a search patch; N = F * F * K anchors."""
+
+    cls_logits: jax.Array
+    """float32 ``[B, F, F, K, 2]``; index 1 is the target."""
+    reg_deltas: jax.Array
+    """float32 ``[B, F, F, K, 4]``; see ``boxes.decode``."""
+
+
+class PairOutput(struct.PyTreeNode):
+    """What training looks at."""
+
+    detection: Detection
+    rolled_logits: jax.Array | None
+    """``[B, F, F, K, 2]``: each search patch against the previous pair's exemplar."""
+
+
+class SiamRPN(nn.Module):
+    """The network as a pure function of its variables; see ``ModelConfig``.
+
+    Example:
+        >>> model = SiamRPN(ModelConfig())
+        >>> variables = model.init_variables(jax.random.key(0))
+    """
+
+    config: ModelConfig = ModelConfig()
+
+    def setup(self):
+        """Backbone and head; their names are the first part of parameter names."""
+        config = self.config
+        self.backbone = Backbone(config.backbone, config.conv_impl, config.dtype)
+        kinds = {"up_channel": rpn.UpChannelHead, "depthwise": rpn.DepthwiseHead}
+        self.head = kinds[config.head.kind](
+            config.head,
+            len(config.anchors.ratios),
+            config.conv_impl,
+            config.dtype,
+            config.backbone.bn_momentum,
+        )
+
+    def __call__(
+        self,
+        z: jax.Array,
+        x: jax.Array,
+        *,
+        train: bool = False,
+        frozen_layers: int = 0,
+        rolled: bool = False,
+        axis_name: str | None = None,
+    ) -> PairOutput:
+        """Detects the targets of exemplars in search patches.
+
+        Args:
+            z: exemplar patches ``[B, Z, Z, 3]`` RGB, uint8 or float 0..255.
+            x: search patches ``[B, X, X, 3]``.
+            train: BatchNorm by batch statistics, over both branches and all devices.
+            frozen_layers: see ``Backbone``.
+            rolled: also classify each search patch with the previous pair's exemplar.
+            axis_name: device axis of the batch, or None.
+
+        Returns:
+            a ``PairOutput``.
+        """
+        features_z, features_x = self.backbone(
+            (self._normalise(z), self._normalise(x)),
+            train=train,
+            frozen_layers=frozen_layers,
+            axis_name=axis_name,
+        )
+        bn = dict(train=train, axis_name=axis_name)
+        template = self.head.embed_template(features_z, **bn)
+        search = self.head.embed_search(features_x, **bn)
+        detection = self._detection(
+            self.head.classify(search.cls, template.cls_kernel, **bn),
+            self.head.regress(search.reg, template.reg_kernel, **bn),
+        )
+        if not rolled:
+            return PairOutput(detection, None)
+        kernel = _roll(template.cls_kernel, axis_name)
+        logits = self.head.classify(search.cls, kernel, **bn, update=False)
+        return PairOutput(detection, self._split(logits, 2))
+
+    def embed_template(self, z: jax.Array) -> Template:
+        """Exemplar patches ``[B, Z, Z, 3]`` to detection kernels; once per target."""
+        (features,) = self.backbone((self._normalise(z),))
+        return self.head.embed_template(features, train=False)
+
+    def detect(self, template: Template, x: jax.Array) -> Detection:
+        """Search patches ``[B, X, X, 3]`` to logits and offsets; once per frame."""
+        (features,) = self.backbone((self._normalise(x),))
+        search = self.head.embed_search(features, train=False)
+        return self._detection(
+            self.head.classify(search.cls, template.cls_kernel, train=False),
+            self.head.regress(search.reg, template.reg_kernel, train=False),
+        )
+
+    def init_variables(self, rng: jax.Array) -> dict:
+        """Fresh ``{"params": …, "batch_stats": …}``."""
+        z, x = self.config.exemplar_size, self.config.instance_size
+        patches = jnp.zeros((1, z, z, 3)), jnp.zeros((1, x, x, 3))
+        return jax.jit(self.init)(rng, *patches)
+
+    def _normalise(self, patches: jax.Array) -> jax.Array:
+        config = self.config.input
+        patches = patches.astype(jnp.float32)
+        if config.order == "bgr":
+            patches = patches[..., ::-1]
+        return (patches - np.float32(config.mean)) / np.float32(config.std)
+
+    def _detection(self, logits: jax.Array, deltas: jax.Array) -> Detection:
+        return Detection(self._split(logits, 2), self._split(deltas, 4))
+
+    def _split(self, maps: jax.Array, values: int) -> jax.Array:
+        """``[B, F, F, K * values]`` to ``[B, F, F, K, values]``, anchor-major."""
+        return maps.reshape(*maps.shape[:3], -1, values).astype(jnp.float32)
+
+
+def model_anchors(config: ModelConfig) -> np.ndarray:
+    """The anchors of the score map in search patch pixels, ``cxcywh [N, 4]``."""
+    return anchors.anchor_grid(
+        config.anchors, score_size=config.score_size, patch_size=config.instance_size
+    )
+
+
+def _roll(kernels: jax.Array, axis_name: str | None) -> jax.Array:
+    """Shifts ``[B, …]`` by one along the batch of all devices."""
+    last = kernels[-1:]
+    if axis_name is not None:
+        n = jax.lax.axis_size(axis_name)
+        last = jax.lax.ppermute(last, axis_name, [(i, (i + 1) % n) for i in range(n)])
+    return jnp.concatenate([last, kernels[:-1]])

@@ -1,0 +1,94 @@
+"""Named recipes: network, training, data and tracking constants that go together."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Annotated
+
+import tyro
+
+from siamrpn_jax.anchors import AnchorConfig
+from siamrpn_jax.backbone import BackboneConfig
+from siamrpn_jax.data.augment import AugmentConfig, paper_augment, small_augment
+from siamrpn_jax.data.pairs import DataConfig
+from siamrpn_jax.losses import LossConfig
+from siamrpn_jax.model import ModelConfig
+from siamrpn_jax.rpn import HeadConfig
+from siamrpn_jax.targets import TargetConfig
+from siamrpn_jax.tracker import TrackerConfig
+from siamrpn_jax.training import OptimizerConfig, TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what weights come out of a training run."""
+
+    train: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    data: DataConfig
+    augment: AugmentConfig
+    model: ModelConfig
+    tracker: TrackerConfig
+    batch_size: int
+    """Pairs in an optimizer step, over all devices."""
+    seed: int = 0
+    """Of the first weights and of choices in the step; the data have their own."""
+
+
+def paper() -> Recipe:
+    """SiamRPN as published: AlexNet, up-channel head, SGD, 50 epochs of 600,000 pairs.
+
+    Where the paper is silent: PySOT's and DaSiamRPN's values (see ARCHITECTURE.md).
+    """
+    return Recipe(
+        train=TrainConfig(),
+        data=DataConfig(video=1.0, stills=0.0, composites=0.0),
+        augment=paper_augment(),
+        model=ModelConfig(),
+        tracker=TrackerConfig(),
+        batch_size=128,
+    )
+
+
+def small() -> Recipe:
+    """0.59 M parameters, 0.4 GFLOP a frame: trains and runs in real time on a laptop.
+
+    Strided stem, residual 3x3 layers, depthwise head; hard and rolled negatives, AdamW,
+    averaged weights. As it is: ten short epochs, enough for generated scenes.
+    """
+    return Recipe(
+        train=TrainConfig(
+            targets=TargetConfig(force_best=True, max_positives=None, max_samples=None),
+            losses=LossConfig(sigma=None, hard_negatives=32, rolled_negatives=0.25),
+            optimizer=OptimizerConfig(
+                kind="adamw",
+                learning_rate=2e-3,
+                final_learning_rate=1e-5,
+                schedule="cosine",
+                warmup_steps=150,
+                weight_decay=0.02,
+                clip_norm=5.0,
+                frozen_layers=0,
+                ema=0.999,
+            ),
+            epochs=10,
+            steps_per_epoch=200,
+        ),
+        data=DataConfig(),
+        augment=small_augment(),
+        model=ModelConfig(
+            backbone=BackboneConfig(
+                kind="compact", widths=(48, 96, 128, 128, 128), bn_momentum=0.98
+            ),
+            head=HeadConfig(kind="depthwise", width=128, kernel_size=1),
+            anchors=AnchorConfig(base_size=46.0),
+            exemplar_size=92,
+            instance_size=188,
+        ),
+        tracker=TrackerConfig(
+            penalty_k=0.2, window_influence=0.45, size_lr=0.2, min_size=4.0
+        ),
+        batch_size=16,
+    )
+
+
+PRESETS: dict[str, Callable[[], Recipe]] = {"small": small, "paper": paper}
+"""Every recipe by the name that the command line takes."""

@@ -1,0 +1,342 @@
+"""One-shot tracking on the device (paper, sections 4.2 and 4.3).
+
+The algorithm in three lines::
+
+    template, state = init_track(variables, frame, box, model=model, config=config)
+    for frame in frames:
+        state, output = track_step(variables, template, state, frame, ...)
+
+``track_step`` is pure and jitted, from a uint8 frame to a box: ``Template`` is fixed
+after the first frame, ``TrackState`` moves, ``TrackOutput`` tells. Boxes are ``cxcywh``
+in frame pixels. Weights, template and state are data: equal configs share one compiled
+function for each frame size, whatever the target.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from siamrpn_jax import boxes, crops
+from siamrpn_jax.model import Detection, SiamRPN, model_anchors
+from siamrpn_jax.rpn import Template
+
+Variables = Any
+"""What ``SiamRPN.init_variables`` returns: ``{"params": …, "batch_stats": …}``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackerConfig:
+    """How a box is chosen among the proposals; each stage can be switched off."""
+
+    center_size: int | None = None
+    """g: only the middle g x g cells of the score map compete; None takes all."""
+    penalty_k: float = 0.055
+    """k of Eq. 13, strength of the penalty on changes of size and ratio; 0: none."""
+    window_influence: float = 0.42
+    """Share of the cosine window in the final score; 0: none."""
+    size_lr: float = 0.295
+    """Share of the new size in the smoothed size, times score and penalty."""
+    top_k: int = 8
+    """Proposals reported, best first; the first one is the winner."""
+    nms_iou: float | None = None
+    """Report no proposal that overlaps a better one more than this; None: no NMS. The
+    winner is the same with and without."""
+    min_size: float = 10.0
+    """The reported box is never narrower or lower than this many frame pixels."""
+
+
+class TrackState(struct.PyTreeNode):
+    """What one frame hands to the next."""
+
+    box: jax.Array
+    """float32 ``[4]``: ``cxcywh`` of the target in frame pixels."""
+    fill: jax.Array
+    """float32 ``[3]``: channel mean of the first frame, the colour outside frames."""
+
+
+class TrackOutput(struct.PyTreeNode):
+    """What one frame shows."""
+
+    box: jax.Array
+    """float32 ``[4]``: ``cxcywh`` in frame pixels, smoothed and clipped."""
+    score: jax.Array
+    """Probability of the winner to be the target, before penalty and window."""
+    windowed_score: jax.Array
+    """The winner's score after penalty and window, by which it won."""
+    proposals: jax.Array
+    """float32 ``[top_k, 4]``: the best proposals, ``cxcywh`` in frame pixels."""
+    proposal_scores: jax.Array
+    """float32 ``[top_k]``: their final scores, falling; 0 where NMS removed one."""
+
+
+class Proposals(struct.PyTreeNode):
+    """All N proposals of a frame in search patch pixels."""
+
+    boxes: jax.Array
+    """``cxcywh [N, 4]``."""
+    scores: jax.Array
+    """``[N]``, as the network gives them; 0 outside the centre region."""
+    penalties: jax.Array
+    """``[N]``, in 0..1."""
+    windowed: jax.Array
+    """``[N]``, the final scores."""
+
+
+@functools.partial(jax.jit, static_argnames=("model", "config"))
+def init_track(
+    variables: Variables,
+    frame: jax.Array,
+    box: jax.Array,
+    *,
+    model: SiamRPN,
+    config: TrackerConfig = TrackerConfig(),
+) -> tuple[Template, TrackState]:
+    """Learns a target from its box in the first frame (section 4.2).
+
+    Args:
+        variables: of the model.
+        frame: ``[H, W, 3]`` RGB uint8.
+        box: ``cxcywh [4]`` in frame pixels, of positive size.
+        model: the network.
+        config: unused here; taken so that both functions are called alike.
+
+    Returns:
+        the detection kernels, batch axis 1, and the first state.
+    """
+    del config
+    box, fill = jnp.asarray(box, jnp.float32), crops.channel_mean(frame)
+    side = crops.context_side(box[2:], context=model.config.context)
+    size = model.config.exemplar_size
+    z = crops.crop_and_resize(frame, box[:2], side, fill, size=size)
+    template = model.apply(variables, z[None], method="embed_template")
+    return template, TrackState(box=box, fill=fill)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "config"))
+def track_step(
+    variables: Variables,
+    template: Template,
+    state: TrackState,
+    frame: jax.Array,
+    *,
+    model: SiamRPN,
+    config: TrackerConfig = TrackerConfig(),
+) -> tuple[TrackState, TrackOutput]:
+    """Finds the target in the next frame: crop, detect, select, smooth.
+
+    Args:
+        variables: of the model.
+        template: from ``init_track``.
+        state: from ``init_track`` or the last step.
+        frame: ``[H, W, 3]`` RGB uint8.
+        model: the network (static).
+        config: selection constants (static).
+
+    Returns:
+        the next state, and the output for this frame.
+    """
+    x, scale = search_patch(state, frame, model=model)
+    detection = model.apply(variables, template, x[None], method="detect")
+    last_size = state.box[2:] * scale
+    proposals = rank_proposals(detection, last_size, model=model, config=config)
+    best = jnp.argmax(proposals.windowed)
+    box = _to_frame(proposals.boxes[best], state, scale, model=model)
+    step = config.size_lr * proposals.penalties[best] * proposals.scores[best]
+    size = state.box[2:] + step * (box[2:] - state.box[2:])
+    box = _clip(jnp.concatenate([box[:2], size]), frame, config.min_size)
+    top, top_scores = _best_proposals(proposals, config)
+    output = TrackOutput(
+        box=box,
+        score=proposals.scores[best],
+        windowed_score=proposals.windowed[best],
+        proposals=_to_frame(top, state, scale, model=model),
+        proposal_scores=top_scores,
+    )
+    return state.replace(box=box), output
+
+
+def make_tracker(
+    model: SiamRPN, variables: Variables, *, config: TrackerConfig = TrackerConfig()
+) -> tuple[
+    Callable[[jax.Array, jax.Array], tuple[Template, TrackState]],
+    Callable[[Template, TrackState, jax.Array], tuple[TrackState, TrackOutput]],
+]:
+    """Closes over network and constants; no compilation for a new target.
+
+    Returns:
+        ``init(frame, box) -> (template, state)`` and
+        ``step(template, state, frame) -> (state, output)``. To close over a target's
+        kernels too: ``functools.partial(step, template)``.
+    """
+    init = functools.partial(init_track, variables, model=model, config=config)
+    step = functools.partial(track_step, variables, model=model, config=config)
+    return init, step
+
+
+@functools.partial(jax.jit, static_argnames=("model", "config"))
+def track_clip(
+    variables: Variables,
+    template: Template,
+    state: TrackState,
+    frames: jax.Array,
+    *,
+    model: SiamRPN,
+    config: TrackerConfig = TrackerConfig(),
+) -> tuple[TrackState, TrackOutput]:
+    """Tracks through a clip ``[T, H, W, 3]`` in one device call, by ``lax.scan``.
+
+    Returns:
+        the last state, and the outputs stacked along a first axis of length T.
+    """
+
+    def step(state: TrackState, frame: jax.Array) -> tuple[TrackState, TrackOutput]:
+        return track_step(variables, template, state, frame, model=model, config=config)
+
+    return jax.lax.scan(step, state, frames)
+
+
+def search_patch(
+    state: TrackState, frame: jax.Array, *, model: SiamRPN
+) -> tuple[jax.Array, jax.Array]:
+    """The search patch ``[X, X, 3]`` around the last box; its zoom (patch/frame)."""
+    config = model.config
+    side = crops.context_side(state.box[2:], context=config.context)
+    scale = config.exemplar_size / side
+    x = crops.crop_and_resize(
+        frame,
+        state.box[:2],
+        config.instance_size / scale,
+        state.fill,
+        size=config.instance_size,
+    )
+    return x, scale
+
+
+def rank_proposals(
+    detection: Detection, last_size: jax.Array, *, model: SiamRPN, config: TrackerConfig
+) -> Proposals:
+    """Decodes and scores all proposals of one search patch (Eqs 12-14).
+
+    The paper's text applies window, penalty and NMS in this order; as in every
+    implementation, the penalty comes first and the window is blended in:
+    ``(1 - wi) * score * penalty + wi * window``.
+
+    Args:
+        detection: of one patch, batch axis 1.
+        last_size: width and height of the last box in patch pixels.
+        model: for anchors and sizes.
+        config: selection constants.
+    """
+    anchors = jnp.asarray(model_anchors(model.config))
+    proposals = boxes.decode(detection.reg_deltas.reshape(-1, 4), anchors)
+    scores = jax.nn.softmax(detection.cls_logits.reshape(-1, 2))[:, 1]
+    penalties = change_penalty(
+        proposals[:, 2:],
+        last_size,
+        k=config.penalty_k,
+        context=model.config.context,
+    )
+    window, inside = _window_and_center(model, config)
+    windowed = (1 - config.window_influence) * scores * penalties
+    windowed += config.window_influence * window
+    return Proposals(
+        boxes=proposals,
+        scores=scores * inside,
+        penalties=penalties,
+        windowed=jnp.where(inside, windowed, 0.0),
+    )
+
+
+def change_penalty(
+    sizes: jax.Array, last_size: jax.Array, *, k: float, context: float = 0.5
+) -> jax.Array:
+    """Penalty on changes of ratio and scale, 1 for none (Eq. 13).
+
+    The paper prints ``exp(k * …)``, which would reward change; read as
+    ``exp(-k * (ratio_change * scale_change - 1))``, as everyone does.
+
+    Args:
+        sizes: widths and heights of proposals ``[N, 2]``.
+        last_size: those of the last frame's box ``[2]``.
+        k: strength.
+        context: as in ``crops.context_side``, whose result is the scale s of Eq. 14.
+
+    Returns:
+        ``[N]`` in 0..1.
+    """
+    ratio = (sizes[:, 0] / sizes[:, 1]) / (last_size[0] / last_size[1])
+    scale = crops.context_side(sizes, context=context)
+    scale = scale / crops.context_side(last_size, context=context)
+    change = jnp.maximum(ratio, 1 / ratio) * jnp.maximum(scale, 1 / scale)
+    return jnp.exp(-k * (change - 1))
+
+
+def non_maximum_suppression(
+    candidates: jax.Array, *, iou_threshold: float
+) -> jax.Array:
+    """Greedy NMS of boxes sorted best first.
+
+    Args:
+        candidates: ``cxcywh [K, 4]``.
+        iou_threshold: a box that overlaps a kept better one more than this is dropped.
+
+    Returns:
+        bool ``[K]``: kept. The first always is.
+    """
+    count = len(candidates)
+    overlaps = boxes.iou(candidates[:, None], candidates[None]) > iou_threshold
+
+    def visit(i: jax.Array, keep: jax.Array) -> jax.Array:
+        later = jnp.arange(count) > i
+        return jnp.where(keep[i], keep & ~(overlaps[i] & later), keep)
+
+    return jax.lax.fori_loop(0, count, visit, jnp.ones(count, bool))
+
+
+def _window_and_center(
+    model: SiamRPN, config: TrackerConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine window and centre region by anchor, ``[N]``; constants of the trace."""
+    cells, per_cell = model.config.score_size, len(model.config.anchors.ratios)
+    hann = np.hanning(cells).astype(np.float32)
+    window = np.outer(hann, hann)
+    radius = ((config.center_size or cells) - 1) / 2
+    near = np.abs(np.arange(cells) - (cells - 1) / 2) <= radius
+    inside = np.outer(near, near)
+    return np.repeat(window, per_cell), np.repeat(inside, per_cell)
+
+
+def _best_proposals(
+    proposals: Proposals, config: TrackerConfig
+) -> tuple[jax.Array, jax.Array]:
+    scores, index = jax.lax.top_k(proposals.windowed, config.top_k)
+    best = proposals.boxes[index]
+    if config.nms_iou is not None:
+        keep = non_maximum_suppression(best, iou_threshold=config.nms_iou)
+        scores = jnp.where(keep, scores, 0.0)
+        order = jnp.argsort(-scores, stable=True)
+        best, scores = best[order], scores[order]
+    return best, scores
+
+
+def _to_frame(
+    patch_boxes: jax.Array, state: TrackState, scale: jax.Array, *, model: SiamRPN
+) -> jax.Array:
+    """Boxes ``cxcywh [..., 4]`` from search patch to frame pixels."""
+    middle = model.config.instance_size / 2
+    center = state.box[:2] + (patch_boxes[..., :2] - middle) / scale
+    return jnp.concatenate([center, patch_boxes[..., 2:] / scale], -1)
+
+
+def _clip(box: jax.Array, frame: jax.Array, min_size: float) -> jax.Array:
+    """Centre into the frame, size between ``min_size`` and the frame's."""
+    limit = jnp.array([frame.shape[1], frame.shape[0]], jnp.float32)
+    center = jnp.clip(box[:2], 0.0, limit)
+    size = jnp.clip(box[2:], jnp.minimum(min_size, limit), limit)
+    return jnp.concatenate([center, size])

@@ -1,0 +1,322 @@
+"""End-to-end training on one or many devices (paper, sections 3.3 and 5.1).
+
+``train_step`` is the whole step for one device; ``pmap_train_step`` maps it over all.
+Loss and learning rate are those of the global batch: two devices with half of the batch
+each do what one device does with all of it.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from siamrpn_jax import boxes, losses, targets
+from siamrpn_jax.batch import Batch
+from siamrpn_jax.losses import LossConfig
+from siamrpn_jax.model import SiamRPN, model_anchors
+from siamrpn_jax.targets import TargetConfig
+
+Metrics = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Optimizer and learning rate; the rate is that of the global batch."""
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    """``sgd``: with momentum, the paper's; ``adamw``."""
+    learning_rate: float = 1e-2
+    """Rate of the first epoch (after warm-up)."""
+    final_learning_rate: float = 1e-6
+    """Rate of the last epoch."""
+    schedule: Literal["exponential", "cosine"] = "exponential"
+    """``exponential``: constant within an epoch, falling by the same factor from one to
+    the next ("log space" of section 5.1); ``cosine``: at every step."""
+    warmup_steps: int = 0
+    """Steps over which the rate first rises linearly to the schedule's."""
+    momentum: float = 0.9
+    """Of SGD; of AdamW's first moment."""
+    second_moment: float = 0.99
+    """AdamW's decay of the second moment."""
+    weight_decay: float = 1e-4
+    """Of kernels only, not of biases and BatchNorm; AdamW's is decoupled."""
+    clip_norm: float | None = 10.0
+    """Largest global norm of the gradient; None: no clipping."""
+    frozen_layers: int = 3
+    """The first so many backbone layers stay as they are, BatchNorm statistics too.
+    Only sensible if they come from trained weights; 0 trains all."""
+    ema: float | None = None
+    """Decay of the exponential moving average of the weights, which is then what is
+    evaluated and released; None: no average."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """What the training step needs to know; all of it static."""
+
+    targets: TargetConfig = TargetConfig()
+    losses: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    epochs: int = 50
+    """The schedule's length."""
+    steps_per_epoch: int = 4688
+    """Optimizer steps in an epoch: 600,000 pairs at a batch of 128."""
+
+
+class TrainState(struct.PyTreeNode):
+    """All that training changes, and the key of its random choices."""
+
+    step: jax.Array
+    rng: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    ema: Any
+    """Averaged ``{"params": …, "batch_stats": …}``, or None."""
+
+
+def init_state(rng: jax.Array, *, model: SiamRPN, config: TrainConfig) -> TrainState:
+    """A fresh state: random weights, step 0."""
+    init_rng, rng = jax.random.split(rng)
+    variables = model.init_variables(init_rng)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        rng=rng,
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=make_optimizer(config).init(variables["params"]),
+        ema=jax.tree.map(jnp.copy, variables) if config.optimizer.ema else None,
+    )
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: SiamRPN,
+    config: TrainConfig,
+    axis_name: str | None = None,
+) -> tuple[TrainState, Metrics]:
+    """One optimizer step on one device's share of the batch.
+
+    Args:
+        state: the same on all devices.
+        batch: this device's pairs.
+        model: the network.
+        config: targets, losses, optimizer.
+        axis_name: the mapped device axis; None on a single device.
+
+    Returns:
+        the next state and the metrics of the global batch, the same on all devices.
+    """
+    loss_fn = functools.partial(
+        pair_loss, state=state, batch=batch, model=model, config=config,
+        axis_name=axis_name,
+    )  # fmt: skip
+    gradient_fn = jax.grad(loss_fn, has_aux=True)
+    gradients, (metrics, batch_stats) = gradient_fn(state.params)
+    if axis_name is not None:
+        # Every device holds its share of the loss: shares and gradients add up.
+        gradients, metrics = jax.lax.psum((gradients, metrics), axis_name)
+    optimizer = make_optimizer(config)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics["gradient_norm"] = optax.tree.norm(gradients)
+    metrics["learning_rate"] = make_schedule(config)(state.step)
+    state = state.replace(
+        step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
+    )
+    return _average(state, config.optimizer.ema), metrics
+
+
+def pmap_train_step(
+    model: SiamRPN, config: TrainConfig, *, devices: Sequence[jax.Device] | None = None
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """``train_step`` over devices.
+
+    The state goes in and comes out as it is, neither stacked nor replicated by the
+    caller; its buffers are donated. The batch has a leading device axis,
+    ``[devices, B, …]``.
+    """
+    step = functools.partial(train_step, model=model, config=config, axis_name="batch")
+    return jax.pmap(
+        step,
+        axis_name="batch",
+        in_axes=(None, 0),
+        out_axes=None,
+        devices=devices,
+        donate_argnums=0,
+    )
+
+
+def pair_loss(
+    params: Any,
+    *,
+    state: TrainState,
+    batch: Batch,
+    model: SiamRPN,
+    config: TrainConfig,
+    axis_name: str | None,
+) -> tuple[jax.Array, tuple[Metrics, Any]]:
+    """The loss of Eq. 5, this device's share of it.
+
+    Returns:
+        the loss, and ``(metrics, new batch statistics)``.
+    """
+    output, updates = model.apply(
+        {"params": params, "batch_stats": state.batch_stats},
+        batch.z,
+        batch.x,
+        train=True,
+        frozen_layers=config.optimizer.frozen_layers,
+        rolled=config.losses.rolled_negatives > 0,
+        axis_name=axis_name,
+        mutable=["batch_stats"],
+    )
+    size = len(batch.z)
+    rngs = _sample_rngs(jax.random.fold_in(state.rng, state.step), size, axis_name)
+    anchors = jnp.asarray(model_anchors(model.config))
+    make = functools.partial(targets.make_targets, config=config.targets)
+    wanted = jax.vmap(make, in_axes=(0, 0, 0, None))(
+        rngs, batch.box, batch.positive, anchors
+    )
+    logits = output.detection.cls_logits.reshape(size, -1, 2)
+    deltas = output.detection.reg_deltas.reshape(size, -1, 4)
+    kwargs: dict[str, Any] = dict(config=config.losses, axis_name=axis_name)
+    classification = losses.classification_loss(logits, wanted, **kwargs)
+    regression = losses.regression_loss(deltas, wanted, **kwargs)
+    loss = classification + config.losses.regression_weight * regression
+    metrics = {"cls_loss": classification, "reg_loss": regression}
+    if output.rolled_logits is not None:
+        rolled = output.rolled_logits.reshape(size, -1, 2)
+        metrics["rolled_loss"] = losses.rolled_loss(rolled, **kwargs)
+        loss += config.losses.rolled_negatives * metrics["rolled_loss"]
+    return loss, ({"loss": loss, **metrics}, updates["batch_stats"])
+
+
+def make_schedule(config: TrainConfig) -> optax.Schedule:
+    """Learning rate by step.
+
+    Example:
+        >>> schedule = make_schedule(TrainConfig(epochs=50, steps_per_epoch=10))
+        >>> [f"{float(schedule(step)):.0e}" for step in (0, 9, 490, 499)]
+        ['1e-02', '1e-02', '1e-06', '1e-06']
+    """
+    optimizer = config.optimizer
+    first, last = optimizer.learning_rate, optimizer.final_learning_rate
+    if optimizer.schedule == "exponential":
+        base = optax.exponential_decay(
+            first,
+            transition_steps=config.steps_per_epoch,
+            decay_rate=(last / first) ** (1 / max(config.epochs - 1, 1)),
+            staircase=True,
+        )
+    else:
+        steps = config.epochs * config.steps_per_epoch
+        base = optax.cosine_decay_schedule(first, steps, alpha=last / first)
+    if not optimizer.warmup_steps:
+        return base
+    warmup = optimizer.warmup_steps
+
+    def schedule(step: jax.Array | int) -> jax.Array:
+        return base(step) * jnp.minimum(1.0, (step + 1) / warmup)
+
+    return schedule
+
+
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """One chain for all parameters; each must be claimed by ``label_parameters``."""
+    optimizer, schedule = config.optimizer, make_schedule(config)
+
+    def group(weight_decay: float) -> optax.GradientTransformation:
+        if optimizer.kind == "adamw":
+            return optax.adamw(
+                schedule,
+                b1=optimizer.momentum,
+                b2=optimizer.second_moment,
+                weight_decay=weight_decay,
+            )
+        return optax.chain(
+            optax.add_decayed_weights(weight_decay),
+            optax.sgd(schedule, momentum=optimizer.momentum),
+        )
+
+    groups = {
+        "decayed": group(optimizer.weight_decay),
+        "plain": group(0.0),
+        "frozen": optax.set_to_zero(),
+    }
+    labels = functools.partial(label_parameters, frozen_layers=optimizer.frozen_layers)
+    chain = optax.partition(groups, labels)
+    if optimizer.clip_norm is None:
+        return chain
+    # Gradients of frozen layers are zero and do not count.
+    return optax.chain(optax.clip_by_global_norm(optimizer.clip_norm), chain)
+
+
+def label_parameters(params: Any, *, frozen_layers: int) -> Any:
+    """Names the optimizer group of every parameter: decayed, plain or frozen.
+
+    Raises:
+        ValueError: for a parameter that no rule claims.
+    """
+    frozen = "|".join(str(i + 1) for i in range(frozen_layers)) or "none"
+    rules = (
+        (rf"backbone/(conv|bn)({frozen})/\w+", "frozen"),
+        (r".*/kernel", "decayed"),
+        (r".*/(bias|scale)", "plain"),
+    )
+
+    def label(path: tuple[Any, ...], _: jax.Array) -> str:
+        name = "/".join(str(key.key) for key in path)
+        for pattern, group in rules:
+            if re.fullmatch(pattern, name):
+                return group
+        raise ValueError(f"parameter {name!r} belongs to no optimizer group")
+
+    return jax.tree_util.tree_map_with_path(label, params)
+
+
+def eval_variables(state: TrainState) -> dict[str, Any]:
+    """The weights to track with: the averaged ones where there are any."""
+    if state.ema is not None:
+        return state.ema
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def pair_iou(variables: Any, batch: Batch, *, model: SiamRPN) -> jax.Array:
+    """IoU of the best-scored proposal with the target for each pair, ``[B]``."""
+    template = model.apply(variables, batch.z, method="embed_template")
+    detection = model.apply(variables, template, batch.x, method="detect")
+    size = len(batch.z)
+    logits = detection.cls_logits.reshape(size, -1, 2)
+    best = jnp.argmax(logits[..., 1] - logits[..., 0], axis=-1)
+    deltas = detection.reg_deltas.reshape(size, -1, 4)
+    deltas = jnp.take_along_axis(deltas, best[:, None, None], axis=1)[:, 0]
+    anchors = jnp.asarray(model_anchors(model.config))[best]
+    return boxes.iou(boxes.decode(deltas, anchors), jnp.asarray(batch.box))
+
+
+def _average(state: TrainState, decay: float | None) -> TrainState:
+    """Moves the average towards the weights, faster at the start."""
+    if decay is None:
+        return state
+    rate = jnp.maximum(1 - decay, 9 / (10 + state.step))
+    new = {"params": state.params, "batch_stats": state.batch_stats}
+    ema = jax.tree.map(lambda old, x: old + rate * (x - old), state.ema, new)
+    return state.replace(ema=ema)
+
+
+def _sample_rngs(rng: jax.Array, size: int, axis_name: str | None) -> jax.Array:
+    """A key for each pair by its place in the global batch, whatever the devices."""
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * size
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
+        rng, first + jnp.arange(size)
+    )

@@ -1,0 +1,198 @@
+import dataclasses
+import itertools
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from siamrpn_jax import api, boxes
+from siamrpn_jax.backbone import BackboneConfig
+from siamrpn_jax.data.images import ImageError
+from siamrpn_jax.evaluation.runner import OnePassTracker
+from siamrpn_jax.model import ModelConfig, SiamRPN
+from siamrpn_jax.rpn import HeadConfig
+from siamrpn_jax.tracker import TrackerConfig, init_track, track_step
+from siamrpn_jax.weights import save_weights
+
+MODEL = SiamRPN(
+    ModelConfig(
+        backbone=BackboneConfig(kind="compact", widths=(4, 6, 8)),
+        head=HeadConfig(kind="depthwise", width=8, kernel_size=1),
+        exemplar_size=60,
+        instance_size=124,
+    )
+)
+CONFIG = TrackerConfig()
+TARGETS = np.array([[20.0, 10, 24, 30], [60.0, 40, 20, 16]])
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return MODEL.init_variables(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def tracker(variables):
+    return api.Tracker(MODEL, variables, CONFIG)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    rng = np.random.default_rng(0)
+    return list(rng.integers(0, 255, (4, 80, 100, 3), np.uint8))
+
+
+def test_one_target_against_the_pure_functions(tracker, variables, frames):
+    box = boxes.ltwh_to_cxcywh(TARGETS[0]).astype(np.float32)
+    template, state = init_track(variables, frames[0], box, model=MODEL, config=CONFIG)
+    tracker.init(frames[0], TARGETS[0])
+    assert np.isnan(tracker.score)
+    for frame in frames[1:]:
+        state, output = track_step(
+            variables, template, state, frame, model=MODEL, config=CONFIG
+        )
+        found = tracker.update(frame)
+        assert found.shape == (4,) and found.dtype == np.float64
+        center = boxes.ltwh_to_cxcywh(found)
+        assert center == pytest.approx(np.asarray(output.box), abs=1e-4)
+        assert tracker.score == pytest.approx(float(output.score), abs=1e-6)
+
+
+def test_several_targets_equal_one_after_the_other(tracker, frames):
+    expected = []
+    for target in TARGETS:
+        tracker.init(frames[0], target)
+        expected.append(
+            [(tracker.update(frame), tracker.score) for frame in frames[1:]]
+        )
+    tracker.init(frames[0], TARGETS)
+    for index, frame in enumerate(frames[1:]):
+        found = tracker.update(frame)
+        assert found.shape == (2, 4)
+        assert found == pytest.approx(
+            np.stack([e[index][0] for e in expected]), abs=1e-2
+        )
+        scores = [e[index][1] for e in expected]
+        assert tracker.score == pytest.approx(scores, abs=1e-4)
+
+
+def test_starting_again_forgets(tracker, frames):
+    tracker.init(frames[0], TARGETS[0])
+    first = [tracker.update(frame).tolist() for frame in frames[1:]]
+    tracker.init(frames[1], TARGETS)
+    tracker.update(frames[2])
+    tracker.init(frames[0], TARGETS[0])
+    assert [tracker.update(frame).tolist() for frame in frames[1:]] == first
+
+
+def test_new_targets_are_not_compiled_for(tracker, frames):
+    tracker.init(frames[0], TARGETS[0])
+    tracker.update(frames[1])
+    jitted: list[Any] = [init_track, track_step]
+    before = [function._cache_size() for function in jitted]
+    tracker.init(frames[0], TARGETS[1])
+    tracker.update(frames[1])
+    assert [function._cache_size() for function in jitted] == before
+
+
+def test_protocol_of_got10k(tracker, frames):
+    image = pytest.importorskip("PIL.Image")
+    protocol: OnePassTracker = tracker
+    assert (tracker.name, tracker.is_deterministic) == ("siamrpn", True)
+    protocol.init(image.fromarray(frames[0]), TARGETS[0])
+    from_image = protocol.update(image.fromarray(frames[1]))
+    tracker.init(frames[0], TARGETS[0].tolist())
+    assert tracker.update(frames[1]).tolist() == from_image.tolist()
+    tracker.update(image.fromarray(frames[1][..., 0]))  # grey
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ([1, 2, 3], r"shape \(3,\)"),
+        (np.zeros((0, 4)), r"shape \(0, 4\)"),
+        ([1, 2, np.nan, 4], "nan.*finite"),
+        ([1, 2, np.inf, 4], "inf.*finite"),
+        ([1, 2, 0, 4], "above 0"),
+        ([1, 2, 3, -4], "above 0"),
+        ([100, 2, 3, 4], "outside the frame of 100x80"),
+        ([-3, 2, 3, 4], "outside the frame of 100x80"),
+        ([[1, 2, 3, 4], [1, 80, 3, 4]], r"\[1.0, 80.0, 3.0, 4.0\]: outside"),
+        ("box", "expected four numbers"),
+        (None, "boxes of shape|four numbers"),
+        ([[1, 2, 3, 4], [1, 2]], "four numbers"),
+    ],
+)
+def test_bad_boxes_are_named(tracker, frames, box, message):
+    with pytest.raises(api.BoxError, match=message):
+        tracker.init(frames[0], box)
+
+
+def test_boxes_may_stick_out(frames):
+    found = api.check_boxes([-5, -5, 10, 10], frames[0])
+    assert found.tolist() == [-5, -5, 10, 10]
+
+
+@pytest.mark.parametrize(
+    "frame", [np.zeros((8, 8, 3)), np.zeros((8, 8, 2), np.uint8), None]
+)
+def test_bad_frames_are_refused(tracker, frames, frame):
+    with pytest.raises(ImageError):
+        tracker.init(frame, TARGETS[0])
+    tracker.init(frames[0], TARGETS[0])
+    with pytest.raises(ImageError):
+        tracker.update(frame)
+
+
+def test_update_before_init(variables, frames):
+    with pytest.raises(RuntimeError, match="update before init"):
+        api.Tracker(MODEL, variables, CONFIG).update(frames[0])
+
+
+def test_track_is_lazy_and_tells_what_it_saw(tracker, frames):
+    endless = itertools.cycle(frames)
+    results = list(itertools.islice(api.track(endless, TARGETS, tracker=tracker), 3))
+    assert [result.index for result in results] == [0, 1, 2]
+    assert results[0].boxes_ltwh.tolist() == TARGETS.tolist()
+    assert np.isnan(results[0].scores).all()
+    tracker.init(frames[0], TARGETS)
+    for result, frame in zip(results[1:], frames[1:], strict=False):
+        assert result.boxes_ltwh == pytest.approx(tracker.update(frame))
+        assert result.scores == pytest.approx(tracker.score)
+        assert result.object_ids == (0, 1)
+        assert result.speed_ms > 0
+        assert (result.frame == frame).all()
+        assert (result.plot() != frame).any()
+
+
+def test_track_with_one_box(tracker, frames):
+    results = list(api.track(frames, TARGETS[0], tracker=tracker))
+    assert len(results) == len(frames)
+    assert {result.boxes_ltwh.shape for result in results} == {(1, 4)}
+    assert {result.scores.shape for result in results} == {(1,)}
+
+
+def test_results_formats():
+    result = api.Results(
+        0,
+        np.zeros((9, 9, 3), np.uint8),
+        np.array([[1.0, 2, 3, 4]]),
+        np.ones(1),
+        (0,),
+        1.0,
+    )
+    assert result.boxes_corners.tolist() == [[1, 2, 4, 6]]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.index = 1  # type: ignore[misc]
+
+
+def test_load_from_a_file(tmp_path, tracker, variables, frames):
+    path = tmp_path / "tiny.safetensors"
+    save_weights(path, variables, model=MODEL, tracker_config=CONFIG, card={})
+    loaded = api.load(path)
+    for each in (loaded, tracker):
+        each.init(frames[0], TARGETS[0])
+    assert loaded.update(frames[1]) == pytest.approx(tracker.update(frames[1]))
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        api.load("nothing")

@@ -1,0 +1,154 @@
+import csv
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from siamrpn_jax import api
+from siamrpn_jax.backbone import BackboneConfig
+from siamrpn_jax.commands import track
+from siamrpn_jax.extras import MissingExtraError
+from siamrpn_jax.model import ModelConfig, SiamRPN
+from siamrpn_jax.rpn import HeadConfig
+from siamrpn_jax.tracker import TrackerConfig
+from siamrpn_jax.video import Video, VideoWriter
+from siamrpn_jax.weights import save_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    model = SiamRPN(
+        ModelConfig(
+            backbone=BackboneConfig(kind="compact", widths=(4, 6, 8)),
+            head=HeadConfig(kind="depthwise", width=8, kernel_size=1),
+            exemplar_size=60,
+            instance_size=124,
+        )
+    )
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    variables = model.init_variables(jax.random.key(0))
+    save_weights(path, variables, model=model, tracker_config=TrackerConfig(), card={})
+    return path
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    path = tmp_path_factory.mktemp("film") / "car.webm"
+    frames = np.random.default_rng(0).integers(0, 255, (5, 64, 80, 3), np.uint8)
+    with VideoWriter(path, fps=10, size=(80, 64)) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path
+
+
+def read_rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_film_and_table(tmp_path, weights, film, capsys):
+    boxes = ["--box", "10,10,20,16", "--box=-4,30,20,16.5"]
+    out = tmp_path / "deep" / "out"
+    track.main(
+        ["--video", str(film), "--weights", str(weights), "--out", str(out), *boxes]
+    )
+    assert sorted(path.name for path in out.iterdir()) == ["boxes.csv", "car.webm"]
+    drawn = Video(out / "car.webm")
+    assert (len(list(drawn)), drawn.size) == (5, (80, 64))
+    rows = read_rows(out / "boxes.csv")
+    assert list(rows[0]) == ["frame", "object", "x", "y", "w", "h", "score"]
+    assert [(row["frame"], row["object"]) for row in rows] == [
+        (str(frame), str(number)) for frame in range(5) for number in range(2)
+    ]
+    assert [float(rows[1][key]) for key in "xywh"] == [-4, 30, 20, 16.5]
+    expected = api.track(
+        film, [[10, 10, 20, 16], [-4, 30, 20, 16.5]], tracker=api.load(weights)
+    )
+    for result in expected:
+        found = [
+            [float(row[key]) for key in "xywh"]
+            for row in rows
+            if int(row["frame"]) == result.index
+        ]
+        assert np.array(found) == pytest.approx(result.boxes_ltwh, abs=1e-3)
+    printed = capsys.readouterr().out
+    assert str(out / "boxes.csv") in printed and str(out / "car.webm") in printed
+    assert "frames 5, " in printed and "frames/s" in printed
+
+
+def test_default_folder(tmp_path, monkeypatch, weights, film):
+    monkeypatch.chdir(tmp_path)
+    track.run(track.Config(str(film), box=("10,10,20,16",), weights=str(weights)))
+    assert (tmp_path / "tracks" / "car" / "boxes.csv").is_file()
+
+
+def test_mp4_needs_the_extra_or_works(tmp_path, weights, film):
+    config = track.Config(
+        str(film), ("10 10 20 16",), str(weights), tmp_path, format="mp4"
+    )
+    try:
+        track.run(config)
+    except MissingExtraError as error:
+        assert "siamrpn-jax[video]" in str(error)
+        assert not list(tmp_path.iterdir())
+    else:
+        assert len(list(Video(tmp_path / "car.mp4"))) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--video", "none.mp4", "--box", "1,2,3,4"],
+            "none.mp4: expected a video file",
+        ),
+        (["--video", "FILM", "--box", "1,2,3"], "--box '1,2,3': expected four numbers"),
+        (["--video", "FILM", "--box", "1,2,3,x"], "expected four numbers"),
+        (["--video", "FILM", "--box", "1,2,3,nan"], "expected finite x,y,w,h"),
+        (["--video", "FILM", "--box", "90,2,3,4"], "outside the frame of 80x64"),
+        (["--video", "FILM", "--box", "1,2,3,4", "--weights", "none"], "no weights"),
+        (["--video", "FILM"], "pass --box"),
+    ],
+)
+def test_bad_arguments_are_one_line(
+    tmp_path, monkeypatch, capsys, weights, film, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("siamrpn_jax.video.has_display", lambda: False)
+    arguments = [str(film) if word == "FILM" else word for word in arguments]
+    if "--weights" not in arguments:
+        arguments += ["--weights", str(weights)]
+    with pytest.raises(SystemExit) as caught:
+        track.main(arguments)
+    assert caught.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    assert message in captured.err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_the_video_itself_is_never_overwritten(weights, film):
+    config = track.Config(str(film), ("10,10,20,16",), str(weights), film.parent)
+    before = film.read_bytes()
+    with pytest.raises(track.TrackError, match="the video itself"):
+        track.run(config)
+    assert film.read_bytes() == before
+
+
+def test_ctrl_c_ends_a_camera_and_breaks_a_film():
+    def interrupted() -> Iterator[Any]:
+        yield 1
+        raise KeyboardInterrupt
+
+    assert list(track._until_stopped(interrupted(), endless=True)) == [1]
+    with pytest.raises(KeyboardInterrupt):
+        list(track._until_stopped(interrupted(), endless=False))
+
+
+def test_help_is_documented(capsys):
+    with pytest.raises(SystemExit) as caught:
+        track.main(["--help"])
+    assert caught.value.code == 0
+    assert "top-left corner" in capsys.readouterr().out

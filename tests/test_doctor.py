@@ -1,0 +1,62 @@
+import importlib.metadata
+import sys
+
+import jax
+import pytest
+
+from siamrpn_jax.commands import doctor
+
+
+def read_report(capsys):
+    doctor.main([])
+    lines = capsys.readouterr().out.splitlines()
+    return {line[:18].strip(): line[18:] for line in lines}
+
+
+def test_report(capsys):
+    report = read_report(capsys)
+    assert report["jax"] == jax.__version__
+    assert report["devices"].startswith(jax.devices()[0].platform)
+    assert "opencv" in report["cv2"]
+    assert report["cv2 windows"].split(",")[0]
+    assert "compile cache" in report
+    assert {f"extra {name}" for name in doctor.EXTRAS} <= set(report)
+    assert "WARNING" not in report or len(doctor.opencv_providers()) > 1
+
+
+def test_extras_say_how_to_get_them(capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "EXTRAS", {"video": ("json", "no_such_module")})
+    line = read_report(capsys)["extra video"]
+    assert line == "no no_such_module: pip install 'siamrpn-jax[video]'"
+
+
+def test_two_wheels_of_opencv_are_a_warning(capsys, monkeypatch):
+    both = ["opencv-python", "opencv-python-headless", "opencv-python"]
+    monkeypatch.setattr(
+        importlib.metadata, "packages_distributions", lambda: {"cv2": both}
+    )
+    report = read_report(capsys)
+    assert report["WARNING"].startswith("2 packages provide cv2")
+    assert "opencv-python, opencv-python-headless" in report["cv2"]
+
+
+def test_broken_opencv_is_told(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert "reinstall opencv-python" in read_report(capsys)["cv2"]
+
+
+def test_missing_package_and_devices_are_told(capsys, monkeypatch):
+    def no_devices():
+        raise RuntimeError("no backend")
+
+    monkeypatch.setattr(jax, "devices", no_devices)
+    monkeypatch.setattr(doctor, "PACKAGES", ("no-such-package",))
+    report = read_report(capsys)
+    assert report["no-such-package"] == "not installed"
+    assert report["devices"] == "NONE (no backend)"
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(SystemExit) as caught:
+        doctor.main(["--nothing"])
+    assert caught.value.code == 2
