@@ -1,3 +1,61 @@
-"""SiamRPN in JAX/Flax: train, track and evaluate a real-time object tracker."""
+"""SiamRPN in JAX/Flax: train, track and evaluate a real-time object tracker.
+
+Two levels, the same algorithm:
+
+- ``load(...)`` gives a ``Tracker``: frames and ``ltwh`` boxes in, boxes out.
+- ``init_track`` and ``track_step`` are pure and jitted, for research code.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from siamrpn_jax.api import Results as Results
+    from siamrpn_jax.api import Tracker as Tracker
+    from siamrpn_jax.api import load as load
+    from siamrpn_jax.api import track as track
+    from siamrpn_jax.model import ModelConfig as ModelConfig
+    from siamrpn_jax.model import SiamRPN as SiamRPN
+    from siamrpn_jax.rpn import Template as Template
+    from siamrpn_jax.tracker import TrackerConfig as TrackerConfig
+    from siamrpn_jax.tracker import TrackOutput as TrackOutput
+    from siamrpn_jax.tracker import TrackState as TrackState
+    from siamrpn_jax.tracker import init_track as init_track
+    from siamrpn_jax.tracker import make_tracker as make_tracker
+    from siamrpn_jax.tracker import track_clip as track_clip
+    from siamrpn_jax.tracker import track_step as track_step
+    from siamrpn_jax.weights import load_weights as load_weights
+    from siamrpn_jax.weights import save_weights as save_weights
+
+# Loaded on first use: processes that only make batches, and ``--help``, never wait for
+# JAX to start.
+_HOMES = {
+    "api": ("Results", "Tracker", "load", "track"),
+    "model": ("ModelConfig", "SiamRPN"),
+    "rpn": ("Template",),
+    "tracker": (
+        "TrackOutput",
+        "TrackState",
+        "TrackerConfig",
+        "init_track",
+        "make_tracker",
+        "track_clip",
+        "track_step",
+    ),
+    "weights": ("load_weights", "save_weights"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted([*_HOME_OF, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'siamrpn_jax' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"siamrpn_jax.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -78,6 +78,18 @@ def write_config(path: Path, config: Any) -> None:
         temporary.write_text(json.dumps(configs.to_json(config), indent=2) + "\n")
 
 
+def read_config(path: Path, kind: type[configs.Config]) -> configs.Config:
+    """Reads what ``write_config`` wrote.
+
+    Raises:
+        CheckpointError: it is not such a config.
+    """
+    try:
+        return configs.from_json(kind, json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: not a run's config: {error}") from None
+
+
 def check_config(path: Path, config: Any) -> None:
     """Refuses to resume a run with another config.
 

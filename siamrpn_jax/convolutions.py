@@ -49,7 +49,9 @@ def conv2d(
         x, kernel = _unstride(x, kernel, stride)
     if taps == 1:
         return x @ kernel[0, 0]
-    return _winograd(x, kernel)
+    # Its transforms need float32 also where maps and kernels are kept in bfloat16.
+    y = _winograd(x.astype(jnp.float32), kernel.astype(jnp.float32))
+    return y.astype(x.dtype)
 
 
 def max_pool(x: jax.Array) -> jax.Array:
@@ -157,7 +159,8 @@ def _to_points(x: jax.Array, k: int) -> jax.Array:
         for i in range(n)
         for j in range(n)
     ]
-    return (kron_b @ jnp.stack(taps)).reshape(n * n, batch * th * tw, channels)
+    points = jnp.asarray(kron_b) @ jnp.stack(taps)
+    return points.reshape(n * n, batch * th * tw, channels)
 
 
 def _from_points(
@@ -170,9 +173,10 @@ def _from_points(
     batch = x_shape[0]
     rows, columns = x_shape[1] - k + 1, x_shape[2] - k + 1
     th, tw = -(-rows // m), -(-columns // m)
-    weights = (kron_g @ kernel.reshape(k * k, -1)).reshape(-1, channels, features)
+    weights = jnp.asarray(kron_g) @ kernel.reshape(k * k, -1)
+    weights = weights.reshape(-1, channels, features)
     products = lax.dot_general(points, weights, (((2,), (1,)), ((0,), (0,))))
-    tiles = kron_a @ products.reshape(products.shape[0], -1)
+    tiles = jnp.asarray(kron_a) @ products.reshape(products.shape[0], -1)
     tiles = tiles.reshape(m, m, batch, th, tw, features).transpose(2, 3, 0, 4, 1, 5)
     return tiles.reshape(batch, th * m, tw * m, features)[:, :rows, :columns]
 

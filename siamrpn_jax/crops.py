@@ -51,7 +51,7 @@ def crop_and_resize(
     offsets = (jnp.arange(size) + 0.5 - size / 2) * (side / size) - 0.5
     x0, fx = _floor_and_fraction(center[0] + offsets, limit=width)
     y0, fy = _floor_and_fraction(center[1] + offsets, limit=height)
-    pixels = frame.reshape(height * width, channels)
+    pixels = jnp.asarray(frame).reshape(height * width, channels)
 
     def tap(rows: jax.Array, columns: jax.Array) -> jax.Array:
         inside = ((rows >= 0) & (rows < height))[:, None] & (

@@ -96,10 +96,10 @@ def _moments(maps: Maps, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
     rows = [x.reshape(-1, x.shape[-1]).astype(jnp.float32) for x in maps]
     count = sum(len(x) for x in rows)
     # A product with ones is the fast way to sum down long columns on a CPU.
-    mean = sum(jnp.ones((1, len(x))) @ x for x in rows)[0] / count
+    mean = jnp.stack([jnp.ones(len(x)) @ x for x in rows]).sum(0) / count
     if axis_name is not None:
         mean = jax.lax.pmean(mean, axis_name)
-    var = sum(jnp.square(x - mean).sum(0) for x in rows) / count
+    var = jnp.stack([jnp.square(x - mean).sum(0) for x in rows]).sum(0) / count
     if axis_name is not None:
         var = jax.lax.pmean(var, axis_name)
     return mean, var

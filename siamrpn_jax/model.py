@@ -1,7 +1,7 @@
 """SiamRPN: backbone and region proposal head under one roof (paper, Fig. 2)."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -175,7 +175,7 @@ class SiamRPN(nn.Module):
         patches = patches.astype(jnp.float32)
         if config.order == "bgr":
             patches = patches[..., ::-1]
-        return (patches - np.float32(config.mean)) / np.float32(config.std)
+        return (patches - jnp.array(config.mean)) / jnp.array(config.std)
 
     def _detection(self, logits: jax.Array, deltas: jax.Array) -> Detection:
         return Detection(self._split(logits, 2), self._split(deltas, 4))
@@ -183,6 +183,18 @@ class SiamRPN(nn.Module):
     def _split(self, maps: jax.Array, values: int) -> jax.Array:
         """``[B, F, F, K * values]`` to ``[B, F, F, K, values]``, anchor-major."""
         return maps.reshape(*maps.shape[:3], -1, values).astype(jnp.float32)
+
+
+def embed_template(model: SiamRPN, variables: Any, z: jax.Array) -> Template:
+    """``SiamRPN.embed_template`` as a function of the variables."""
+    return cast(Template, model.apply(variables, z, method="embed_template"))
+
+
+def detect(
+    model: SiamRPN, variables: Any, template: Template, x: jax.Array
+) -> Detection:
+    """``SiamRPN.detect`` as a function of the variables."""
+    return cast(Detection, model.apply(variables, template, x, method="detect"))
 
 
 def model_anchors(config: ModelConfig) -> np.ndarray:

@@ -23,7 +23,13 @@ import numpy as np
 from flax import struct
 
 from siamrpn_jax import boxes, crops
-from siamrpn_jax.model import Detection, SiamRPN, model_anchors
+from siamrpn_jax.model import (
+    Detection,
+    SiamRPN,
+    detect,
+    embed_template,
+    model_anchors,
+)
 from siamrpn_jax.rpn import Template
 
 Variables = Any
@@ -114,7 +120,7 @@ def init_track(
     side = crops.context_side(box[2:], context=model.config.context)
     size = model.config.exemplar_size
     z = crops.crop_and_resize(frame, box[:2], side, fill, size=size)
-    template = model.apply(variables, z[None], method="embed_template")
+    template = embed_template(model, variables, z[None])
     return template, TrackState(box=box, fill=fill)
 
 
@@ -142,7 +148,7 @@ def track_step(
         the next state, and the output for this frame.
     """
     x, scale = search_patch(state, frame, model=model)
-    detection = model.apply(variables, template, x[None], method="detect")
+    detection = detect(model, variables, template, x[None])
     last_size = state.box[2:] * scale
     proposals = rank_proposals(detection, last_size, model=model, config=config)
     best = jnp.argmax(proposals.windowed)

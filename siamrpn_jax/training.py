@@ -8,21 +8,24 @@ each do what one device does with all of it.
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.typing import ArrayLike
 
 from siamrpn_jax import boxes, losses, targets
 from siamrpn_jax.batch import Batch
 from siamrpn_jax.losses import LossConfig
-from siamrpn_jax.model import SiamRPN, model_anchors
+from siamrpn_jax.model import SiamRPN, detect, embed_template, model_anchors
 from siamrpn_jax.targets import TargetConfig
 
 Metrics = dict[str, jax.Array]
+Device = Any
+"""What ``jax.devices()`` lists."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +139,7 @@ def train_step(
 
 
 def pmap_train_step(
-    model: SiamRPN, config: TrainConfig, *, devices: Sequence[jax.Device] | None = None
+    model: SiamRPN, config: TrainConfig, *, devices: Sequence[Device] | None = None
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """``train_step`` over devices.
 
@@ -184,7 +187,7 @@ def pair_loss(
     anchors = jnp.asarray(model_anchors(model.config))
     make = functools.partial(targets.make_targets, config=config.targets)
     wanted = jax.vmap(make, in_axes=(0, 0, 0, None))(
-        rngs, batch.box, batch.positive, anchors
+        rngs, jnp.asarray(batch.box), jnp.asarray(batch.positive), anchors
     )
     logits = output.detection.cls_logits.reshape(size, -1, 2)
     deltas = output.detection.reg_deltas.reshape(size, -1, 4)
@@ -224,8 +227,8 @@ def make_schedule(config: TrainConfig) -> optax.Schedule:
         return base
     warmup = optimizer.warmup_steps
 
-    def schedule(step: jax.Array | int) -> jax.Array:
-        return base(step) * jnp.minimum(1.0, (step + 1) / warmup)
+    def schedule(step: ArrayLike) -> jax.Array:
+        return jnp.asarray(base(step)) * jnp.minimum(1.0, (step + 1) / warmup)
 
     return schedule
 
@@ -247,7 +250,7 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
             optax.sgd(schedule, momentum=optimizer.momentum),
         )
 
-    groups = {
+    groups: dict[Hashable, optax.GradientTransformation] = {
         "decayed": group(optimizer.weight_decay),
         "plain": group(0.0),
         "frozen": optax.set_to_zero(),
@@ -293,9 +296,9 @@ def eval_variables(state: TrainState) -> dict[str, Any]:
 @functools.partial(jax.jit, static_argnames="model")
 def pair_iou(variables: Any, batch: Batch, *, model: SiamRPN) -> jax.Array:
     """IoU of the best-scored proposal with the target for each pair, ``[B]``."""
-    template = model.apply(variables, batch.z, method="embed_template")
-    detection = model.apply(variables, template, batch.x, method="detect")
     size = len(batch.z)
+    template = embed_template(model, variables, jnp.asarray(batch.z))
+    detection = detect(model, variables, template, jnp.asarray(batch.x))
     logits = detection.cls_logits.reshape(size, -1, 2)
     best = jnp.argmax(logits[..., 1] - logits[..., 0], axis=-1)
     deltas = detection.reg_deltas.reshape(size, -1, 4)

@@ -192,7 +192,9 @@ def test_grey_and_lighting():
     image = np.full((16, 16, 3), (200, 100, 50), np.uint8)
     z, x = photometric(image, image, rng, AugmentConfig(grey_probability=1.0))
     assert (np.ptp(z, axis=2) == 0).all() and (np.ptp(x, axis=2) == 0).all()
-    lit = [photometric(image, image, rng, AugmentConfig(lighting=1.0)) for _ in "x" * 99]
+    lit = [
+        photometric(image, image, rng, AugmentConfig(lighting=1.0)) for _ in "x" * 99
+    ]
     spread = np.std([x[0, 0] for _, x in lit], axis=0)
     np.testing.assert_allclose(spread, [1.2, 2.5, 8.2], rtol=0.3)
     assert any((z[0, 0] != x[0, 0]).any() for z, x in lit)

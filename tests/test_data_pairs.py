@@ -2,6 +2,7 @@ import ast
 import pickle
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from siamrpn_jax.data.pairs import DataConfig, PairDataset
 from siamrpn_jax.data.pool import DataError, Weighted, open_pool
 from siamrpn_jax.data.store import ImageStore
 
+SHARED = Path(__file__).parents[2] / "shared"
 KINDS = ("video", "stills", "composites", "synthetic")
 LIMITS = {"bytes_limit": 2**24, "decoded_limit": 2**24}
 
@@ -36,7 +38,7 @@ def dataset(root, *, augment=None, validation=False, **fields) -> PairDataset:
     )
 
 
-def only(kind: str) -> dict[str, float]:
+def only(kind: str) -> dict[str, Any]:
     return {name: float(name == kind) for name in KINDS}
 
 
@@ -280,3 +282,21 @@ def test_the_data_package_does_not_import_jax():
             if isinstance(node, ast.ImportFrom):
                 names = [node.module or ""]
             assert not any(n.split(".")[0] in ("jax", "flax") for n in names), path
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="skipped: no ../shared")
+def test_real_data_of_every_kind():
+    pairs = PairDataset(
+        DataConfig(folders=(str(SHARED / "data" / "train"),), synthetic=0.2),
+        exemplar_size=92,
+        instance_size=188,
+        augment=small_augment(),
+    )
+    assert len(pairs.pool.tracks) > 150 and len(pairs.pool.stills) > 7000
+    shares = {}
+    chances = pairs.pool.tracks.probabilities()
+    for track, p in zip(pairs.pool.tracks, chances, strict=True):
+        shares[track.group] = shares.get(track.group, 0) + p
+    assert max(shares.values()) < 0.65  # 185 of 198 sequences are of one group
+    boxes = np.array([pairs[i].box for i in range(60)])
+    assert np.isfinite(boxes).all() and (boxes[:, 2:] > 3).all()

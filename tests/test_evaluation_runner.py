@@ -7,7 +7,7 @@ import pytest
 
 from siamrpn_jax.data.images import ImageError
 from siamrpn_jax.data.sequences import Sequence, find_sequences, read_sequence
-from siamrpn_jax.evaluation import baselines, ope, runner
+from siamrpn_jax.evaluation import baselines, got10k, ope, runner
 
 DEV_SEQUENCES = Path(__file__).parents[2] / "shared" / "data" / "dev_sequences"
 BOX = [2.0, 3.0, 8.0, 6.0]
@@ -143,3 +143,16 @@ def test_static_tracker_on_the_development_sequences():
         rows.append(ope.evaluate(np.repeat(boxes[:1], len(boxes), axis=0), boxes))
     assert len(rows) == 12
     assert ope.mean_metrics(rows).auc == pytest.approx(0.218, abs=0.005)
+
+
+def test_got10k_counts_pixels_from_one(tmp_path):
+    tracker = Recorder()
+    adapter = got10k.Got10kTracker(tracker, name="mine")
+    assert (adapter.name, adapter.is_deterministic) == ("mine", True)
+    files = [str(path) for path in make_sequence(tmp_path).frames]
+    boxes, seconds = adapter.track(files, np.array(BOX), visualize=False)
+    assert tracker.calls[0] == ("init", 0, [1, 2, 8, 6])
+    assert boxes.tolist() == [BOX] + [[x + 1, 1, 5, 5] for x in (10, 20, 30, 40)]
+    assert seconds.shape == (5,)
+    with pytest.raises(runner.RunError, match="no frames: 0 frame"):
+        adapter.track([], np.array(BOX))

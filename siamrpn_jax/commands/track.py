@@ -34,7 +34,7 @@ class Config:
     """Film, folder of images, pattern such as 'frames/*.png', or 'camera'."""
     box: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Target in the first frame as x,y,w,h: top-left corner and size in pixels.
-    Once for each target; --box=-5,… for a negative x. Without it, the mouse asks."""
+    Once for each target. Without it, the mouse draws one."""
     weights: str = "small"
     """Name of released weights, a .safetensors file, or a training run's folder."""
     out: Path | None = None

@@ -40,6 +40,8 @@ from siamrpn_jax.presets import PRESETS, Recipe
 from siamrpn_jax.tracker import init_track, track_clip
 from siamrpn_jax.training import Metrics, TrainState
 
+_CONFIG_FILE = "config.json"
+
 _UNSEEN_SEED = 1_000_000
 """Scenes with this seed and later ones are never trained on."""
 
@@ -160,14 +162,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line: ``train [PRESET] [OPTIONS]``; the default preset is ``small``."""
     args = list(sys.argv[1:] if argv is None else argv)
     preset = args.pop(0) if args and args[0] in PRESETS else "small"
-    config = tyro.cli(
-        Config,
-        prog=f"train [{'|'.join(PRESETS)}]",
-        description=f"Train a tracker; defaults are those of the preset {preset!r}.",
-        args=args,
-        default=Config(recipe=PRESETS[preset]()),
-    )
+    config = _parse(args, PRESETS[preset]())
+    stored = config.out / _CONFIG_FILE
+    if config.resume and stored.is_file():
+        # Options need not be repeated, and those that are must be the same.
+        config = _parse(args, checkpoints.read_config(stored, Recipe))
     run_or_exit(lambda: run(config))
+
+
+def _parse(args: list[str], recipe: Recipe) -> Config:
+    return tyro.cli(
+        Config,
+        prog=f"siamrpn train [{'|'.join(PRESETS)}]",
+        description="Train a tracker; the word before the options chooses a preset, "
+        "whose values are the defaults shown.",
+        args=args,
+        default=Config(recipe=recipe),
+    )
 
 
 # Before the loop
@@ -184,7 +195,7 @@ def _thaw(config: Config) -> Recipe:
     return dataclasses.replace(recipe, train=train)
 
 
-def _devices(config: Config) -> list[jax.Device]:
+def _devices(config: Config) -> list[training.Device]:
     devices = jax.devices()
     count = len(devices) if config.devices is None else config.devices
     if not 1 <= count <= len(devices):
@@ -197,7 +208,7 @@ def _devices(config: Config) -> list[jax.Device]:
 
 
 def _open_run(config: Config) -> None:
-    path = config.out / "config.json"
+    path = config.out / _CONFIG_FILE
     if config.resume:
         checkpoints.check_config(path, config.recipe)
     elif path.exists():

@@ -387,5 +387,6 @@ def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _noise(image: np.ndarray, rng: np.random.Generator, sigma: float) -> np.ndarray:
-    noise = rng.standard_normal((*image.shape[:2], 1), np.float32) * sigma
-    return np.clip(image + noise, 0, 255).astype(np.uint8)
+    noise = rng.standard_normal(image.shape[:2], np.float32) * np.float32(sigma)
+    # OpenCV rounds and saturates in one pass.
+    return cv2.add(image, cv2.merge([noise, noise, noise]), dtype=cv2.CV_8U)

@@ -22,7 +22,7 @@ from siamrpn_jax.data.augment import (
     sample_scale,
 )
 from siamrpn_jax.data.drawing import blend, fill_outlines
-from siamrpn_jax.data.pool import Pool, Target
+from siamrpn_jax.data.pool import DataError, Pool, Target
 
 _DISTRACTORS = np.cumsum([0.3, 0.35, 0.2])  # Chance of 0, 1, 2; the rest is 3.
 _MIN_SIDE = 6  # Pixels of a cut-out.
@@ -96,8 +96,11 @@ def draw_cutout(
 
     Returns:
         A cut-out of at least 6 x 6 pixels.
+
+    Raises:
+        DataError: the pool seems to have no object of that size.
     """
-    while True:
+    for _ in range(100):
         target = _draw_target(pool, rng, near)
         image = pool.store[target.image]
         texture = rng.random() < 0.2
@@ -109,6 +112,11 @@ def draw_cutout(
         if min(x1 - x0, y1 - y0) >= _MIN_SIDE:
             break
         near = None
+    else:
+        raise DataError(
+            f"100 objects drawn were all smaller than {_MIN_SIDE}x{_MIN_SIDE} pixels: "
+            "composites need larger ones (or give them the weight 0)"
+        )
     pixels = image[y0:y1, x0:x1]
     outlines: tuple[np.ndarray, ...] = ()
     if target.polygons and not texture and rng.random() < 0.9:

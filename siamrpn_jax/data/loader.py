@@ -7,33 +7,17 @@ threads, a restart at any step, and any split over hosts give the same global ba
 import functools
 from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
-from typing import NamedTuple
 
 import cv2
 import grain
 import numpy as np
 from absl import flags
 
+from siamrpn_jax.batch import Batch
 from siamrpn_jax.data.augment import AugmentConfig
 from siamrpn_jax.data.pairs import DataConfig, Pair, PairDataset
 
 _ENDLESS = 2**48  # Elements; grain wants a length.
-
-
-class Batch(NamedTuple):
-    """Training pairs of one step, B of them."""
-
-    z: np.ndarray
-    """Exemplars, RGB ``uint8 [B, Z, Z, 3]``."""
-
-    x: np.ndarray
-    """Search patches, RGB ``uint8 [B, X, X, 3]``."""
-
-    box: np.ndarray
-    """``cxcywh float32 [B, 4]`` in pixels of ``x``; see `Pair`."""
-
-    positive: np.ndarray
-    """``float32 [B]``, 1 where the target of ``z`` is in ``x``, else 0."""
 
 
 def open_dataset(

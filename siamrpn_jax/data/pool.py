@@ -10,11 +10,11 @@ import json
 import logging
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -95,7 +95,7 @@ class Pool:
     """The objects of an image, by its index."""
 
 
-class Weighted(SequenceOf[Item]):
+class Weighted(Generic[Item]):
     """Items that are drawn with unequal probabilities."""
 
     def __init__(self, items: Iterable[Item], weights: Iterable[float]):
@@ -105,7 +105,10 @@ class Weighted(SequenceOf[Item]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, index):  # noqa: D105
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self._items)
+
+    def __getitem__(self, index: int) -> Item:
         return self._items[index]
 
     def draw(self, rng: np.random.Generator) -> Item:

@@ -7,7 +7,7 @@ tight box of its whole silhouette, hidden parts included, exact to rounding.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -103,21 +103,23 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Wave:
-    """A smooth path: two sines an axis, ``amplitude`` at most in each coordinate."""
+    """A smooth path in two coordinates, two sines each.
+
+    ``amplitude`` bounds both, or each if it has two elements.
+    """
 
     weights: np.ndarray
     frequencies: np.ndarray
     phases: np.ndarray
 
     @classmethod
-    def draw(
-        cls, rng: np.random.Generator, amplitude: float, *, axes: int = 2
-    ) -> "_Wave":
-        share = rng.uniform(0.5, 1.0, axes)
-        weights = np.stack([share, 1 - share], axis=1) * amplitude
+    def draw(cls, rng: np.random.Generator, amplitude: float | np.ndarray) -> "_Wave":
+        share = rng.uniform(0.5, 1.0, 2)
+        weights = np.stack([share, 1 - share], axis=1)
+        weights *= np.broadcast_to(amplitude, 2)[:, None]
         # Periods of about 25 to 250 frames: a target crosses its range in a clip.
-        frequencies = 2 * np.pi / np.exp(rng.uniform(3.2, 5.5, (axes, 2)))
-        return cls(weights, frequencies, rng.uniform(0, 2 * np.pi, (axes, 2)))
+        frequencies = 2 * np.pi / np.exp(rng.uniform(3.2, 5.5, (2, 2)))
+        return cls(weights, frequencies, rng.uniform(0, 2 * np.pi, (2, 2)))
 
     def __call__(self, time: float) -> np.ndarray:
         waves = np.sin(self.frequencies * time + self.phases)
@@ -167,12 +169,12 @@ class _Object:
             silhouette=_draw_silhouette(rng),
             size=np.array([side * stretch, side / stretch]),
             center=extent * (1 + rng.uniform(-1, 1, 2) * (0.9 - reach)),
-            path=_Wave.draw(rng, 1.0),
+            path=_Wave.draw(rng, extent * reach),
             log_scale=_Wave.draw(rng, rng.uniform(0, 0.6)),
             turn=_Wave.draw(rng, rng.uniform(0, 0.8)),
             spin=rng.uniform(-0.04, 0.04) if rng.random() < 0.25 else 0.0,
             wobble=_Wave.draw(rng, rng.uniform(0, 0.25)),
-        )._with_reach(extent * reach)
+        )
 
     @classmethod
     def draw_like(
@@ -181,22 +183,13 @@ class _Object:
         """A distractor with the texture or the shape of another object, or both."""
         new = cls.draw(rng, height, width)
         same_texture = rng.random() < 0.7
-        same_shape = not same_texture or rng.random() < 0.5
-        texture = cv2.convertScaleAbs(
-            other.texture, alpha=rng.uniform(0.8, 1.2), beta=rng.uniform(0, 12)
-        )
-        fields = dict(new.__dict__)
+        if not same_texture or rng.random() < 0.5:
+            new = replace(new, silhouette=other.silhouette, size=other.size)
         if same_texture:
-            fields["texture"] = texture
-        if same_shape:
-            fields.update(silhouette=other.silhouette, size=other.size)
-        return cls(**fields)
-
-    def _with_reach(self, reach: np.ndarray) -> "_Object":
-        path = _Wave(
-            self.path.weights * reach[:, None], self.path.frequencies, self.path.phases
-        )
-        return _Object(**{**self.__dict__, "path": path})
+            alpha, beta = rng.uniform(0.8, 1.2), rng.uniform(0, 12)
+            texture = cv2.convertScaleAbs(other.texture, alpha=alpha, beta=beta)
+            new = replace(new, texture=texture)
+        return new
 
     def transform(self, time: float) -> np.ndarray:
         """``[2, 3]`` from the unit disc to continuous image coordinates."""

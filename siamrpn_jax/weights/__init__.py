@@ -126,10 +126,8 @@ def _find(source: str | Path) -> Path:
 
 def _check_shapes(path: Path, model: SiamRPN, flat: dict[str, np.ndarray]) -> None:
     expected = jax.eval_shape(model.init_variables, jax.random.key(0))
-    wanted = {
-        name: leaf.shape
-        for name, leaf in traverse_util.flatten_dict(expected, sep="/").items()
-    }
+    shapes: Any = jax.tree.map(lambda leaf: leaf.shape, expected)
+    wanted = traverse_util.flatten_dict(shapes, sep="/")
     found = {name: array.shape for name, array in flat.items()}
     wrong = [
         f"{name}: {found.get(name, 'missing')}, expected {wanted.get(name, 'nothing')}"

@@ -1,0 +1,178 @@
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from siamrpn_jax.convolutions import (
+    conv2d,
+    max_pool,
+    space_to_depth,
+    winograd_matrices,
+)
+
+# Winograd's transforms cost about one digit: with k = 5 its points reach 2⁷.
+TOLERANCES = {"xla": 2e-6, "winograd": 2e-5}
+
+# Kernel size, stride, height, width: all layers of the presets, and sizes that divide
+# neither by the stride nor by the Winograd tile.
+LAYERS = [
+    (1, 1, 5, 7),
+    (2, 1, 9, 8),
+    (3, 1, 10, 13),
+    (5, 1, 12, 11),
+    (8, 4, 28, 31),
+    (4, 2, 15, 14),
+    (11, 2, 23, 31),
+    (3, 2, 9, 12),
+    (2, 3, 10, 8),
+]
+
+
+def slow_conv(x, kernel, stride):
+    """A sum over kernel taps, float64; its value and the gradients of ``(y·dy)``."""
+    x, kernel = x.astype(np.float64), kernel.astype(np.float64)
+    k = kernel.shape[0]
+    rows, columns = ((n - k) // stride + 1 for n in x.shape[1:3])
+
+    def window(array, i, j):
+        end_i, end_j = i + stride * rows, j + stride * columns
+        return array[:, i:end_i:stride, j:end_j:stride]
+
+    y = np.zeros((x.shape[0], rows, columns, kernel.shape[3]))
+    taps = [(i, j) for i in range(k) for j in range(k)]
+    for i, j in taps:
+        y += window(x, i, j)[:, :rows, :columns] @ kernel[i, j]
+
+    def gradients(dy):
+        dx, dk = np.zeros_like(x), np.zeros_like(kernel)
+        for i, j in taps:
+            window(dx, i, j)[:, :rows, :columns] += dy @ kernel[i, j].T
+            dk[i, j] = np.einsum("bhwc,bhwo->co", window(x, i, j), dy)
+        return dx, dk
+
+    return y, gradients
+
+
+def arrays(k, height, width, *, channels=3, features=4, batch=2, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(batch, height, width, channels))
+    kernel = rng.normal(size=(k, k, channels, features))
+    return x.astype(np.float32), kernel.astype(np.float32)
+
+
+def check_close(found, expected, tolerance):
+    """Largest error as a share of the largest value."""
+    scale = np.abs(expected).max()
+    assert np.abs(np.asarray(found) - expected).max() <= tolerance * scale
+
+
+@pytest.mark.parametrize("impl", ["xla", "winograd"])
+@pytest.mark.parametrize(("k", "stride", "height", "width"), LAYERS)
+def test_values_and_gradients_against_a_slow_sum(impl, k, stride, height, width):
+    x, kernel = arrays(k, height, width)
+    expected, slow_gradients = slow_conv(x, kernel, stride)
+    dy = np.random.default_rng(1).normal(size=expected.shape).astype(np.float32)
+
+    @jax.jit
+    def convolve(x, kernel, dy):
+        conv = functools.partial(conv2d, stride=stride, impl=impl)
+        y, pullback = jax.vjp(conv, x, kernel)
+        return y, pullback(dy)
+
+    y, gradients = convolve(x, kernel, dy)
+    assert y.shape == expected.shape
+    check_close(y, expected, TOLERANCES[impl])
+    for found, wanted in zip(gradients, slow_gradients(dy), strict=True):
+        check_close(found, wanted, TOLERANCES[impl])
+
+
+def test_precision_with_many_channels():
+    x, kernel = arrays(5, 16, 16, channels=96, features=16)
+    expected, _ = slow_conv(x, kernel, 1)
+    check_close(jax.jit(conv2d)(x, kernel), expected, 2e-5)
+
+
+@pytest.mark.parametrize("impl", ["xla", "winograd"])
+@pytest.mark.parametrize("k", [1, 3])
+def test_bfloat16_stays_bfloat16(impl, k):
+    x, kernel = (jnp.asarray(a, jnp.bfloat16) for a in arrays(k, 9, 9))
+
+    def total(x, kernel):
+        y = conv2d(x, kernel, impl=impl)
+        return y.astype(jnp.float32).sum(), y
+
+    gradient = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
+    (_, y), gradients = gradient(x, kernel)
+    assert [a.dtype for a in (y, *gradients)] == 3 * [jnp.bfloat16]
+    expected, _ = slow_conv(*(np.asarray(a, np.float64) for a in (x, kernel)), 1)
+    check_close(y.astype(jnp.float32), expected, 1e-2)
+
+
+def test_vmap_equals_a_loop():
+    x, kernel = arrays(3, 9, 9, batch=4)
+    x, kernel = x[:, None], np.stack([kernel, 2 * kernel, -kernel, kernel + 1])
+    conv = functools.partial(conv2d, impl="winograd")
+
+    def gradient(x, kernel):
+        return jax.grad(lambda *a: jnp.square(conv(*a)).sum(), (0, 1))(x, kernel)
+
+    many, one = jax.jit(jax.vmap(gradient)), jax.jit(gradient)
+    together = many(x, kernel)
+    for i in range(4):
+        for a, b in zip(together, one(x[i], kernel[i]), strict=True):
+            np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-3)
+
+
+def test_second_derivatives():
+    """Gradient penalties and Hessian products differentiate the gradient again."""
+    x, kernel = arrays(3, 7, 7, batch=1)
+
+    def penalty(kernel, impl):
+        def loss(x):
+            return jnp.sin(conv2d(x, kernel, impl=impl)).sum()
+
+        return jnp.square(jax.grad(loss)(x)).sum()
+
+    second = jax.jit(jax.grad(penalty), static_argnums=1)
+    expected = second(kernel, "xla")
+    check_close(second(kernel, "winograd"), np.asarray(expected), 1e-4)
+
+
+@pytest.mark.parametrize(("m", "k"), [(3, 2), (4, 3), (4, 5), (2, 3), (6, 3), (1, 2)])
+def test_winograd_matrices_filter(m, k):
+    rng = np.random.default_rng(m + k)
+    data, taps = rng.normal(size=m + k - 1), rng.normal(size=k)
+    b, g, a = winograd_matrices(m, k)
+    expected = np.correlate(data, taps, "valid")
+    np.testing.assert_allclose(a @ ((g @ taps) * (b @ data)), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (9, 12), (10, 7)])
+def test_max_pool_against_flax(shape):
+    x = np.random.default_rng(0).normal(size=(2, *shape, 3)).astype(np.float32)
+
+    def ours(x):
+        return jnp.sin(max_pool(x)).sum(), max_pool(x)
+
+    def theirs(x):
+        y = nn.max_pool(x, (3, 3), strides=(2, 2))
+        return jnp.sin(y).sum(), y
+
+    found, expected = (
+        jax.jit(jax.grad(f, has_aux=True))(x) for f in (ours, theirs)
+    )  # fmt: skip
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_space_to_depth():
+    x = np.random.default_rng(0).normal(size=(2, 6, 9, 4)).astype(np.float32)
+    y = np.asarray(space_to_depth(jnp.asarray(x), 3))
+    assert y.shape == (2, 2, 3, 36)
+    for row in range(2):
+        for column in range(3):
+            block = x[:, 3 * row : 3 * row + 3, 3 * column : 3 * column + 3]
+            np.testing.assert_array_equal(y[:, row, column], block.reshape(2, -1))

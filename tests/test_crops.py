@@ -1,0 +1,170 @@
+import functools
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from siamrpn_jax import crops
+
+FILL = np.array([90.0, 120.0, 30.0], np.float32)
+crop = jax.jit(crops.crop_and_resize, static_argnames="size")
+
+
+def smooth_image(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Noise with details of several pixels; cv2 rounds positions to 1/32 pixel."""
+    rng = np.random.default_rng(seed)
+    noise = cv2.GaussianBlur(rng.random((height, width, 3)), (0, 0), 3.0)
+    return cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+
+
+def slow_crop(frame, center, side, fill, *, size) -> np.ndarray:
+    """The module's definition, one output pixel at a time, float64."""
+    out = np.zeros((size, size, 3))
+    height, width = frame.shape[:2]
+
+    def pixel(row, column):
+        inside = 0 <= row < height and 0 <= column < width
+        return frame[row, column].astype(np.float64) if inside else fill
+
+    for i in range(size):
+        for j in range(size):
+            y = center[1] + (i + 0.5 - size / 2) * side / size - 0.5
+            x = center[0] + (j + 0.5 - size / 2) * side / size - 0.5
+            r, c = int(np.floor(y)), int(np.floor(x))
+            for row, wy in ((r, 1 - (y - r)), (r + 1, y - r)):
+                for column, wx in ((c, 1 - (x - c)), (c + 1, x - c)):
+                    out[i, j] += wy * wx * pixel(row, column)
+    return out
+
+
+POSITIONS = [
+    pytest.param((61.3, 40.8), 33.7, id="inside, upscaled"),
+    pytest.param((55.0, 42.4), 75.1, id="inside, downscaled"),
+    pytest.param((3.2, 70.9), 61.8, id="over the border"),
+    pytest.param((50.0, 40.0), 300.0, id="around the whole frame"),
+    pytest.param((119.0, -2.5), 20.0, id="at a corner"),
+]
+
+
+@pytest.mark.parametrize(("center", "side"), POSITIONS)
+def test_against_the_definition(center, side):
+    frame = np.random.default_rng(0).integers(0, 256, (80, 120, 3), np.uint8)
+    found = crop(frame, jnp.array(center), side, FILL, size=24)
+    expected = slow_crop(frame, center, side, FILL, size=24)
+    # Coordinates are float32: their rounding times the steepest step, 255 levels.
+    np.testing.assert_allclose(found, expected, atol=0.02)
+
+
+@pytest.mark.parametrize(("center", "side"), POSITIONS)
+def test_against_opencv_warp_affine(center, side):
+    frame, size = smooth_image(80, 120), 63
+    step = side / size
+    offset = np.array(center) + (0.5 - size / 2) * step - 0.5
+    matrix = np.array([[step, 0, offset[0]], [0, step, offset[1]]])
+    expected = cv2.warpAffine(
+        frame,
+        matrix,
+        (size, size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=FILL.tolist(),
+    )
+    found = crop(frame, jnp.array(center), side, FILL, size=size)
+    assert np.abs(found - expected).max() < 3
+
+
+@pytest.mark.parametrize(
+    ("left", "top", "side"),
+    [(20, 10, 40), (30, 5, 70), (-15, 30, 50), (90, 60, 64)],
+)
+def test_against_opencv_pad_cut_and_resize(left, top, side):
+    frame, size, pad = smooth_image(80, 120), 56, 100
+    padded = cv2.copyMakeBorder(
+        frame, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=FILL.tolist()
+    )
+    cut = padded[top + pad :, left + pad :][:side, :side]
+    expected = cv2.resize(cut, (size, size), interpolation=cv2.INTER_LINEAR)
+    center = jnp.array([left + side / 2, top + side / 2])
+    found = crop(frame, center, side, FILL, size=size)
+    # cv2.resize sees nothing beyond the cut: its outermost pixel differs.
+    difference = np.abs(found - expected.astype(np.float32))[1:-1, 1:-1]
+    assert difference.max() < 3
+
+
+def test_whole_pixels_are_copied():
+    frame = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
+    found = crop(frame, jnp.array([21.0, 18.0]), 16.0, FILL, size=16)
+    assert found.dtype == jnp.float32
+    np.testing.assert_array_equal(found, frame[10:26, 13:29])
+
+
+@pytest.mark.parametrize("side", [50.0, 120.0], ids=["upscaled", "downscaled"])
+def test_a_warped_blob_lands_where_its_centre_goes(side):
+    target, center, size = np.array([83.37, 61.81]), np.array([78.6, 66.2]), 80
+    y, x = np.mgrid[:140, :160] + 0.5
+    blob = np.exp(-((x - target[0]) ** 2 + (y - target[1]) ** 2) / (2 * 5.0**2))
+    frame = np.repeat(np.round(255 * blob)[..., None], 3, 2).astype(np.uint8)
+    patch = crop(frame, jnp.array(center), side, jnp.zeros(3), size=size)
+    weight = np.asarray(patch)[..., 0]
+    v, u = np.mgrid[:size, :size] + 0.5
+    centroid = np.array([(u * weight).sum(), (v * weight).sum()]) / weight.sum()
+    expected = (target - center) * size / side + size / 2
+    np.testing.assert_allclose(centroid, expected, atol=0.05)
+
+
+def test_outside_the_frame_is_fill():
+    frame = np.full((30, 40, 3), 200, np.uint8)
+    for center in [(-1e6, 10), (10, 1e6), (300, 10), (20, -80)]:
+        patch = crop(frame, jnp.array(center, jnp.float32), 40.0, FILL, size=8)
+        np.testing.assert_array_equal(patch, np.broadcast_to(FILL, (8, 8, 3)))
+    patch = np.asarray(crop(frame, jnp.array([0.0, 15.0]), 16.0, FILL, size=16))
+    np.testing.assert_array_equal(patch[:, :8], np.broadcast_to(FILL, (16, 8, 3)))
+    np.testing.assert_array_equal(patch[:, 8:], 200)
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (40, 1), (1, 1), (2, 3)])
+@pytest.mark.parametrize("side", [3.3, 25.0])
+def test_tiny_frames(shape, side):
+    frame = np.random.default_rng(2).integers(0, 256, (*shape, 3), np.uint8)
+    center = (shape[1] * 0.6, shape[0] * 0.4)
+    found = crop(frame, jnp.array(center), side, FILL, size=8)
+    expected = slow_crop(frame, center, side, FILL, size=8)
+    np.testing.assert_allclose(found, expected, atol=0.02)
+
+
+def test_a_large_frame_is_addressed_exactly():
+    frame = np.zeros((3000, 5000, 3), np.uint8)
+    frame[2900:, 4900:] = np.random.default_rng(3).integers(0, 256, (100, 100, 3))
+    found = crop(frame, jnp.array([4950.0, 2950.0]), 64.0, FILL, size=64)
+    np.testing.assert_array_equal(found, frame[2918:2982, 4918:4982])
+
+
+def test_vmap_over_squares_equals_a_loop():
+    frame = smooth_image(60, 70)
+    centers = jnp.array([[20.0, 30.0], [66.0, -3.0], [35.5, 58.25]])
+    sides = jnp.array([20.0, 50.0, 111.0])
+    one = functools.partial(crops.crop_and_resize, size=16)
+    many = jax.vmap(one, in_axes=(None, 0, 0, None))(frame, centers, sides, FILL)
+    for i in range(3):
+        single = crop(frame, centers[i], sides[i], FILL, size=16)
+        np.testing.assert_allclose(many[i], single, atol=1e-3)
+
+
+def test_context_side_is_equation_15():
+    w, h = 40.0, 90.0
+    p = (w + h) / 2
+    side = crops.context_side(jnp.array([w, h]))
+    assert side == pytest.approx(((w + p) * (h + p)) ** 0.5)
+    assert crops.context_side(jnp.array([w, h]), context=0.0) == pytest.approx(60.0)
+    many = crops.context_side(jnp.array([[w, h], [2 * h, 2 * w]]))
+    np.testing.assert_allclose(many, [side, 2 * side], rtol=1e-6)
+
+
+def test_channel_mean_of_a_large_frame():
+    # 2 M values a channel: a running float32 sum would lose the last digits.
+    frame = np.random.default_rng(4).integers(100, 180, (1080, 1920, 3), np.uint8)
+    mean = jax.jit(crops.channel_mean)(frame)
+    assert mean.dtype == jnp.float32
+    np.testing.assert_allclose(mean, frame.mean((0, 1)), atol=1e-3)

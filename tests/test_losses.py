@@ -1,0 +1,190 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from siamrpn_jax import losses
+from siamrpn_jax.losses import LossConfig
+from siamrpn_jax.targets import Targets
+
+B, N = 4, 30
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Logits, deltas and targets of four pairs; the last one has no positives."""
+    rng = np.random.default_rng(0)
+    positive = rng.random((B, N)) < 0.2
+    positive[-1] = False
+    negative = (rng.random((B, N)) < 0.6) & ~positive
+    logits = 2 * rng.normal(size=(B, N, 2)).astype(np.float32)
+    deltas = rng.normal(size=(2, B, N, 4)).astype(np.float32)
+    return logits, deltas[0], Targets(*map(jnp.asarray, (positive, negative, deltas[1])))
+
+
+def cross_entropy(logits, label: int) -> float:
+    shifted = np.asarray(logits, np.float64) - np.max(logits)
+    return np.log(np.exp(shifted).sum()) - shifted[label]
+
+
+def slow_classification(logits, targets, *, hard: int) -> float:
+    positives = [
+        cross_entropy(logits[b, n], 1)
+        for b, n in zip(*np.nonzero(targets.positive), strict=True)
+    ]
+    by_pair = [
+        sorted((cross_entropy(row[n], 0) for n in np.nonzero(mask)[0]), reverse=True)
+        for row, mask in zip(logits, np.asarray(targets.negative), strict=True)
+    ]
+    negative = np.mean(np.concatenate(by_pair))
+    if hard:
+        hardest = np.concatenate([pair[:hard] for pair in by_pair])
+        negative = (negative + np.mean(hardest)) / 2
+    return (np.mean(positives) + negative) / 2
+
+
+def slow_smooth_l1(x: float, sigma: float | None) -> float:
+    if sigma is None:
+        return abs(x)
+    if abs(x) < 1 / sigma**2:
+        return 0.5 * sigma**2 * x**2
+    return abs(x) - 1 / (2 * sigma**2)
+
+
+@pytest.mark.parametrize("hard", [0, 3, 25])  # 25: more than there are negatives
+def test_classification_loss_against_a_slow_formula(batch, hard):
+    logits, _, targets = batch
+    config = LossConfig(hard_negatives=hard)
+    found = losses.classification_loss(logits, targets, config=config, axis_name=None)
+    expected = slow_classification(logits, targets, hard=hard)
+    assert float(found) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 3.0, None])
+def test_regression_loss_against_a_slow_formula(batch, sigma):
+    _, deltas, targets = batch
+    errors = (deltas - np.asarray(targets.deltas)).astype(np.float64)
+    sums = [
+        sum(slow_smooth_l1(x, sigma) for x in errors[b, n])
+        for b, n in zip(*np.nonzero(targets.positive), strict=True)
+    ]
+    found = losses.regression_loss(
+        deltas, targets, config=LossConfig(sigma=sigma), axis_name=None
+    )
+    assert float(found) == pytest.approx(np.mean(sums), rel=1e-6)
+
+
+@pytest.mark.parametrize("hard", [0, 3])
+def test_rolled_loss_takes_everything_as_negative(batch, hard):
+    logits, _, _ = batch
+    everything = [
+        sorted((cross_entropy(l, 0) for l in row), reverse=True)  # noqa: E741
+        for row in logits
+    ]
+    expected = np.mean(everything)
+    if hard:
+        expected = (expected + np.mean([row[:hard] for row in everything])) / 2
+    found = losses.rolled_loss(
+        logits, config=LossConfig(hard_negatives=hard), axis_name=None
+    )
+    assert float(found) == pytest.approx(expected, rel=1e-6)
+
+
+def test_two_way_cross_entropies_against_softmax():
+    logits = np.random.default_rng(1).normal(size=(50, 2)).astype(np.float32) * 5
+    positive, negative = losses.cross_entropies(jnp.asarray(logits))
+    for label, found in enumerate((negative, positive)):
+        labels = jnp.full(50, label)
+        expected = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_extreme_logits_have_a_finite_loss_and_gradient(dtype):
+    logits = jnp.array([[1e4, -1e4], [-1e4, 1e4]], dtype)
+
+    def total(logits):
+        return sum(x.sum() for x in losses.cross_entropies(logits))
+
+    value, gradient = jax.value_and_grad(total)(logits)
+    assert value.dtype == jnp.float32
+    assert float(value) == pytest.approx(4e4, rel=1e-2)
+    assert jnp.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0])
+def test_smooth_l1_is_smooth_at_its_knee(sigma):
+    """Eq. 4: both branches meet in value and slope at 1 / sigma²."""
+    knee = 1 / sigma**2
+    loss = functools.partial(losses.smooth_l1, targets=jnp.zeros(()), sigma=sigma)
+    for sign in (-1, 1):
+        for near in (knee * (1 - 1e-4), knee * (1 + 1e-4)):
+            value, slope = jax.value_and_grad(loss)(sign * near)
+            assert float(value) == pytest.approx(knee / 2, rel=1e-3)
+            assert float(slope) == pytest.approx(sign, rel=1e-3)
+    x = jnp.linspace(-5 * knee, 5 * knee, 41)
+    expected = [slow_smooth_l1(float(e), sigma) for e in x]
+    np.testing.assert_allclose(loss(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_shares_of_two_devices_add_up(batch):
+    """Value and gradient, with unequal numbers of positives on the devices."""
+    logits, deltas, targets = batch
+    config = LossConfig(hard_negatives=3)
+
+    def share(logits, deltas, targets, axis_name):
+        kwargs = dict(config=config, axis_name=axis_name)
+        return (
+            losses.classification_loss(logits, targets, **kwargs)
+            + losses.regression_loss(deltas, targets, **kwargs)
+            + losses.rolled_loss(logits, **kwargs)
+        )
+
+    def total(logits, deltas, devices):
+        if devices == 1:
+            return share(logits, deltas, targets, None)
+        split = jax.tree.map(
+            lambda x: x.reshape(devices, -1, *x.shape[1:]), (logits, deltas, targets)
+        )
+        mapped = functools.partial(share, axis_name="batch")
+        return jax.vmap(mapped, axis_name="batch")(*split).sum()
+
+    function = jax.jit(jax.value_and_grad(total, (0, 1)), static_argnums=2)
+    one, two = function(logits, deltas, 1), function(logits, deltas, 2)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_a_batch_without_positives(batch):
+    logits, deltas, targets = batch
+    nothing = targets._replace(positive=jnp.zeros((B, N), bool))
+    config = LossConfig()
+
+    def total(logits, deltas):
+        kwargs = dict(config=config, axis_name=None)
+        regression = losses.regression_loss(deltas, nothing, **kwargs)
+        return losses.classification_loss(logits, nothing, **kwargs) + regression
+
+    value, gradients = jax.value_and_grad(total, (0, 1))(logits, deltas)
+    assert jnp.isfinite(value) and jnp.isfinite(gradients[0]).all()
+    np.testing.assert_array_equal(gradients[1], 0)
+
+
+@pytest.mark.parametrize("sigma", [1.0, None])
+def test_targets_of_unused_anchors_never_matter(batch, sigma):
+    """Those of a pair without a target may well be infinite: the log of size 0."""
+    _, deltas, targets = batch
+    wild = jnp.where(targets.positive[..., None], targets.deltas, -jnp.inf)
+
+    def loss(deltas, wanted):
+        targets_ = targets._replace(deltas=wanted)
+        config = LossConfig(sigma=sigma)
+        return losses.regression_loss(deltas, targets_, config=config, axis_name=None)
+
+    tame, expected = jax.value_and_grad(loss)(deltas, targets.deltas)
+    value, gradient = jax.value_and_grad(loss)(deltas, wild)
+    assert value == tame
+    np.testing.assert_array_equal(gradient, expected)

@@ -1,0 +1,230 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from small_models import random_batch, tiny_model
+
+from siamrpn_jax import boxes, training
+from siamrpn_jax.data import loader
+from siamrpn_jax.losses import LossConfig
+from siamrpn_jax.model import SiamRPN, model_anchors
+from siamrpn_jax.presets import paper, small
+from siamrpn_jax.targets import TargetConfig
+from siamrpn_jax.training import OptimizerConfig, TrainConfig
+
+MODEL = SiamRPN(tiny_model())
+SGD = TrainConfig(
+    targets=TargetConfig(),
+    losses=LossConfig(),
+    optimizer=OptimizerConfig(frozen_layers=1),
+    epochs=4,
+    steps_per_epoch=2,
+)
+ADAMW = dataclasses.replace(small().train, epochs=4, steps_per_epoch=2)
+
+
+def run_steps(config: TrainConfig, *, devices: int, steps: int = 4, model=MODEL):
+    """Trains on noise; every device sees other data."""
+    state = training.init_state(jax.random.key(1), model=model, config=config)
+    step = training.pmap_train_step(model, config, devices=jax.devices()[:devices])
+    metrics = {}
+    for i in range(steps):
+        batch = random_batch(8, model.config, seed=i)
+        shares = [np.split(array, devices) for array in batch]
+        state, metrics = step(state, loader.Batch(*(np.stack(s) for s in shares)))
+        jax.block_until_ready(metrics)
+    return state, metrics
+
+
+@pytest.mark.parametrize("config", [SGD, ADAMW], ids=["sgd", "adamw"])
+def test_two_devices_do_what_one_does(config):
+    # Adam divides by the root of tiny second moments: rounding shows more there.
+    tolerance = 2e-5 if config.optimizer.kind == "sgd" else 2e-4
+    one, metrics_one = run_steps(config, devices=1)
+    two, metrics_two = run_steps(config, devices=2)
+    for a, b in zip(
+        jax.tree.leaves((one.params, one.batch_stats, one.ema, metrics_one)),
+        jax.tree.leaves((two.params, two.batch_stats, two.ema, metrics_two)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def test_pmapped_step_equals_the_plain_one():
+    state, _ = run_steps(SGD, devices=1)
+    plain = training.init_state(jax.random.key(1), model=MODEL, config=SGD)
+    for i in range(4):
+        batch = random_batch(8, MODEL.config, seed=i)
+        plain, _ = training.train_step(plain, batch, model=MODEL, config=SGD)
+    for a, b in zip(
+        jax.tree.leaves(state.params), jax.tree.leaves(plain.params), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_state_is_donated():
+    state = training.init_state(jax.random.key(0), model=MODEL, config=SGD)
+    step = training.pmap_train_step(MODEL, SGD, devices=jax.devices()[:1])
+    batch = loader.Batch(*(a[None] for a in random_batch(4, MODEL.config, seed=0)))
+    jax.block_until_ready(step(state, batch))
+    kernel = state.params["backbone"]["conv2"]["kernel"]
+    assert kernel.is_deleted()
+
+
+def test_frozen_layers_stay_and_the_others_move():
+    before = training.init_state(jax.random.key(1), model=MODEL, config=SGD)
+    after, _ = run_steps(SGD, devices=1)
+    for layer in ("conv1", "bn1"):
+        for a, b in zip(
+            jax.tree.leaves(before.params["backbone"][layer]),
+            jax.tree.leaves(after.params["backbone"][layer]),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(a, b)
+    statistics = [s.batch_stats["backbone"] for s in (before, after)]
+    np.testing.assert_array_equal(*(s["bn1"]["mean"] for s in statistics))
+    assert not np.array_equal(*(s["bn2"]["mean"] for s in statistics))
+    kernels = [s.params["backbone"]["conv2"]["kernel"] for s in (before, after)]
+    assert not np.array_equal(*kernels)
+
+
+def test_frozen_layers_have_no_optimizer_state():
+    def count(config: TrainConfig) -> int:
+        state = training.init_state(jax.random.key(0), model=MODEL, config=config)
+        return sum(x.size for x in jax.tree.leaves(state.opt_state))
+
+    frozen = jax.eval_shape(MODEL.init_variables, jax.random.key(0))["params"]
+    sizes = [x.size for x in jax.tree.leaves(frozen["backbone"]["conv1"])]
+    all_layers = dataclasses.replace(SGD, optimizer=OptimizerConfig(frozen_layers=0))
+    assert count(all_layers) - count(SGD) >= sum(sizes)
+
+
+def test_every_parameter_is_claimed():
+    for recipe in (paper(), small()):
+        model = SiamRPN(recipe.model)
+        shapes = jax.eval_shape(model.init_variables, jax.random.key(0))["params"]
+        labels = training.label_parameters(shapes, frozen_layers=3)
+        assert labels["backbone"]["conv3"]["kernel"] == "frozen"
+        assert labels["backbone"]["bn3"]["scale"] == "frozen"
+        assert labels["backbone"]["conv4"]["kernel"] == "decayed"
+        assert labels["backbone"]["bn4"]["bias"] == "plain"
+    with pytest.raises(ValueError, match=r"'head/gate' belongs to no optimizer group"):
+        training.label_parameters({"head": {"gate": jnp.ones(1)}}, frozen_layers=0)
+
+
+def test_paper_schedule_falls_in_log_space():
+    config = paper().train
+    schedule = training.make_schedule(config)
+    rates = [
+        float(schedule(epoch * config.steps_per_epoch)) for epoch in range(config.epochs)
+    ]
+    np.testing.assert_allclose(rates, np.geomspace(1e-2, 1e-6, 50), rtol=1e-4)
+    assert float(schedule(config.steps_per_epoch - 1)) == pytest.approx(1e-2)
+
+
+def test_warmup_rises_linearly_to_the_schedule():
+    optimizer = OptimizerConfig(warmup_steps=10, frozen_layers=0)
+    config = TrainConfig(optimizer=optimizer, epochs=2, steps_per_epoch=100)
+    schedule = training.make_schedule(config)
+    rates = [float(schedule(step)) for step in (0, 4, 9, 50)]
+    np.testing.assert_allclose(rates, [1e-3, 5e-3, 1e-2, 1e-2], rtol=1e-5)
+
+
+def test_clipping_bounds_the_gradient_before_momentum():
+    optimizer = OptimizerConfig(
+        clip_norm=1.0, momentum=0.0, weight_decay=0.0, frozen_layers=0
+    )
+    config = TrainConfig(optimizer=optimizer, epochs=1, steps_per_epoch=1)
+    params = {"head": {"kernel": jnp.ones(4), "bias": jnp.ones(4)}}
+    chain = training.make_optimizer(config)
+    gradients = jax.tree.map(lambda x: 100.0 * x, params)
+    updates, _ = chain.update(gradients, chain.init(params), params)
+    assert float(optax.tree.norm(updates)) == pytest.approx(1e-2, rel=1e-4)
+
+
+def test_weight_decay_reaches_kernels_only():
+    optimizer = OptimizerConfig(weight_decay=0.5, momentum=0.0, frozen_layers=0)
+    config = TrainConfig(optimizer=optimizer, epochs=1, steps_per_epoch=1)
+    params = {"head": {"kernel": jnp.ones(1), "bias": jnp.ones(1)}}
+    chain = training.make_optimizer(config)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = chain.update(zeros, chain.init(params), params)
+    assert float(updates["head"]["kernel"][0]) == pytest.approx(-1e-2 * 0.5)
+    assert float(updates["head"]["bias"][0]) == 0.0
+
+
+def test_average_follows_the_weights():
+    config = dataclasses.replace(
+        SGD, optimizer=dataclasses.replace(SGD.optimizer, ema=0.5)
+    )
+    state = training.init_state(jax.random.key(1), model=MODEL, config=config)
+
+    def kernel(tree):
+        return np.asarray(tree["params"]["backbone"]["conv2"]["kernel"])
+
+    average = kernel(state.ema)
+    for i in range(3):
+        batch = random_batch(4, MODEL.config, seed=i)
+        state, _ = training.train_step(state, batch, model=MODEL, config=config)
+        decay = min(0.5, (1 + i + 1) / (10 + i + 1))
+        new = np.asarray(state.params["backbone"]["conv2"]["kernel"])
+        average = decay * average + (1 - decay) * new
+        np.testing.assert_allclose(kernel(state.ema), average, atol=1e-6)
+    assert training.eval_variables(state) is state.ema
+
+
+def test_bfloat16_trains_float32_weights():
+    model = SiamRPN(dataclasses.replace(tiny_model(), dtype="bfloat16"))
+    state, metrics = run_steps(ADAMW, devices=1, steps=2, model=model)
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(state.params))
+    assert all(np.isfinite(x) for x in metrics.values())
+    _, reference = run_steps(ADAMW, devices=1, steps=2)
+    assert float(metrics["loss"]) == pytest.approx(float(reference["loss"]), rel=0.05)
+
+
+def test_negative_pairs_give_no_regression_gradient():
+    batch = random_batch(4, MODEL.config, seed=0)._replace(
+        positive=np.zeros(4, np.float32)
+    )
+    state = training.init_state(jax.random.key(1), model=MODEL, config=ADAMW)
+    _, metrics = training.train_step(state, batch, model=MODEL, config=ADAMW)
+    assert float(metrics["reg_loss"]) == 0.0
+    assert float(metrics["cls_loss"]) > 0.0
+
+
+def test_overfits_four_pairs_until_the_right_anchors_win():
+    recipe = small()
+    model = SiamRPN(tiny_model((16, 32, 32), 32))
+    data = loader.open_dataset(
+        dataclasses.replace(recipe.data, seed=3),
+        exemplar_size=model.config.exemplar_size,
+        instance_size=model.config.instance_size,
+        augment=recipe.augment,
+    )
+    pairs = [data[i] for i in range(4)]
+    batch = loader.stack(pairs)
+    optimizer = dataclasses.replace(recipe.train.optimizer, warmup_steps=10, ema=None)
+    config = dataclasses.replace(
+        recipe.train, optimizer=optimizer, epochs=1, steps_per_epoch=200
+    )
+    state = training.init_state(jax.random.key(0), model=model, config=config)
+    step = training.pmap_train_step(model, config, devices=jax.devices()[:1])
+    for _ in range(200):
+        state, metrics = step(state, loader.Batch(*(a[None] for a in batch)))
+        jax.block_until_ready(metrics)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    output, _ = model.apply(
+        variables, batch.z, batch.x, train=True, mutable=["batch_stats"]
+    )
+    logits = np.asarray(output.detection.cls_logits).reshape(4, -1, 2)
+    winners = (logits[..., 1] - logits[..., 0]).argmax(-1)
+    anchors = model_anchors(model.config)
+    overlap = boxes.iou(anchors[winners], batch.box)
+    best = boxes.iou(anchors[None], batch.box[:, None]).max(-1)
+    assert (overlap > np.minimum(0.6, best - 1e-4)).all(), (overlap, best)
+    deltas = np.asarray(output.detection.reg_deltas).reshape(4, -1, 4)
+    decoded = boxes.decode(deltas[np.arange(4), winners], anchors[winners])
+    assert (boxes.iou(decoded, batch.box) > 0.8).all()
