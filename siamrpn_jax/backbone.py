@@ -130,6 +130,8 @@ def _layers(config: BackboneConfig) -> tuple[_Layer, ...]:
             _Layer(widths[1], 5, pool=True),
             *(_Layer(width, 3) for width in widths[2:]),
         )
+    if len(widths) < 2:
+        raise ValueError(f"compact has at least 2 layers, got widths {widths}")
     pairs = zip(widths[1:], widths[2:], strict=False)
     return (
         _Layer(widths[0], 8, 4),

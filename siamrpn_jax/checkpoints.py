@@ -27,7 +27,11 @@ class Checkpoints:
     def __init__(self, folder: Path | str, *, keep: int = 2):
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         self._folder = Path(folder).absolute()
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=options,
+            item_handlers={"state": ocp.StandardCheckpointHandler()},
+        )
 
     def save(self, state: TrainState) -> None:
         """Starts to save a state in the background; ``close`` waits for it."""
@@ -50,21 +54,27 @@ class Checkpoints:
         Raises:
             CheckpointError: there is none, or its arrays have other names or shapes.
         """
+        self._manager.wait_until_finished()
         step = self.latest_step()
         if step is None:
             raise CheckpointError(f"no checkpoint in {self._folder}")
+        self._check_shapes(step, like)
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        shapes = jax.eval_shape(lambda: like)
         target = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like
         )
         items = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        try:
-            return self._manager.restore(step, args=items)["state"]
-        except (ValueError, KeyError) as error:
+        return self._manager.restore(step, args=items)["state"]
+
+    def _check_shapes(self, step: int, like: TrainState) -> None:
+        saved = _parameter_shapes(self._manager.item_metadata(step)["state"])
+        wanted = _parameter_shapes({"params": like.params})
+        wrong = configs.differences(saved, wanted)
+        if wrong:
             raise CheckpointError(
-                f"checkpoint {self._folder / str(step)} is of another model: {error}"
-            ) from error
+                f"checkpoint {self._folder / str(step)} is of another model: "
+                f"{'; '.join(wrong[:5])}"
+            )
 
     def close(self) -> None:
         """Waits until everything is on disk."""
@@ -105,3 +115,13 @@ def check_config(path: Path, config: Any) -> None:
         raise CheckpointError(
             f"{path.parent} was started with another config: {'; '.join(differing)}"
         )
+
+
+def _parameter_shapes(tree: Any) -> dict[str, list[int]]:
+    """Shapes by name of what lies under ``params``."""
+    shapes = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if name.startswith("params/"):
+            shapes[name] = list(leaf.shape)
+    return shapes

@@ -26,14 +26,18 @@ def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
     """Builds a config of the given dataclass.
 
     Raises:
-        ValueError: for a field that the dataclass does not have. Fields that are
-            missing take their defaults: files of an older version stay readable.
+        ValueError: for a field that the dataclass does not have, or a value that is
+            none of a field's choices. Fields that are missing take their defaults:
+            files of an older version stay readable.
     """
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
-    return kind(**{key: _parse(hints[key], value) for key, value in values.items()})
+    fields = {}
+    for key, value in values.items():
+        fields[key] = _parse(hints[key], value, name=f"{kind.__name__}.{key}")
+    return kind(**fields)
 
 
 def differences(
@@ -50,7 +54,12 @@ def differences(
     return found
 
 
-def _parse(hint: Any, value: Any) -> Any:
+def _parse(hint: Any, value: Any, *, name: str) -> Any:
+    if typing.get_origin(hint) is typing.Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            expected = ", ".join(map(repr, choices))
+            raise ValueError(f"{name} is {value!r}, expected one of {expected}")
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     for option in options:
         if dataclasses.is_dataclass(option) and isinstance(value, Mapping):

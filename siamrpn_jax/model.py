@@ -90,7 +90,9 @@ class SiamRPN(nn.Module):
 
     Example:
         >>> model = SiamRPN(ModelConfig())
-        >>> variables = model.init_variables(jax.random.key(0))
+        >>> variables = jax.eval_shape(model.init_variables, jax.random.key(0))
+        >>> sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+        22632512
     """
 
     config: ModelConfig = ModelConfig()

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.typing import ArrayLike
 
 from siamrpn_jax import boxes, crops
 from siamrpn_jax.model import (
@@ -170,8 +171,8 @@ def track_step(
 def make_tracker(
     model: SiamRPN, variables: Variables, *, config: TrackerConfig = TrackerConfig()
 ) -> tuple[
-    Callable[[jax.Array, jax.Array], tuple[Template, TrackState]],
-    Callable[[Template, TrackState, jax.Array], tuple[TrackState, TrackOutput]],
+    Callable[[ArrayLike, ArrayLike], tuple[Template, TrackState]],
+    Callable[[Template, TrackState, ArrayLike], tuple[TrackState, TrackOutput]],
 ]:
     """Closes over network and constants; no compilation for a new target.
 

@@ -13,8 +13,10 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from siamrpn_jax import boxes, losses, targets
@@ -147,8 +149,9 @@ def pmap_train_step(
     caller; its buffers are donated. The batch has a leading device axis,
     ``[devices, B, …]``.
     """
+    devices = jax.devices() if devices is None else devices
     step = functools.partial(train_step, model=model, config=config, axis_name="batch")
-    return jax.pmap(
+    mapped = jax.pmap(
         step,
         axis_name="batch",
         in_axes=(None, 0),
@@ -156,6 +159,14 @@ def pmap_train_step(
         devices=devices,
         donate_argnums=0,
     )
+    everywhere = NamedSharding(Mesh(np.array(devices), ("batch",)), PartitionSpec())
+
+    def mapped_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        # Nothing moves after the first step; without this the second one, whose state
+        # comes from the devices, would be compiled anew.
+        return mapped(jax.device_put(state, everywhere), batch)
+
+    return mapped_step
 
 
 def pair_loss(

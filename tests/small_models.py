@@ -12,9 +12,10 @@ from siamrpn_jax.rpn import HeadConfig
 
 
 def tiny_model(widths: tuple[int, ...] = (8, 16, 16), width: int = 16) -> ModelConfig:
-    """The network of ``small`` with few channels."""
+    """The network of ``small`` with few channels; plain convolutions compile fast."""
     return dataclasses.replace(
         small().model,
+        conv_impl="xla",
         backbone=BackboneConfig("compact", widths, bn_momentum=0.9),
         head=HeadConfig("depthwise", width, kernel_size=1),
     )

@@ -161,9 +161,7 @@ def test_max_pool_against_flax(shape):
         y = nn.max_pool(x, (3, 3), strides=(2, 2))
         return jnp.sin(y).sum(), y
 
-    found, expected = (
-        jax.jit(jax.grad(f, has_aux=True))(x) for f in (ours, theirs)
-    )  # fmt: skip
+    found, expected = (jax.jit(jax.grad(f, has_aux=True))(x) for f in (ours, theirs))
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -85,7 +85,8 @@ def test_batch_norm_leaves_averages_alone_if_told_to():
     np.testing.assert_array_equal(
         kept["batch_stats"]["mean"], VARIABLES["batch_stats"]["mean"]
     )
-    assert (updates["batch_stats"]["mean"] != kept["batch_stats"]["mean"]).all()
+    moved = updates["batch_stats"]["mean"] - kept["batch_stats"]["mean"]
+    assert np.abs(moved).min() > 0
 
 
 def test_batch_norm_over_two_devices_equals_one():
@@ -94,10 +95,10 @@ def test_batch_norm_over_two_devices_equals_one():
     mapped = functools.partial(ours, axis_name="batch")
     mapped = jax.vmap(mapped, in_axes=(None, 0), axis_name="batch")
     y, updates = jax.jit(mapped)(VARIABLES, tuple(shares))
-    check_close([part.reshape(x.shape) for part, x in zip(y, MAPS, strict=True)],
-                expected[0])  # fmt: skip
-    for device in range(2):
-        check_close(jax.tree.map(lambda a: a[device], updates), expected[1])  # noqa: B023
+    joined = [part.reshape(x.shape) for part, x in zip(y, MAPS, strict=True)]
+    check_close(joined, expected[0])
+    on_both = jax.tree.map(lambda a: np.stack([a, a]), expected[1])
+    check_close(updates, on_both)
 
 
 def test_batch_norm_keeps_the_type_of_its_maps():
@@ -110,13 +111,14 @@ def test_batch_norm_keeps_the_type_of_its_maps():
         np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.05)
 
 
-@pytest.mark.parametrize("use_bias", [True, False])
-@pytest.mark.parametrize(("size", "stride"), [(3, 1), (4, 2), (1, 1)])
+@pytest.mark.parametrize(
+    ("size", "stride", "use_bias"), [(3, 1, True), (4, 2, False), (1, 1, True)]
+)
 def test_conv_against_flax(size, stride, use_bias):
     layer = Conv(7, size, stride, use_bias=use_bias)
     theirs = nn.Conv(7, (size, size), stride, padding="VALID", use_bias=use_bias)
     maps = tuple(np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))) for x in MAPS)
-    variables = layer.init(jax.random.key(0), maps)
+    variables = jax.jit(layer.init)(jax.random.key(0), maps)
     expected_shapes = jax.eval_shape(theirs.init, jax.random.key(0), maps[0])
     shapes = jax.tree.map(jnp.shape, variables)
     assert shapes == jax.tree.map(jnp.shape, expected_shapes)
@@ -133,5 +135,4 @@ def test_conv_computes_in_the_given_type():
     variables = layer.init(jax.random.key(0), MAPS)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
     found = layer.apply(variables, MAPS)
-    assert isinstance(found, tuple)
-    assert all(y.dtype == jnp.bfloat16 for y in found)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype("bfloat16")}

@@ -1,4 +1,5 @@
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +23,16 @@ def batch():
     negative = (rng.random((B, N)) < 0.6) & ~positive
     logits = 2 * rng.normal(size=(B, N, 2)).astype(np.float32)
     deltas = rng.normal(size=(2, B, N, 4)).astype(np.float32)
-    return logits, deltas[0], Targets(*map(jnp.asarray, (positive, negative, deltas[1])))
+    return (
+        logits,
+        deltas[0],
+        Targets(*map(jnp.asarray, (positive, negative, deltas[1]))),
+    )
 
 
 def cross_entropy(logits, label: int) -> float:
     shifted = np.asarray(logits, np.float64) - np.max(logits)
-    return np.log(np.exp(shifted).sum()) - shifted[label]
+    return float(np.log(np.exp(shifted).sum()) - shifted[label])
 
 
 def slow_classification(logits, targets, *, hard: int) -> float:
@@ -43,7 +48,7 @@ def slow_classification(logits, targets, *, hard: int) -> float:
     if hard:
         hardest = np.concatenate([pair[:hard] for pair in by_pair])
         negative = (negative + np.mean(hardest)) / 2
-    return (np.mean(positives) + negative) / 2
+    return float(np.mean(positives) + negative) / 2
 
 
 def slow_smooth_l1(x: float, sigma: float | None) -> float:
@@ -81,8 +86,7 @@ def test_regression_loss_against_a_slow_formula(batch, sigma):
 def test_rolled_loss_takes_everything_as_negative(batch, hard):
     logits, _, _ = batch
     everything = [
-        sorted((cross_entropy(l, 0) for l in row), reverse=True)  # noqa: E741
-        for row in logits
+        sorted((cross_entropy(pair, 0) for pair in row), reverse=True) for row in logits
     ]
     expected = np.mean(everything)
     if hard:
@@ -136,7 +140,7 @@ def test_shares_of_two_devices_add_up(batch):
     config = LossConfig(hard_negatives=3)
 
     def share(logits, deltas, targets, axis_name):
-        kwargs = dict(config=config, axis_name=axis_name)
+        kwargs: dict[str, Any] = dict(config=config, axis_name=axis_name)
         return (
             losses.classification_loss(logits, targets, **kwargs)
             + losses.regression_loss(deltas, targets, **kwargs)
@@ -164,7 +168,7 @@ def test_a_batch_without_positives(batch):
     config = LossConfig()
 
     def total(logits, deltas):
-        kwargs = dict(config=config, axis_name=None)
+        kwargs: dict[str, Any] = dict(config=config, axis_name=None)
         regression = losses.regression_loss(deltas, nothing, **kwargs)
         return losses.classification_loss(logits, nothing, **kwargs) + regression
 

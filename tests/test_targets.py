@@ -175,7 +175,7 @@ def test_a_batch_equals_a_loop():
     positive = np.array([1, 0, 1, 1], np.float32)
 
     def one(key, box, is_positive):
-        return make_targets(key, box, is_positive, GRID, config=TargetConfig())
+        return label(key, box, is_positive, GRID, config=TargetConfig())
 
     together = jax.jit(jax.vmap(one))(KEYS[:size], batch, positive)
     for i in range(size):

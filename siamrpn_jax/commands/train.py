@@ -11,6 +11,7 @@ A run is a folder::
 """
 
 import collections
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -93,10 +94,6 @@ def run(config: Config) -> dict[str, Any]:
     recipe = config.recipe
     devices = _devices(config)
 
-    # Run folder
-    _open_run(config)
-    store = Checkpoints(config.out / "checkpoints")
-
     # Data
     datasets = [
         loader.open_dataset(
@@ -110,6 +107,10 @@ def run(config: Config) -> dict[str, Any]:
     ]
     held_out = _validation_batches(datasets[1])
 
+    # Run folder
+    _open_run(config)
+    store = Checkpoints(config.out / "checkpoints")
+
     # Model and state
     model = SiamRPN(recipe.model)
     state = _start(config, model, store)
@@ -118,20 +119,23 @@ def run(config: Config) -> dict[str, Any]:
     print(_headline(config, state, len(devices)))
 
     # Loop
-    writers = _writers(config.out, start_step)
-    stop = _StopSignal()
-    clock = _Clock(config, start_step)
-    with (
-        loader.batches(
-            datasets[0],
-            batch_size=recipe.batch_size,
-            start_step=start_step,
-            workers=config.workers,
-            threads=config.threads,
-        ) as stream,
-        stop,
-    ):
-        window = _MetricWindow()
+    clock, window = _Clock(config, start_step), _MetricWindow()
+    with contextlib.ExitStack() as stack:
+        stack.callback(store.close)
+        writers = [
+            stack.enter_context(contextlib.closing(writer))
+            for writer in _open_writers(config.out, start_step)
+        ]
+        stream = stack.enter_context(
+            loader.batches(
+                datasets[0],
+                batch_size=recipe.batch_size,
+                start_step=start_step,
+                workers=config.workers,
+                threads=config.threads,
+            )
+        )
+        stop = stack.enter_context(_StopSignal())
         for step in clock.steps(recipe.train):
             state, metrics = step_fn(state, _split(next(stream), len(devices)))
             window.add(step, metrics)
@@ -142,16 +146,13 @@ def run(config: Config) -> dict[str, Any]:
                 figures = _validate(training.eval_variables(state), held_out, model)
                 _write(writers, done, figures)
                 clock.report(done, figures)
-            if stop.requested or clock.checkpoint_is_due():
-                window.fetch()  # raises before a state that is not finite is kept
-                store.save(state)
             if stop.requested:
                 break
+            if clock.checkpoint_is_due():
+                window.fetch()  # raises before a state that is not finite is kept
+                store.save(state)
         window.fetch()
-    store.save(state)
-    store.close()
-    for writer in writers:
-        writer.close()
+        store.save(state)
     if stop.requested:
         print(f"stopped at step {int(state.step)}; go on with --resume")
         return {}
@@ -243,7 +244,7 @@ def _validation_batches(dataset: loader.PairDataset) -> list[Batch]:
         return list(itertools.islice(stream, 4))
 
 
-def _writers(folder: Path, start_step: int) -> list[logs.MetricWriter]:
+def _open_writers(folder: Path, start_step: int) -> list[logs.MetricWriter]:
     return [
         logs.JsonLinesWriter(folder / "metrics.jsonl", start_step=start_step + 1),
         logs.TensorBoardWriter(folder, start_step=start_step + 1),

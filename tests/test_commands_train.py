@@ -1,0 +1,188 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import pytest
+from small_models import tiny_model, tiny_recipe
+
+from siamrpn_jax import weights
+from siamrpn_jax.checkpoints import CheckpointError
+from siamrpn_jax.commands import train
+from siamrpn_jax.commands.train import Config, TrainingError
+
+ROOT = Path(__file__).parents[1]
+TINY = [
+    *("--model.backbone.widths", "8", "16", "--model.head.width", "16"),
+    *("--model.conv-impl", "xla", "--batch-size", "4", "--evaluate", "0"),
+    *("--epochs", "2", "--steps-per-epoch", "12", "--log-every", "3"),
+]
+
+
+def tiny_config(out: Path, **train_fields) -> Config:
+    recipe = tiny_recipe(**{"epochs": 2, "steps_per_epoch": 4, **train_fields})
+    return Config(recipe=recipe, out=out, evaluate=0, log_every=2)
+
+
+def start(out: Path, *options: str) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "experiments" / "train.py")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [*command, "--out", str(out), *options],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    return output
+
+
+def wait_for_step(out: Path, step: int) -> None:
+    path = out / "metrics.jsonl"
+    for _ in range(2400):
+        if path.is_file() and f'"step": {step},' in path.read_text():
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"step {step} never came")
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory) -> Path:
+    """An uninterrupted run."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    finish(start(out, *TINY))
+    return out
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    one, two = weights.load_weights(a).variables, weights.load_weights(b).variables
+    equal = jax.tree.map(lambda x, y: bool((x == y).all()), one, two)
+    return all(jax.tree.leaves(equal))
+
+
+def test_run_leaves_everything(whole_run):
+    names = {path.name for path in whole_run.iterdir()}
+    wanted = {"config.json", "checkpoints", "metrics.jsonl", "weights.safetensors"}
+    assert wanted | {"losses.png"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    lines = (whole_run / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [r["step"] for r in records if "loss" in r] == list(range(3, 25, 3))
+    assert [r["step"] for r in records if "val_iou" in r] == [12, 24]
+    assert {"learning_rate", "pairs_per_second", "gradient_norm"} <= records[0].keys()
+    card = weights.load_weights(whole_run).card
+    assert (card["steps"], card["pairs"], card["data"]) == (
+        24,
+        96,
+        ["generated scenes"],
+    )
+
+
+def test_terminated_and_resumed_equals_whole(whole_run, tmp_path):
+    out = tmp_path / "run"
+    process = start(out, *TINY)
+    wait_for_step(out, 3)
+    process.send_signal(signal.SIGTERM)
+    assert "go on with --resume" in finish(process)
+    assert not (out / "weights.safetensors").exists()
+    finish(start(out, "--resume", "--evaluate", "0", "--log-every", "3"))
+    assert same_weights(out, whole_run)
+    steps = [
+        json.loads(line)["step"]
+        for line in (out / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert steps == sorted(steps)
+
+
+def test_killed_while_saving_and_resumed_equals_whole(whole_run, tmp_path):
+    out = tmp_path / "run"
+    # A checkpoint after each step: the signal meets one being written.
+    options = [*TINY, "--checkpoint-minutes", "0"]
+    process = start(out, *options)
+    wait_for_step(out, 9)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    finish(start(out, "--resume", "--evaluate", "0"))
+    assert same_weights(out, whole_run)
+
+
+def test_resume_with_another_config_names_the_fields(whole_run):
+    config = tiny_config(whole_run)
+    recipe = dataclasses.replace(config.recipe, seed=9)
+    config = dataclasses.replace(config, recipe=recipe, resume=True)
+    with pytest.raises(CheckpointError, match="seed: 0 -> 9"):
+        train.run(config)
+
+
+def test_existing_run_is_not_overwritten(whole_run):
+    with pytest.raises(TrainingError, match="holds a run already"):
+        train.run(tiny_config(whole_run))
+
+
+def test_resume_without_a_run(tmp_path):
+    config = dataclasses.replace(tiny_config(tmp_path / "none"), resume=True)
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        train.run(config)
+
+
+def test_non_finite_loss_stops_with_the_step_and_keeps_the_checkpoint(tmp_path):
+    optimizer = dataclasses.replace(
+        tiny_recipe().train.optimizer,
+        kind="sgd",
+        learning_rate=1e30,
+        clip_norm=None,
+        warmup_steps=0,
+    )
+    config = tiny_config(tmp_path / "run", optimizer=optimizer)
+    with pytest.raises(TrainingError, match=r"step \d: .*loss.* not finite"):
+        train.run(config)
+    assert not (config.out / "weights.safetensors").exists()
+
+
+def test_batch_must_divide_by_the_devices(tmp_path):
+    config = tiny_config(tmp_path / "run")
+    recipe = dataclasses.replace(config.recipe, batch_size=5)
+    with pytest.raises(TrainingError, match="batch_size=5 does not divide by 2"):
+        train.run(dataclasses.replace(config, recipe=recipe))
+    with pytest.raises(TrainingError, match="devices=3, but there are 2"):
+        train.run(dataclasses.replace(config, devices=3))
+
+
+def test_missing_data_is_named_before_a_run_is_made(tmp_path, capsys):
+    out = tmp_path / "run"
+    with pytest.raises(SystemExit) as exit_info:
+        train.main(["--data", str(tmp_path / "nowhere"), "--out", str(out)])
+    assert exit_info.value.code == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_weights_of_another_model_are_refused(whole_run, tmp_path):
+    config = tiny_config(tmp_path / "run")
+    recipe = dataclasses.replace(config.recipe, model=tiny_model((8, 24, 24)))
+    config = dataclasses.replace(config, recipe=recipe, init=str(whole_run))
+    with pytest.raises(TrainingError, match=r"another model: .*backbone.widths: \[8"):
+        train.run(config)
+
+
+def test_layers_thaw_without_trained_weights(tmp_path, capsys):
+    config = tiny_config(tmp_path / "run")
+    optimizer = dataclasses.replace(config.recipe.train.optimizer, frozen_layers=1)
+    config = tiny_config(
+        tmp_path / "run", optimizer=optimizer, epochs=1, steps_per_epoch=1
+    )
+    train.run(dataclasses.replace(config, devices=1))
+    assert "training all layers" in capsys.readouterr().out
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert stored["train"]["optimizer"]["frozen_layers"] == 0

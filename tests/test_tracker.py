@@ -1,0 +1,426 @@
+import dataclasses
+import functools
+import inspect
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from random_variables import random_variables
+
+from siamrpn_jax import boxes, tracker
+from siamrpn_jax.anchors import AnchorConfig
+from siamrpn_jax.backbone import BackboneConfig
+from siamrpn_jax.model import Detection, ModelConfig, SiamRPN, model_anchors
+from siamrpn_jax.rpn import HeadConfig
+from siamrpn_jax.tracker import (
+    TrackerConfig,
+    TrackState,
+    change_penalty,
+    init_track,
+    make_tracker,
+    non_maximum_suppression,
+    rank_proposals,
+    search_patch,
+    track_clip,
+    track_step,
+)
+
+CONFIG = TrackerConfig(min_size=4.0)
+F, K = 9, 3
+BOX = np.array([40.0, 30, 24, 18], np.float32)
+
+
+def make_model() -> SiamRPN:
+    """Equal to every other one, and a new object each time."""
+    return SiamRPN(
+        ModelConfig(
+            backbone=BackboneConfig("compact", widths=(4, 6, 8)),
+            head=HeadConfig("depthwise", width=8, kernel_size=1),
+            anchors=AnchorConfig(base_size=30.0, ratios=(0.5, 1.0, 2.0)),
+            exemplar_size=60,
+            instance_size=124,
+            conv_impl="xla",  # compiles faster
+        )
+    )
+
+
+MODEL = make_model()
+
+
+@pytest.fixture(scope="module")
+def variables():
+    patches = (jnp.zeros((1, size, size, 3)) for size in (60, 124))
+    return random_variables(MODEL.init, *patches)
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+
+
+CLIP = noise(4, 60, 80)
+
+
+def run(variables, clip, box, *, model=MODEL, config=CONFIG):
+    """Outputs of a clip, frame after frame, as a list."""
+    template, state = init_track(variables, clip[0], box, model=model, config=config)
+    outputs = []
+    for frame in clip[1:]:
+        state, output = track_step(
+            variables, template, state, frame, model=model, config=config
+        )
+        outputs.append(output)
+    return outputs
+
+
+def check_close(found, expected, *, atol: float = 1e-3):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol)
+
+
+def stack(trees):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+# --- The tracking loop ---
+
+
+def test_one_trace_for_all_clips_of_a_size(variables, monkeypatch):
+    traces = []
+
+    def counted(state, frame, *, model):
+        traces.append(frame.shape)  # only tracing comes here
+        return search_patch(state, frame, model=model)
+
+    monkeypatch.setattr(tracker, "search_patch", counted)
+    for seed in range(3):
+        clip, box = noise(3, 61, 80, seed=seed), BOX + seed
+        config = TrackerConfig(min_size=4.0)
+        other = jax.tree.map(lambda leaf: leaf * 1.01, variables)
+        run(other, clip, box, model=make_model(), config=config)
+    assert traces == [(61, 80, 3)]
+
+
+def test_scan_equals_a_loop(variables):
+    expected = run(variables, CLIP, BOX)
+    template, state = init_track(variables, CLIP[0], BOX, model=MODEL)
+    last, outputs = track_clip(
+        variables, template, state, CLIP[1:], model=MODEL, config=CONFIG
+    )
+    check_close(outputs, stack(expected))
+    check_close(last.box, expected[-1].box)
+
+
+def test_many_targets_equal_a_loop(variables):
+    targets = np.array([BOX, [60, 20, 12, 30], [15, 45, 20, 20]], np.float32)
+    expected = [run(variables, CLIP[:2], box)[0] for box in targets]
+    init, step = make_tracker(MODEL, variables, config=CONFIG)
+    templates, states = jax.vmap(init, in_axes=(None, 0))(CLIP[0], targets)
+    _, outputs = jax.vmap(step, in_axes=(0, 0, None))(templates, states, CLIP[1])
+    check_close(outputs, stack(expected))
+
+
+def test_made_tracker_equals_the_functions(variables):
+    init, step = make_tracker(make_model(), variables, config=CONFIG)
+    template, state = init(CLIP[0], BOX)
+    step = functools.partial(step, template)
+    for frame, expected in zip(CLIP[1:], run(variables, CLIP, BOX), strict=True):
+        state, output = step(state, frame)
+        check_close(output, expected)
+        np.testing.assert_array_equal(state.box, output.box)
+
+
+def test_the_first_state(variables):
+    box = BOX.astype(np.float64)
+    template, state = init_track(variables, CLIP[0], box, model=MODEL)
+    assert state.box.dtype == jnp.float32
+    np.testing.assert_array_equal(state.box, BOX)
+    np.testing.assert_allclose(state.fill, CLIP[0].mean((0, 1)), rtol=1e-5)
+    assert jax.tree.leaves(template)[0].shape == (1, 4, 4, 8)
+
+
+def test_form_of_the_output(variables):
+    for output in run(variables, CLIP, BOX):
+        assert {leaf.dtype for leaf in jax.tree.leaves(output)} == {jnp.dtype("f4")}
+        assert output.box.shape == (4,) and output.score.shape == ()
+        assert output.proposals.shape == (8, 4) and output.proposal_scores.shape == (8,)
+        assert 0 <= output.score <= 1 and 0 <= output.windowed_score <= 1
+        scores = np.asarray(output.proposal_scores)
+        assert (np.diff(scores) <= 0).all()
+        assert scores[0] == output.windowed_score
+
+
+def test_gradients_through_a_step_are_finite(variables):
+    def score(params):
+        values = {**variables, "params": params}
+        template, state = init_track(values, CLIP[0], BOX, model=MODEL)
+        _, output = track_step(
+            values, template, state, CLIP[1], model=MODEL, config=CONFIG
+        )
+        return output.score + output.box.sum()
+
+    gradients = jax.jit(jax.grad(score))(variables["params"])
+    leaves = jax.tree.leaves(gradients)
+    assert all(jnp.isfinite(leaf).all() for leaf in leaves)
+    assert all((leaf != 0).any() for leaf in jax.tree.leaves(gradients["backbone"]))
+
+
+# --- One step with a detection made by hand ---
+
+
+@pytest.fixture
+def detects(monkeypatch):
+    """Sets what the network says; ``track_step`` then runs without jit."""
+
+    def choose(detection):
+        monkeypatch.setattr(tracker, "detect", lambda *_: detection)
+
+    return choose
+
+
+def detection_at(row=4, column=4, anchor=1, *, deltas=(0, 0, 0, 0), logit=2.0):
+    """One anchor says target with the given logit, all others a firm no."""
+    logits = np.zeros((1, F, F, K, 2), np.float32)
+    logits[..., 1] = -20
+    logits[0, row, column, anchor, 1] = logit
+    offsets = np.zeros((1, F, F, K, 4), np.float32)
+    offsets[0, row, column, anchor] = deltas
+    return Detection(jnp.asarray(logits), jnp.asarray(offsets))
+
+
+def step(box, *, shape=(480, 640), config=CONFIG):
+    """One step from a box; ``detect`` is given, so weights and frame do not matter."""
+    state = TrackState(box=jnp.asarray(box, jnp.float32), fill=jnp.zeros(3))
+    frame = jnp.zeros((*shape, 3), jnp.uint8)
+    state, output = inspect.unwrap(track_step)(
+        None, None, state, frame, model=MODEL, config=config
+    )
+    np.testing.assert_array_equal(state.box, output.box)
+    return output
+
+
+def test_a_step_by_hand(detects):
+    """Everything from the winning anchor to the smoothed box, in plain numbers."""
+    box = (200.0, 150.0, 40.0, 40.0)
+    zoom = 60 / 80  # patch pixels per frame pixel: the context square is 80 wide
+    config = TrackerConfig(penalty_k=0.1, window_influence=0.4, size_lr=0.3)
+    detects(detection_at(4, 6, 1, deltas=(0.2, -0.1, 0, math.log(2))))
+    output = step(box, config=config)
+
+    score = 1 / (1 + math.exp(-2))
+    # The anchor is 30 x 30 and lies two strides right of the middle.
+    dx, dy, w, h = 2 * 8 + 0.2 * 30, -0.1 * 30, 30, 60
+    scale_change = math.sqrt((w + 45) * (h + 45)) / 60  # 30 x 30 has a side of 60
+    penalty = math.exp(-0.1 * (2 * scale_change - 1))
+    hann = [0.5 - 0.5 * math.cos(2 * math.pi * i / 8) for i in range(9)]
+    final = 0.6 * score * penalty + 0.4 * hann[4] * hann[6]
+    rate = 0.3 * penalty * score
+    expected = (
+        200 + dx / zoom,
+        150 + dy / zoom,
+        40 + rate * (w / zoom - 40),
+        40 + rate * (h / zoom - 40),
+    )
+    np.testing.assert_allclose(output.box, expected, rtol=1e-5)
+    np.testing.assert_allclose(output.score, score, rtol=1e-5)
+    np.testing.assert_allclose(output.windowed_score, final, rtol=1e-5)
+    proposal = (*expected[:2], w / zoom, h / zoom)
+    np.testing.assert_allclose(output.proposals[0], proposal, rtol=1e-5)
+
+
+def test_boxes_are_clipped_to_the_frame(detects):
+    far = math.log(50)
+    cases = [
+        # Far out at the top left: the centre stays in the frame.
+        ((10, 10, 60, 60), (-3, -3, 0, 0), (0, 0)),
+        ((630, 470, 60, 60), (3, 3, 0, 0), (640, 480)),
+    ]
+    for box, deltas, center in cases:
+        detects(detection_at(deltas=deltas))
+        np.testing.assert_allclose(step(box).box[:2], center)
+    config = dataclasses.replace(CONFIG, penalty_k=0.0, size_lr=1.0, min_size=10.0)
+    detects(detection_at(deltas=(0, 0, far, far), logit=50.0))
+    np.testing.assert_allclose(
+        step((320, 240, 90, 90), config=config).box[2:], (640, 480)
+    )
+    detects(detection_at(deltas=(0, 0, -far, -far), logit=50.0))
+    np.testing.assert_allclose(step((320, 240, 90, 90), config=config).box[2:], 10)
+    # A frame lower than min_size limits more.
+    small = step((20, 2, 9, 9), shape=(5, 40), config=config)
+    np.testing.assert_allclose(small.box[2:], (10, 5))
+
+
+def test_nothing_changes_where_the_target_is_where_it_was(detects):
+    """The middle anchor of the box's own shape: same box, whatever its size."""
+    detects(detection_at())
+    for size in (12, 90, 400):
+        # A square target of 30 patch pixels is the middle anchor.
+        found = step((300, 200, size, size), config=CONFIG).box
+        np.testing.assert_allclose(found, (300, 200, size, size), rtol=1e-5)
+
+
+def test_proposals_without_overlap(detects):
+    """NMS drops repetitions of better proposals and never changes the winner."""
+    rng = np.random.default_rng(0)
+    detection = Detection(
+        jnp.asarray(rng.normal(size=(1, F, F, K, 2)), jnp.float32),
+        jnp.asarray(0.2 * rng.normal(size=(1, F, F, K, 4)), jnp.float32),
+    )
+    detects(detection)
+    config = dataclasses.replace(CONFIG, top_k=40)
+    plain = step((300, 200, 60, 60), config=config)
+    config = dataclasses.replace(config, nms_iou=0.3)
+    thinned = step((300, 200, 60, 60), config=config)
+    np.testing.assert_array_equal(thinned.box, plain.box)
+    np.testing.assert_array_equal(thinned.proposals[0], plain.proposals[0])
+    kept = np.asarray(thinned.proposals)[np.asarray(thinned.proposal_scores) > 0]
+    assert 1 < len(kept) < 40
+    overlaps = boxes.iou(kept[:, None], kept[None])
+    assert (overlaps[~np.eye(len(kept), dtype=bool)] <= 0.3).all()
+    assert (np.diff(thinned.proposal_scores) <= 0).all()
+
+
+# --- Ranking ---
+
+
+def slow_ranking(detection, last, config: TrackerConfig):
+    """Scores of all proposals, one after the other, float64."""
+    anchors = model_anchors(MODEL.config).astype(np.float64)
+    logits = np.asarray(detection.cls_logits, np.float64).reshape(-1, 2)
+    deltas = np.asarray(detection.reg_deltas, np.float64).reshape(-1, 4)
+
+    def side(w, h):
+        return math.sqrt((w + (w + h) / 2) * (h + (w + h) / 2))
+
+    scores, finals = [], []
+    for n, (anchor, logit, delta) in enumerate(
+        zip(anchors, logits, deltas, strict=True)
+    ):
+        row, column = divmod(n // K, F)
+        w, h = anchor[2:] * np.exp(delta[2:])
+        ratio, old_ratio = w / h, last[0] / last[1]
+        change = max(ratio / old_ratio, old_ratio / ratio)
+        change *= max(side(w, h) / side(*last), side(*last) / side(w, h))
+        penalty = math.exp(-config.penalty_k * (change - 1))
+        score = math.exp(logit[1]) / (math.exp(logit[0]) + math.exp(logit[1]))
+        window = np.hanning(F)[row] * np.hanning(F)[column]
+        share = config.window_influence
+        final = (1 - share) * score * penalty + share * window
+        reach = ((config.center_size or F) - 1) / 2
+        inside = max(abs(row - (F - 1) / 2), abs(column - (F - 1) / 2)) <= reach
+        scores.append(score * inside)
+        finals.append(final * inside)
+    return scores, finals
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrackerConfig(),
+        TrackerConfig(penalty_k=0.0, window_influence=0.0),
+        TrackerConfig(center_size=7, penalty_k=0.3),
+        TrackerConfig(center_size=1),
+        TrackerConfig(center_size=99, window_influence=1.0),
+    ],
+)
+def test_ranking_against_a_slow_formula(config):
+    rng = np.random.default_rng(3)
+    detection = Detection(
+        jnp.asarray(2 * rng.normal(size=(1, F, F, K, 2)), jnp.float32),
+        jnp.asarray(0.5 * rng.normal(size=(1, F, F, K, 4)), jnp.float32),
+    )
+    last = (35.0, 20.0)
+    found = rank_proposals(detection, jnp.array(last), model=MODEL, config=config)
+    scores, finals = slow_ranking(detection, last, config)
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.windowed, finals, rtol=1e-4, atol=1e-6)
+    size = config.center_size or F
+    assert (found.windowed > 0).sum() <= min(size, F) ** 2 * K
+
+
+def test_stages_change_the_winner(detects):
+    """A better proposal at the edge loses to the window and to the centre region."""
+    logits = np.full((1, F, F, K, 2), (0.0, -20.0), np.float32)
+    logits[0, 4, 5, 1, 1], logits[0, 0, 0, 1, 1] = 1.0, 3.0
+    detects(Detection(jnp.asarray(logits), jnp.zeros((1, F, F, K, 4))))
+    free = TrackerConfig(window_influence=0.0)
+    step_right, corner = 8 * 80 / 60, -32 * 80 / 60  # the context square is 80 wide
+    for config, shift in (
+        (free, (corner, corner)),
+        (dataclasses.replace(free, center_size=3), (step_right, 0)),
+        (TrackerConfig(window_influence=0.42), (step_right, 0)),
+    ):
+        found = step((320, 240, 40, 40), config=config)
+        np.testing.assert_allclose(
+            found.box[:2] - np.array([320, 240]), shift, atol=1e-3
+        )
+
+
+def test_penalty_by_hand():
+    last = jnp.array([30.0, 60.0])
+    sizes = jnp.array(
+        [
+            [30, 60],  # no change
+            [60, 30],  # ratio changed by 4, scale not
+            [60, 120],  # scale doubled
+            [15, 30],  # and halved
+            [120, 60],  # both
+        ],
+        jnp.float32,
+    )
+    changes = np.array([1, 4, 2, 2, 8])
+    found = change_penalty(sizes, last, k=0.2)
+    np.testing.assert_allclose(found, np.exp(-0.2 * (changes - 1)), rtol=1e-5)
+    np.testing.assert_allclose(change_penalty(sizes, last, k=0.0), 1.0)
+
+
+def slow_nms(candidates, threshold):
+    kept = []
+    for i, box in enumerate(candidates):
+        if all(boxes.iou(box, candidates[j]) <= threshold for j in kept):
+            kept.append(i)
+    return kept
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
+def test_nms_against_a_slow_one(threshold):
+    suppress = jax.jit(
+        functools.partial(non_maximum_suppression, iou_threshold=threshold)
+    )
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        centers, sizes = rng.uniform(0, 60, (25, 2)), rng.uniform(15, 40, (25, 2))
+        candidates = np.concatenate([centers, sizes], 1).astype(np.float32)
+        found = np.nonzero(suppress(candidates))[0]
+        assert found.tolist() == slow_nms(candidates, threshold)
+
+
+# --- Unusual frames and boxes ---
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (3, 2), (60, 80)])
+def test_boxes_stay_finite_and_inside(variables, shape):
+    height, width = shape
+    starts = {
+        "middle": (width / 2, height / 2, 2, 2),
+        "border": (width, height, 10, 10),
+        "outside": (5 * width, -3 * height, 20, 8),
+        "huge": (width / 2, height / 2, 1e4, 1e4),
+        "tiny": (width / 2, height / 2, 1e-2, 1e-2),
+        "thin": (width / 2, height / 2, 300, 0.1),
+    }
+    clip = noise(3, *shape)
+    for name, box in starts.items():
+        for output in run(variables, clip, np.array(box, np.float32)):
+            leaves = jax.tree.leaves(output)
+            assert all(jnp.isfinite(leaf).all() for leaf in leaves), name
+            x, y, w, h = output.box
+            assert 0 <= x <= width and 0 <= y <= height, name
+            assert min(4, width) <= w <= width and min(4, height) <= h <= height, name
+
+
+def test_a_plain_frame_is_no_problem(variables):
+    clip = np.full((3, 60, 80, 3), 127, np.uint8)
+    for output in run(variables, clip, BOX):
+        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(output))
