@@ -23,12 +23,13 @@ import numpy as np
 
 from siamrpn_jax.boxes import cxcywh_to_ltwh, ltwh_to_corners, ltwh_to_cxcywh
 from siamrpn_jax.data.images import check_frame
+from siamrpn_jax.errors import InputError
 from siamrpn_jax.tracker import TrackerConfig, make_tracker, track_step
 from siamrpn_jax.video import Video, draw_boxes
 from siamrpn_jax.weights import load_weights
 
 
-class BoxError(ValueError):
+class BoxError(InputError):
     """A box that no tracker can start from."""
 
 

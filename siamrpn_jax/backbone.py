@@ -12,6 +12,7 @@ import jax
 
 from siamrpn_jax import convolutions
 from siamrpn_jax.convolutions import ConvImpl
+from siamrpn_jax.errors import InputError
 from siamrpn_jax.layers import BatchNorm, Conv, Maps
 
 
@@ -98,7 +99,7 @@ def feature_size(config: BackboneConfig, patch_size: int) -> int:
     """Side of the feature map of a square patch.
 
     Raises:
-        ValueError: if some stride does not divide exactly, which would shift the map
+        InputError: if some stride does not divide exactly, which would shift the map
             against the patch.
 
     Example:
@@ -112,7 +113,7 @@ def feature_size(config: BackboneConfig, patch_size: int) -> int:
             size, rest = divmod(size - window, stride)
             size += 1
             if rest or size < 1:
-                raise ValueError(
+                raise InputError(
                     f"patch size {patch_size} does not fit the {config.kind} backbone: "
                     f"layer {i} ({window}x{window}, stride {stride}) does not divide "
                     "its input exactly"
@@ -124,14 +125,14 @@ def _layers(config: BackboneConfig) -> tuple[_Layer, ...]:
     widths = config.widths
     if config.kind == "alexnet":
         if len(widths) != 5:
-            raise ValueError(f"alexnet has 5 layers, got widths {widths}")
+            raise InputError(f"alexnet has 5 layers, got widths {widths}")
         return (
             _Layer(widths[0], 11, 2, pool=True),
             _Layer(widths[1], 5, pool=True),
             *(_Layer(width, 3) for width in widths[2:]),
         )
     if len(widths) < 2:
-        raise ValueError(f"compact has at least 2 layers, got widths {widths}")
+        raise InputError(f"compact has at least 2 layers, got widths {widths}")
     pairs = zip(widths[1:], widths[2:], strict=False)
     return (
         _Layer(widths[0], 8, 4),

@@ -8,11 +8,12 @@ import jax
 import orbax.checkpoint as ocp
 
 from siamrpn_jax import configs
+from siamrpn_jax.errors import InputError
 from siamrpn_jax.files import replacing
 from siamrpn_jax.training import TrainState
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InputError):
     """A checkpoint is missing, or belongs to another run."""
 
 

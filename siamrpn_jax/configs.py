@@ -6,6 +6,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from siamrpn_jax.errors import InputError
+
 Config = TypeVar("Config")
 
 
@@ -26,14 +28,14 @@ def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
     """Builds a config of the given dataclass.
 
     Raises:
-        ValueError: for a field that the dataclass does not have, or a value that is
+        InputError: for a field that the dataclass does not have, or a value that is
             none of a field's choices. Fields that are missing take their defaults:
             files of an older version stay readable.
     """
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
-        raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
+        raise InputError(f"{kind.__name__} has no field {', '.join(unknown)}")
     fields = {}
     for key, value in values.items():
         fields[key] = _parse(hints[key], value, name=f"{kind.__name__}.{key}")
@@ -59,7 +61,7 @@ def _parse(hint: Any, value: Any, *, name: str) -> Any:
         choices = typing.get_args(hint)
         if value not in choices:
             expected = ", ".join(map(repr, choices))
-            raise ValueError(f"{name} is {value!r}, expected one of {expected}")
+            raise InputError(f"{name} is {value!r}, expected one of {expected}")
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     for option in options:
         if dataclasses.is_dataclass(option) and isinstance(value, Mapping):

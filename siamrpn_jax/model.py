@@ -13,6 +13,7 @@ from siamrpn_jax import anchors, backbone, rpn
 from siamrpn_jax.anchors import AnchorConfig
 from siamrpn_jax.backbone import Backbone, BackboneConfig
 from siamrpn_jax.convolutions import ConvImpl
+from siamrpn_jax.errors import InputError
 from siamrpn_jax.rpn import HeadConfig, Template
 
 
@@ -52,7 +53,7 @@ class ModelConfig:
         """F, side of the score map: 17 for 127 and 255 pixels."""
         size = self._embedded(self.instance_size) - self._embedded(self.exemplar_size)
         if size < 0:
-            raise ValueError(
+            raise InputError(
                 f"instance_size {self.instance_size} is smaller than exemplar_size "
                 f"{self.exemplar_size}"
             )

@@ -83,9 +83,7 @@ def small() -> Recipe:
             exemplar_size=92,
             instance_size=188,
         ),
-        tracker=TrackerConfig(
-            penalty_k=0.2, window_influence=0.45, size_lr=0.2, min_size=4.0
-        ),
+        tracker=TrackerConfig(min_size=4.0),
         batch_size=16,
     )
 

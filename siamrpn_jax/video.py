@@ -20,6 +20,7 @@ import numpy as np
 from siamrpn_jax.boxes import ltwh_to_corners
 from siamrpn_jax.data.images import IMAGE_SUFFIXES, check_frame, read_image
 from siamrpn_jax.data.sequences import natural_sort
+from siamrpn_jax.errors import InputError
 from siamrpn_jax.extras import MissingExtraError, require
 from siamrpn_jax.files import replacing
 
@@ -34,7 +35,7 @@ COLORS = (
 """RGB of the boxes that `draw_boxes` draws, in turn."""
 
 
-class VideoError(ValueError):
+class VideoError(InputError):
     """A video that cannot be read or written, or a display that is not there."""
 
 

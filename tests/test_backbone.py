@@ -182,8 +182,8 @@ def test_features_look_at_the_places_of_the_anchors(config, size):
         assert center == size / 2 + 8 * (cell - (cells - 1) / 2)
 
 
-@pytest.mark.parametrize("frozen", [0, 3])
-def test_frozen_layers_learn_nothing(frozen):
+def test_frozen_layers_learn_nothing():
+    frozen = 3
     backbone = Backbone(COMPACT, "xla")
     variables = make_variables(backbone, 92)
     maps = (images(92), images(100))
@@ -215,13 +215,3 @@ def test_frozen_layers_normalise_by_running_averages():
     frozen = functools.partial(backbone.apply, train=True, frozen_layers=5)
     found = jax.jit(frozen)(variables, x)
     np.testing.assert_allclose(found, jax.jit(backbone.apply)(variables, x), rtol=1e-6)
-
-
-def test_bfloat16_features_are_close():
-    variables = make_variables(Backbone(COMPACT), 92)
-    x = (images(92),)
-    (exact,) = jax.jit(Backbone(COMPACT).apply)(variables, x)
-    (rough,) = jax.jit(Backbone(COMPACT, dtype="bfloat16").apply)(variables, x)
-    assert rough.dtype == jnp.bfloat16
-    difference = np.abs(rough.astype(jnp.float32) - exact)
-    assert difference.max() < 0.05 * np.abs(exact).max()

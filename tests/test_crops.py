@@ -1,3 +1,5 @@
+from typing import Any
+
 import cv2
 import jax
 import jax.numpy as jnp
@@ -140,12 +142,15 @@ def test_a_large_frame_is_addressed_exactly():
 
 
 def test_vmap_over_squares_equals_a_loop():
-    frame = smooth_image(60, 70)
+    frame: Any = smooth_image(60, 70)  # NumPy here, traced below
     centers = jnp.array([[20.0, 30.0], [66.0, -3.0], [35.5, 58.25]])
     sides = jnp.array([20.0, 50.0, 111.0])
-    many = jax.vmap(
-        lambda center, side: crop(frame, center, side, FILL, size=16)
-    )(centers, sides)
+    fill = jnp.asarray(FILL)
+
+    def one(center, side):
+        return crops.crop_and_resize(frame, center, side, fill, size=16)
+
+    many = jax.jit(jax.vmap(one))(centers, sides)
     for i in range(3):
         single = crop(frame, centers[i], sides[i], FILL, size=16)
         np.testing.assert_allclose(many[i], single, atol=1e-3)

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,15 +31,19 @@ BY_HAND = np.array(
 label = jax.jit(make_targets, static_argnames="config")
 
 
-def many(keys, box, anchors, *, config: TargetConfig) -> Targets:
+@functools.partial(jax.jit, static_argnames="config")
+def label_often(keys, box, anchors, *, config: TargetConfig) -> Targets:
+    """The same pair with many keys."""
+
     def one(key):
         return make_targets(key, box, jnp.float32(1), anchors, config=config)
 
-    return jax.jit(jax.vmap(one))(keys)
+    return jax.vmap(one)(keys)
 
 
-def copies(positive: int, ignored: int, negative: int) -> np.ndarray:
-    """So many anchors of each label for BOX."""
+def copies(positive: int, negative: int, *, total: int = 300) -> np.ndarray:
+    """So many positive, ignored, and last negative anchors for BOX."""
+    ignored = total - positive - negative
     return np.repeat(BY_HAND[[1, 3, 6]], (positive, ignored, negative), axis=0)
 
 
@@ -90,16 +96,16 @@ def test_a_pair_without_the_target_has_negatives_only():
 @pytest.mark.parametrize(
     ("candidates", "kept"),
     [
-        ((100, 30, 200), (16, 48)),
-        ((5, 30, 200), (5, 59)),  # negatives fill up
-        ((100, 0, 20), (16, 20)),  # too few negatives
-        ((0, 50, 200), (0, 64)),
-        ((3, 0, 4), (3, 4)),  # fewer anchors than samples
+        ((100, 200), (16, 48)),
+        ((5, 200), (5, 59)),  # negatives fill up
+        ((100, 20), (16, 20)),  # too few negatives
+        ((0, 200), (0, 64)),
+        ((0, 0), (0, 0)),
     ],
 )
 def test_at_most_16_positives_and_64_samples(candidates, kept):
     anchors = copies(*candidates)
-    found = many(KEYS[:5], BOX, anchors, config=TargetConfig())
+    found = label_often(KEYS[:5], BOX, anchors, config=TargetConfig())
     np.testing.assert_array_equal(found.positive.sum(1), kept[0])
     np.testing.assert_array_equal(found.negative.sum(1), kept[1])
     everything = label(KEYS[0], BOX, 1.0, anchors, config=KEEP_ALL)
@@ -108,21 +114,25 @@ def test_at_most_16_positives_and_64_samples(candidates, kept):
 
 
 def test_no_limits_keep_everything():
-    found = label(KEYS[0], BOX, 1.0, copies(100, 30, 200), config=KEEP_ALL)
-    assert (found.positive.sum(), found.negative.sum()) == (100, 200)
+    found = label(KEYS[0], BOX, 1.0, copies(100, 150), config=KEEP_ALL)
+    assert (found.positive.sum(), found.negative.sum()) == (100, 150)
 
 
-def test_limits_of_zero():
-    config = TargetConfig(max_positives=0, max_samples=0)
-    found = label(KEYS[0], BOX, 1.0, copies(9, 9, 9), config=config)
-    assert not found.positive.any() and not found.negative.any()
+@pytest.mark.parametrize(
+    ("limits", "kept"), [((0, 0), (0, 0)), ((16, 64), (3, 2)), ((9, 2), (3, 0))]
+)
+def test_limits_beside_the_number_of_anchors(limits, kept):
+    config = TargetConfig(max_positives=limits[0], max_samples=limits[1])
+    anchors = copies(3, 2, total=6)
+    found = label(KEYS[0], BOX, 1.0, anchors, config=config)
+    assert (found.positive.sum(), found.negative.sum()) == kept
 
 
 def test_sampling_is_uniform():
-    found = many(KEYS, BOX, copies(50, 10, 200), config=TargetConfig())
+    found = label_often(KEYS, BOX, copies(50, 200), config=TargetConfig())
     for chosen, kept in (
         (found.positive[:, :50], 16 / 50),
-        (found.negative[:, 60:], 48 / 200),
+        (found.negative[:, 100:], 48 / 200),
     ):
         share = np.asarray(chosen, float).mean(0)
         # 400 draws, 5 standard deviations.
@@ -130,7 +140,7 @@ def test_sampling_is_uniform():
 
 
 def test_sampling_depends_on_the_key_alone():
-    anchors = copies(50, 10, 200)
+    anchors = copies(50, 200)
     first, again, other = (
         label(key, BOX, 1.0, anchors, config=TargetConfig())
         for key in (KEYS[0], KEYS[0], KEYS[1])

@@ -383,16 +383,16 @@ def slow_nms(candidates, threshold):
     return kept
 
 
+suppress = jax.jit(non_maximum_suppression)
+
+
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
 def test_nms_against_a_slow_one(threshold):
-    suppress = jax.jit(
-        functools.partial(non_maximum_suppression, iou_threshold=threshold)
-    )
     rng = np.random.default_rng(0)
     for _ in range(20):
         centers, sizes = rng.uniform(0, 60, (25, 2)), rng.uniform(15, 40, (25, 2))
         candidates = np.concatenate([centers, sizes], 1).astype(np.float32)
-        found = np.nonzero(suppress(candidates))[0]
+        found = np.nonzero(suppress(candidates, iou_threshold=threshold))[0]
         assert found.tolist() == slow_nms(candidates, threshold)
 
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -98,10 +100,12 @@ def test_unknown_name(tmp_path):
 
 
 def test_failed_write_leaves_nothing(tmp_path, variables, monkeypatch):
-    def full_disk(*_):
+    def full_disk(self, data):
+        with self.open("wb") as file:
+            file.write(data[:100])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(safetensors.numpy, "save_file", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     path = tmp_path / "weights.safetensors"
     with pytest.raises(OSError, match=f"cannot write {path}.*No space left"):
         save(path, variables)

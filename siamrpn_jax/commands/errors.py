@@ -3,6 +3,9 @@
 import sys
 from collections.abc import Callable
 
+from siamrpn_jax.errors import InputError
+from siamrpn_jax.extras import MissingExtraError
+
 
 def run_or_exit(run: Callable[[], object]) -> None:
     """Calls ``run``; what a user can mend ends the program with status 2.
@@ -12,7 +15,7 @@ def run_or_exit(run: Callable[[], object]) -> None:
     """
     try:
         run()
-    except (ValueError, OSError, ImportError) as error:
+    except (InputError, OSError, MissingExtraError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from siamrpn_jax.commands.errors import run_or_exit
+from siamrpn_jax.errors import InputError
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.data.sequences import Sequence
@@ -14,7 +15,7 @@ if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.evaluation.runner import OnePassTracker, Run
 
 
-class EvaluationError(ValueError):
+class EvaluationError(InputError):
     """Sequences that cannot be evaluated; names every one."""
 
 
@@ -47,7 +48,7 @@ def run(config: Config) -> dict[str, Any]:
         The report, as it is written to ``json``.
 
     Raises:
-        ValueError: sequences or frames that cannot be read, all of them named.
+        InputError: sequences or frames that cannot be read, all of them named.
         FileNotFoundError: no sequences there.
     """
     # Imported here: `siamrpn eval --help` must not wait for JAX.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from siamrpn_jax.commands.errors import run_or_exit
+from siamrpn_jax.errors import InputError
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     import numpy as np
@@ -22,7 +23,7 @@ DEFAULT_FPS = 25.0
 """Speed of a film whose source declares none."""
 
 
-class TrackError(ValueError):
+class TrackError(InputError):
     """A box on the command line that is none, or a source without frames."""
 
 
@@ -47,7 +48,7 @@ def run(config: Config) -> None:
     """Tracks, and writes ``boxes.csv`` and the annotated film.
 
     Raises:
-        ValueError: a bad box, video, or weights file.
+        InputError: a bad box, video, or weights file.
         FileNotFoundError: no such video.
     """
     boxes = [parse_box(text) for text in config.box]

@@ -34,6 +34,7 @@ from siamrpn_jax.batch import Batch
 from siamrpn_jax.checkpoints import Checkpoints
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.data import loader, synthetic
+from siamrpn_jax.errors import InputError
 from siamrpn_jax.evaluation import ope, plots
 from siamrpn_jax.extras import require
 from siamrpn_jax.model import SiamRPN
@@ -47,7 +48,7 @@ _UNSEEN_SEED = 1_000_000
 """Scenes with this seed and later ones are never trained on."""
 
 
-class TrainingError(ValueError):
+class TrainingError(InputError):
     """A run that cannot start or go on."""
 
 

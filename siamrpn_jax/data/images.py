@@ -9,11 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from siamrpn_jax.errors import InputError
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 """File names that count as frames, in lower case."""
 
 
-class ImageError(ValueError):
+class ImageError(InputError):
     """An image that cannot be read, or a frame of the wrong form."""
 
 

@@ -16,6 +16,7 @@ from absl import flags
 from siamrpn_jax.batch import Batch
 from siamrpn_jax.data.augment import AugmentConfig
 from siamrpn_jax.data.pairs import DataConfig, Pair, PairDataset
+from siamrpn_jax.errors import InputError
 
 _ENDLESS = 2**48  # Elements; grain wants a length.
 
@@ -91,17 +92,17 @@ def batches(
         An endless iterator of `Batch` with ``batch_size // host_count`` pairs.
 
     Raises:
-        ValueError: a number out of range, or hosts that do not divide the batch.
+        InputError: a number out of range, or hosts that do not divide the batch.
     """
     if batch_size < 1 or host_count < 1 or batch_size % host_count:
-        raise ValueError(
+        raise InputError(
             f"batch_size={batch_size}, host_count={host_count}: expected a positive "
             "multiple of the number of hosts"
         )
     if not 0 <= host_index < host_count:
-        raise ValueError(f"host_index={host_index}, expected 0 to {host_count - 1}")
+        raise InputError(f"host_index={host_index}, expected 0 to {host_count - 1}")
     if min(start_step, workers) < 0 or min(threads, prefetch) < 1:
-        raise ValueError(
+        raise InputError(
             f"start_step={start_step}, workers={workers} (expected at least 0), "
             f"threads={threads}, prefetch={prefetch} (expected at least 1)"
         )

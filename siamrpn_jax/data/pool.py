@@ -20,6 +20,7 @@ import numpy as np
 
 from siamrpn_jax.data import sequences, stills
 from siamrpn_jax.data.store import ImageStore
+from siamrpn_jax.errors import InputError
 
 SMALL_IMAGE = 64
 """Images of at most this side are cut out and pasted elsewhere, never cropped."""
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 
-class DataError(ValueError):
+class DataError(InputError):
     """Folders without usable data, or settings that leave nothing to draw."""
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from siamrpn_jax.data.images import IMAGE_SUFFIXES
+from siamrpn_jax.errors import InputError
 
 GROUND_TRUTH_NAMES = ("groundtruth.txt", "groundtruth_rect.txt")
 """Ground truth files, the first one present is read; the second counts from 1."""
@@ -30,7 +31,7 @@ LAYOUT = (
 )
 
 
-class SequenceError(ValueError):
+class SequenceError(InputError):
     """A sequence that is missing, malformed or inconsistent."""
 
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from siamrpn_jax.data.sequences import natural_sort
+from siamrpn_jax.errors import InputError
 
 ANNOTATIONS_NAME = "annotations.json"
 
@@ -33,7 +34,7 @@ LAYOUT = (
 log = logging.getLogger(__name__)
 
 
-class StillsError(ValueError):
+class StillsError(InputError):
     """A folder of stills that is missing, empty or malformed."""
 
 

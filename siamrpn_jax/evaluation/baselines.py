@@ -8,10 +8,12 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from siamrpn_jax.errors import InputError
+
 BaselineName = Literal["static", "kcf", "csrt"]
 
 
-class BaselineError(ValueError):
+class BaselineError(InputError):
     """A baseline that the installed OpenCV does not have."""
 
 

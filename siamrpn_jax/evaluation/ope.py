@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from siamrpn_jax.boxes import iou, ltwh_to_cxcywh
+from siamrpn_jax.errors import InputError
 
 SUCCESS_THRESHOLDS = np.linspace(0.0, 1.0, 21)
 """Overlaps of the success curve: 0, 0.05, …, 1."""
@@ -24,7 +25,7 @@ NORMALIZED_THRESHOLDS = np.arange(51) / 100
 """Relative centre errors of the normalised precision curve: 0, 0.01, …, 0.5."""
 
 
-class MetricError(ValueError):
+class MetricError(InputError):
     """Boxes that cannot be evaluated."""
 
 

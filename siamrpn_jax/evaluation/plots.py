@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from siamrpn_jax.errors import InputError
 from siamrpn_jax.evaluation.ope import (
     PRECISION_THRESHOLDS,
     SUCCESS_THRESHOLDS,
@@ -24,7 +25,7 @@ LOSS_KEYS = ("loss", "cls_loss", "reg_loss")
 """Metrics drawn together, on a logarithmic axis, by `plot_training`."""
 
 
-class PlotError(ValueError):
+class PlotError(InputError):
     """Nothing to draw, or a file of metrics that cannot be read."""
 
 

@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from siamrpn_jax.errors import InputError
 from siamrpn_jax.evaluation.ope import OpeMetrics
 from siamrpn_jax.files import replacing
 
 
-class ResultError(ValueError):
+class ResultError(InputError):
     """A result file that does not hold boxes."""
 
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from siamrpn_jax.data.images import read_image
 from siamrpn_jax.data.sequences import Sequence
+from siamrpn_jax.errors import InputError
 
 
-class RunError(ValueError):
+class RunError(InputError):
     """A tracker answered with something that is not a box, or cannot be started."""
 
 

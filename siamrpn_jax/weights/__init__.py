@@ -13,6 +13,7 @@ from flax import traverse_util
 
 import siamrpn_jax
 from siamrpn_jax import configs
+from siamrpn_jax.errors import InputError
 from siamrpn_jax.files import replacing
 from siamrpn_jax.model import ModelConfig, SiamRPN
 from siamrpn_jax.tracker import TrackerConfig
@@ -22,7 +23,7 @@ FILE_NAME = "weights.safetensors"
 """Name of the weights in a training run's folder."""
 
 
-class WeightsError(ValueError):
+class WeightsError(InputError):
     """A file does not hold weights that fit."""
 
 
@@ -97,7 +98,7 @@ def save_weights(
         "card": json.dumps(card),
     }
     with replacing(path) as temporary:
-        safetensors.numpy.save_file(arrays, temporary, metadata)
+        temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
 
 
 def bundled() -> list[str]:

@@ -1,0 +1,64 @@
+"""A network trained here follows objects that it has never seen."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from small_models import tiny_model
+
+from siamrpn_jax import weights
+from siamrpn_jax.api import Tracker, load
+from siamrpn_jax.commands import train
+from siamrpn_jax.data import synthetic
+from siamrpn_jax.evaluation import ope
+from siamrpn_jax.presets import small
+
+
+def follow(tracker: Tracker, seed: int) -> tuple[float, float]:
+    """Success AUC of the tracker and of the first box repeated on one scene."""
+    frames, truth = synthetic.make_sequence(seed, length=40)
+    tracker.init(frames[0], truth[0])
+    predicted = np.stack([truth[0], *(tracker.update(f) for f in frames[1:])])
+    static = np.repeat(truth[:1], len(truth), axis=0)
+    return ope.evaluate(predicted, truth).auc, ope.evaluate(static, truth).auc
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A narrow network after 600 steps on generated scenes, about a minute."""
+    recipe = small()
+    optimizer = dataclasses.replace(
+        recipe.train.optimizer, learning_rate=4e-3, warmup_steps=50, ema=0.99
+    )
+    recipe = dataclasses.replace(
+        recipe,
+        model=dataclasses.replace(tiny_model((24, 48, 48), 48), conv_impl="auto"),
+        train=dataclasses.replace(
+            recipe.train, optimizer=optimizer, epochs=2, steps_per_epoch=300
+        ),
+    )
+    out = tmp_path_factory.mktemp("trained") / "run"
+    config = train.Config(recipe=recipe, out=out, devices=1, evaluate=4)
+    return out, train.run(config)
+
+
+def test_training_says_that_it_learned(trained):
+    out, card = trained
+    assert card["held_out"]["val_iou"] > 0.5
+    scenes = card["unseen_scenes"]
+    assert scenes["auc"] > scenes["first_box_repeated_auc"] + 0.1
+    assert (out / "strip.png").stat().st_size > 10_000
+
+
+def test_trained_network_follows_unseen_targets(trained):
+    out, _ = trained
+    results = np.array([follow(load(out), seed) for seed in range(2_000_000, 2_000_004)])
+    tracked, static = results.mean(0)
+    assert tracked > static + 0.1, results
+
+
+def test_shipped_weights_follow_unseen_targets():
+    results = np.array([follow(load(), seed) for seed in range(2_000_000, 2_000_004)])
+    tracked, static = results.mean(0)
+    assert tracked > static + 0.25, results
+    assert weights.load_weights("small").model.config == small().model

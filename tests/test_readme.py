@@ -1,0 +1,33 @@
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_python_example_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    exec(compile(code, "README.md", "exec"), {})
+    assert "(8, 4)" in capsys.readouterr().out
+
+
+def test_requirements_are_those_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert project["dependencies"] == [line for line in lines if line[:1] != "#"]
+
+
+def test_links_lead_somewhere():
+    for name in ("README.md", "ARCHITECTURE.md"):
+        text = (ROOT / name).read_text()
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+            assert (ROOT / target).exists(), f"{name}: {target}"
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    readme, script = (ROOT / "README.md").read_text(), (ROOT / ".ci/run").read_text()
+    for part in ("-m pytest", "pip install"):
+        assert part in readme and part in script
+    assert "'.[dev]'" in readme and "'.[dev]'" in script
+    assert subprocess.run(["bash", "-n", ROOT / ".ci/run"], check=False).returncode == 0
