@@ -19,6 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 
 DEVICE = (
+    "errors",
     "boxes",
     "anchors",
     "crops",
@@ -33,7 +34,7 @@ DEVICE = (
     "tracker",
     "training",
 )
-"""What runs on the device, in the order of the data flow: imports go to the left."""
+"""What runs on the device, in the order of the data flow: imports go upwards here."""
 
 HOST_LIBRARIES = {
     "av",
@@ -77,9 +78,9 @@ def test_device_code_imports_downwards_and_nothing_of_the_host(module):
 
 
 @pytest.mark.parametrize("folder", ["data", "evaluation"])
-def test_host_code_knows_only_boxes_and_batch_of_the_device(folder):
+def test_host_code_knows_nothing_of_the_network(folder):
     for path in (PACKAGE / folder).glob("*.py"):
-        assert own_modules(path) & set(DEVICE) <= {"boxes", "batch"}, path
+        assert own_modules(path) & set(DEVICE) <= {"errors", "boxes", "batch"}, path
 
 
 def test_host_code_does_not_load_jax():

@@ -10,6 +10,7 @@ from random_variables import random_variables
 
 from siamrpn_jax import presets
 from siamrpn_jax.backbone import Backbone, BackboneConfig, feature_size
+from siamrpn_jax.errors import InputError
 
 ALEXNET = BackboneConfig(widths=(2, 3, 4, 3, 2))
 COMPACT = BackboneConfig("compact", widths=(3, 4, 5, 5, 5))
@@ -122,7 +123,7 @@ def test_feature_sizes(config, patch, expected):
     ],
 )
 def test_sizes_that_would_shift_the_features_are_refused(config, patch, layer):
-    with pytest.raises(ValueError, match=f"patch size {patch} does not.*{layer}"):
+    with pytest.raises(InputError, match=f"patch size {patch} does not.*{layer}"):
         feature_size(config, patch)
 
 
@@ -134,7 +135,7 @@ def test_sizes_that_would_shift_the_features_are_refused(config, patch, layer):
     ],
 )
 def test_wrong_numbers_of_widths(config, expected):
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(InputError, match=expected):
         feature_size(config, 127)
 
 

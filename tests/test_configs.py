@@ -6,6 +6,7 @@ import pytest
 
 from siamrpn_jax import configs
 from siamrpn_jax.backbone import BackboneConfig
+from siamrpn_jax.errors import InputError
 from siamrpn_jax.model import ModelConfig
 from siamrpn_jax.presets import PRESETS, Recipe
 from siamrpn_jax.rpn import HeadConfig
@@ -67,7 +68,7 @@ def test_missing_fields_take_their_defaults():
     ],
 )
 def test_what_a_config_does_not_know_is_an_error(kind, values, expected):
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(InputError, match=expected):
         configs.from_json(kind, values)
 
 

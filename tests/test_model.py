@@ -11,6 +11,7 @@ from siamrpn_jax import model as model_module
 from siamrpn_jax import presets
 from siamrpn_jax.anchors import AnchorConfig
 from siamrpn_jax.backbone import BackboneConfig
+from siamrpn_jax.errors import InputError
 from siamrpn_jax.model import InputConfig, ModelConfig, SiamRPN, model_anchors
 from siamrpn_jax.rpn import HeadConfig
 
@@ -229,10 +230,10 @@ def test_input_normalisation():
 
 def test_sizes_that_do_not_divide_are_refused():
     config = ModelConfig(instance_size=256)
-    with pytest.raises(ValueError, match="patch size 256 does not fit"):
+    with pytest.raises(InputError, match="patch size 256 does not fit"):
         _ = config.score_size
     config = ModelConfig(exemplar_size=255, instance_size=127)
-    with pytest.raises(ValueError, match="instance_size 127 is smaller than exempl"):
+    with pytest.raises(InputError, match="instance_size 127 is smaller than exempl"):
         _ = config.score_size
 
 
