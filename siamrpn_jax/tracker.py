@@ -42,7 +42,8 @@ class TrackerConfig:
     """How a box is chosen among the proposals; each stage can be switched off."""
 
     center_size: int | None = None
-    """g: only the middle g x g cells of the score map compete; None takes all."""
+    """g: only the middle g x g cells of the score map compete; None takes all. On a map
+    of odd side, an even g counts as the next lower odd one, and the other way round."""
     penalty_k: float = 0.055
     """k of Eq. 13, strength of the penalty on changes of size and ratio; 0: none."""
     window_influence: float = 0.42

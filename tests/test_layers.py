@@ -13,6 +13,8 @@ MAPS = (
     rng.normal(3.0, 2.0, (4, 3, 3, 5)).astype(np.float32),
     rng.normal(-1.0, 1.0, (4, 6, 5, 5)).astype(np.float32),
 )
+VARIANCES = rng.uniform(0.5, 2, 5).astype(np.float32)
+VARIANCES[0] = 1e-6  # smaller than what is added to it
 VARIABLES = {
     "params": {
         "scale": rng.uniform(0.5, 2, 5).astype(np.float32),
@@ -20,7 +22,7 @@ VARIABLES = {
     },
     "batch_stats": {
         "mean": rng.normal(size=5).astype(np.float32),
-        "var": rng.uniform(0.5, 2, 5).astype(np.float32),
+        "var": VARIANCES,
     },
 }
 

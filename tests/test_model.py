@@ -122,6 +122,19 @@ def test_template_then_detection_equal_the_whole_network(config):
     assert output.detection.reg_deltas.shape == (2, size, size, anchors, 4)
 
 
+def test_channels_are_anchor_major():
+    """Both values, then all four, of the first anchor come first."""
+    model, variables, z, x = make(DEPTHWISE)
+    for name, values in (("out_cls", 2), ("out_reg", 4)):
+        layer = variables["params"]["head"][name]
+        layer["kernel"] *= 0
+        layer["bias"] = np.arange(3 * values, dtype=np.float32)
+    detection = jax.jit(model.apply)(variables, z, x).detection
+    logits, deltas = detection.cls_logits[1, 2, 3], detection.reg_deltas[1, 2, 3]
+    assert logits.tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert deltas.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+
+
 @pytest.mark.parametrize("config", BOTH)
 def test_rolled_logits_are_those_of_the_previous_exemplar(config):
     model, variables, z, x = make(config, batch=4)
@@ -134,9 +147,10 @@ def test_rolled_logits_are_those_of_the_previous_exemplar(config):
     def shard(z, x):
         return model.apply(variables, z, x, rolled=True, axis_name="batch")
 
-    halves = (a.reshape(2, 2, *a.shape[1:]) for a in (z, x))
-    two = jax.jit(jax.vmap(shard, axis_name="batch"))(*halves)
-    check_close(two.rolled_logits.reshape(expected.shape), expected)
+    for devices in (2, 4):
+        shares = (a.reshape(devices, -1, *a.shape[1:]) for a in (z, x))
+        found = jax.jit(jax.vmap(shard, axis_name="batch"))(*shares)
+        check_close(found.rolled_logits.reshape(expected.shape), expected)
 
 
 def test_training_on_two_devices_equals_one():
