@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from siamrpn_jax.weights import load_weights as load_weights
     from siamrpn_jax.weights import save_weights as save_weights
 
-# Loaded on first use: processes that only make batches, and ``--help``, never wait for
-# JAX to start.
+# Loaded on first use: ``--help`` and the readers of files never wait for JAX.
 _HOMES = {
     "api": ("Results", "Tracker", "load", "track"),
     "model": ("ModelConfig", "SiamRPN"),

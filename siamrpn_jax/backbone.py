@@ -5,6 +5,7 @@ that a preset uses divides exactly: the feature map is centred on the patch.
 """
 
 import dataclasses
+import math
 from typing import Literal
 
 import flax.linen as nn
@@ -119,6 +120,12 @@ def feature_size(config: BackboneConfig, patch_size: int) -> int:
                     "its input exactly"
                 )
     return size
+
+
+def total_stride(config: BackboneConfig) -> int:
+    """Distance in patch pixels between neighbouring cells of the feature map."""
+    strides = (layer.stride * (2 if layer.pool else 1) for layer in _layers(config))
+    return math.prod(strides)
 
 
 def _layers(config: BackboneConfig) -> tuple[_Layer, ...]:

@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+import siamrpn_jax
+
 COMMANDS = {
     "train": ("train", "train a tracker on generated scenes or your own data"),
     "track": ("track", "follow objects through a video or camera stream"),
@@ -19,6 +21,9 @@ def main() -> None:
         for command, (_, text) in COMMANDS.items():
             print(f"  {command:8} {text}")
         print("\nsiamrpn COMMAND --help tells the options.")
+        return
+    if name == "--version":
+        print(f"siamrpn_jax {siamrpn_jax.__version__}")
         return
     if name not in COMMANDS:
         print(

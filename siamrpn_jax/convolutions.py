@@ -111,7 +111,8 @@ def _resize_to(x: jax.Array, rows: int, columns: int) -> jax.Array:
 # Winograd: for tiles of m outputs and kernels of k taps, n = m + k - 1 points,
 # y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A, summed over channels. Each of the three transforms is
 # one matrix product with a Kronecker square, the ⊙ with its sum n² products of
-# [tiles, C] with [C, O].
+# [tiles, C] with [C, O]. The gradient is written out for reverse mode (grad, vjp, also
+# twice); forward mode (jvp) needs `xla`.
 
 
 @jax.custom_vjp

@@ -102,14 +102,12 @@ class SiamRPN(nn.Module):
         """Backbone and head; their names are the first part of parameter names."""
         config = self.config
         self.backbone = Backbone(config.backbone, config.conv_impl, config.dtype)
-        kinds = {"up_channel": rpn.UpChannelHead, "depthwise": rpn.DepthwiseHead}
-        self.head = kinds[config.head.kind](
-            config.head,
-            len(config.anchors.ratios),
-            config.conv_impl,
-            config.dtype,
-            config.backbone.bn_momentum,
-        )
+        anchors = len(config.anchors.ratios)
+        head_args = (config.head, anchors, config.conv_impl, config.dtype)
+        if config.head.kind == "up_channel":
+            self.head = rpn.UpChannelHead(*head_args)
+        else:
+            self.head = rpn.DepthwiseHead(*head_args, config.backbone.bn_momentum)
 
     def __call__(
         self,
@@ -201,7 +199,17 @@ def detect(
 
 
 def model_anchors(config: ModelConfig) -> np.ndarray:
-    """The anchors of the score map in search patch pixels, ``cxcywh [N, 4]``."""
+    """The anchors of the score map in search patch pixels, ``cxcywh [N, 4]``.
+
+    Raises:
+        InputError: the anchors' stride is not the network's.
+    """
+    stride = backbone.total_stride(config.backbone)
+    if config.anchors.stride != stride:
+        raise InputError(
+            f"anchors.stride is {config.anchors.stride}, "
+            f"expected the network's {stride}"
+        )
     return anchors.anchor_grid(
         config.anchors, score_size=config.score_size, patch_size=config.instance_size
     )
@@ -210,7 +218,9 @@ def model_anchors(config: ModelConfig) -> np.ndarray:
 def _roll(kernels: jax.Array, axis_name: str | None) -> jax.Array:
     """Shifts ``[B, …]`` by one along the batch of all devices."""
     last = kernels[-1:]
+    n = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+    if n * len(kernels) == 1:
+        raise InputError("rolled_negatives needs batches of at least 2 pairs")
     if axis_name is not None:
-        n = jax.lax.axis_size(axis_name)
         last = jax.lax.ppermute(last, axis_name, [(i, (i + 1) % n) for i in range(n)])
     return jnp.concatenate([last, kernels[:-1]])

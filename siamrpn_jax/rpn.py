@@ -97,14 +97,18 @@ def _correlate_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
     b, rows, columns, channels = x.shape
     _, h, w, _, features = kernel.shape
     columns_of_taps = kernel.transpose(0, 3, 1, 2, 4).reshape(b, channels, -1)
-    y = x.reshape(b, rows * columns, channels) @ columns_of_taps
+    y = jnp.matmul(
+        x.reshape(b, rows * columns, channels),
+        columns_of_taps,
+        preferred_element_type=jnp.float32,
+    )
     y = y.reshape(b, rows, columns, h, w, features)
     out_rows, out_columns = rows - h + 1, columns - w + 1
-    total = jnp.zeros((), y.dtype)
+    total = jnp.zeros((), jnp.float32)
     for i in range(h):
         for j in range(w):
             total += y[:, i : i + out_rows, j : j + out_columns, i, j]
-    return total
+    return total.astype(x.dtype)
 
 
 @jax.custom_vjp
@@ -120,12 +124,12 @@ def correlate_depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """
     h, w = kernel.shape[1:3]
     rows, columns = x.shape[1] - h + 1, x.shape[2] - w + 1
-    total = jnp.zeros((), x.dtype)
+    total = jnp.zeros((), jnp.float32)
     for i in range(h):
         for j in range(w):
             window = x[:, i : i + rows, j : j + columns]
             total += window * kernel[:, i : i + 1, j : j + 1]
-    return total
+    return total.astype(x.dtype)
 
 
 def _depthwise_forward(x, kernel):
@@ -156,7 +160,6 @@ class UpChannelHead(nn.Module):
     anchors: int
     conv_impl: ConvImpl = "auto"
     dtype: str = "float32"
-    bn_momentum: float = 0.9  # no BatchNorm here; both heads are built alike
 
     def setup(self):
         """Four convolutions, and the optional one on the regression output."""
@@ -200,7 +203,10 @@ class UpChannelHead(nn.Module):
 
 
 class DepthwiseHead(nn.Module):
-    """SiamRPN++'s head: depthwise correlation, then two 1x1 convolutions."""
+    """SiamRPN++'s head: depthwise correlation, then two 1x1 convolutions.
+
+    Unlike PySOT's, the exemplar side has no ReLU: its kernels keep their sign.
+    """
 
     config: HeadConfig
     anchors: int

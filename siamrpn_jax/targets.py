@@ -66,10 +66,12 @@ def make_targets(
     overlap = boxes.iou(box, anchors) * (is_positive > 0)
     positive, negative = label_anchors(overlap, config=config)
     positive_rng, negative_rng = jax.random.split(rng)
-    positive = _sample(positive_rng, positive, config.max_positives)
-    if config.max_samples is not None:
-        room = config.max_samples - positive.sum()
-        negative = _sample(negative_rng, negative, room, most=config.max_samples)
+    most = config.max_positives
+    if most is not None:
+        positive = _sample(positive_rng, positive, most, most=most)
+    most = config.max_samples
+    if most is not None:
+        negative = _sample(negative_rng, negative, most - positive.sum(), most=most)
     return Targets(positive, negative, boxes.encode(box, anchors))
 
 
@@ -81,23 +83,14 @@ def label_anchors(
     if config.force_best:
         best = overlap.max()
         positive |= (overlap >= best - 1e-6) & (best > config.negative_iou)
-    return positive, (overlap < config.negative_iou) & ~positive
+    return positive, overlap < config.negative_iou
 
 
 def _sample(
-    rng: jax.Array,
-    candidates: jax.Array,
-    count: jax.Array | int | None,
-    *,
-    most: int | None = None,
+    rng: jax.Array, candidates: jax.Array, count: jax.Array | int, *, most: int
 ) -> jax.Array:
-    """A random subset of ``count`` (at most ``most``, static) of the candidates."""
-    if count is None:
-        return candidates
-    most = count if most is None and isinstance(count, int) else most
-    assert most is not None
-    most = min(most, candidates.size)
+    """A random subset of ``count`` of the candidates; ``most`` is its static bound."""
     lottery = jnp.where(candidates, jax.random.uniform(rng, candidates.shape), -1.0)
-    _, winners = jax.lax.top_k(lottery, most)
-    chosen = jnp.zeros_like(candidates).at[winners].set(jnp.arange(most) < count)
-    return chosen & candidates
+    _, winners = jax.lax.top_k(lottery, min(most, candidates.size))
+    drawn = jnp.arange(len(winners)) < count
+    return jnp.zeros_like(candidates).at[winners].set(drawn) & candidates

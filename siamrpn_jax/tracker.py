@@ -2,7 +2,7 @@
 
 The algorithm in three lines::
 
-    template, state = init_track(variables, frame, box, model=model, config=config)
+    template, state = init_track(variables, frame, box, model=model)
     for frame in frames:
         state, output = track_step(variables, template, state, frame, ...)
 
@@ -96,14 +96,9 @@ class Proposals(struct.PyTreeNode):
     """``[N]``, the final scores."""
 
 
-@functools.partial(jax.jit, static_argnames=("model", "config"))
+@functools.partial(jax.jit, static_argnames="model")
 def init_track(
-    variables: Variables,
-    frame: jax.Array,
-    box: jax.Array,
-    *,
-    model: SiamRPN,
-    config: TrackerConfig = TrackerConfig(),
+    variables: Variables, frame: jax.Array, box: jax.Array, *, model: SiamRPN
 ) -> tuple[Template, TrackState]:
     """Learns a target from its box in the first frame (section 4.2).
 
@@ -111,13 +106,11 @@ def init_track(
         variables: of the model.
         frame: ``[H, W, 3]`` RGB uint8.
         box: ``cxcywh [4]`` in frame pixels, of positive size.
-        model: the network.
-        config: unused here; taken so that both functions are called alike.
+        model: the network (static).
 
     Returns:
         the detection kernels, batch axis 1, and the first state.
     """
-    del config
     box, fill = jnp.asarray(box, jnp.float32), crops.channel_mean(frame)
     side = crops.context_side(box[2:], context=model.config.context)
     size = model.config.exemplar_size
@@ -182,7 +175,7 @@ def make_tracker(
         ``step(template, state, frame) -> (state, output)``. To close over a target's
         kernels too: ``functools.partial(step, template)``.
     """
-    init = functools.partial(init_track, variables, model=model, config=config)
+    init = functools.partial(init_track, variables, model=model)
     step = functools.partial(track_step, variables, model=model, config=config)
     return init, step
 
@@ -346,5 +339,5 @@ def _clip(box: jax.Array, frame: jax.Array, min_size: float) -> jax.Array:
     """Centre into the frame, size between ``min_size`` and the frame's."""
     limit = jnp.array([frame.shape[1], frame.shape[0]], jnp.float32)
     center = jnp.clip(box[:2], 0.0, limit)
-    size = jnp.clip(box[2:], jnp.minimum(min_size, limit), limit)
+    size = jnp.clip(box[2:], min_size, limit)
     return jnp.concatenate([center, size])

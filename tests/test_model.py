@@ -274,3 +274,23 @@ def test_fresh_variables_give_moderate_logits():
     assert set(variables) == {"params", "batch_stats"}
     output = jax.jit(model.apply)(variables, z, x)
     assert 0.1 < output.detection.cls_logits.std() < 10
+
+
+def test_anchor_stride_must_be_the_networks():
+    config = dataclasses.replace(
+        presets.small().model, anchors=AnchorConfig(stride=16, base_size=46.0)
+    )
+    with pytest.raises(InputError, match="stride is 16, expected the network's 8"):
+        model_anchors(config)
+
+
+def test_one_pair_cannot_be_rolled():
+    config = presets.small().model
+    z, x = (
+        jnp.zeros((1, n, n, 3)) for n in (config.exemplar_size, config.instance_size)
+    )
+    model = SiamRPN(config)
+    with pytest.raises(InputError, match="at least 2 pairs"):
+        jax.eval_shape(
+            lambda rng: model.init(rng, z, x, rolled=True), jax.random.key(0)
+        )

@@ -180,3 +180,16 @@ def test_a_template_is_a_pytree():
     template = Template(jnp.zeros((1, 4, 4, 2)), jnp.ones((1, 4, 4, 2)))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), template, template)
     assert isinstance(stacked, Template) and stacked.reg_kernel.shape == (2, 1, 4, 4, 2)
+
+
+@pytest.mark.parametrize("correlation", [correlate, correlate_depthwise])
+def test_bfloat16_sums_in_float32(correlation):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 9, 9, 32)), jnp.bfloat16)
+    shape = (2, 4, 4, 32) if correlation is correlate_depthwise else (2, 4, 4, 32, 3)
+    kernel = jnp.asarray(rng.normal(size=shape), jnp.bfloat16)
+    y = correlation(x, kernel)
+    assert y.dtype == jnp.bfloat16
+    exact = correlation(x.astype(jnp.float32), kernel.astype(jnp.float32))
+    error = np.abs(np.asarray(y, np.float32) - exact).max() / np.abs(exact).max()
+    assert error < 2**-8  # one rounding at the end, not one per tap

@@ -64,7 +64,7 @@ CLIP = noise(4, 60, 80)
 
 def run(variables, clip, box, *, model=MODEL, config=CONFIG):
     """Outputs of a clip, frame after frame, as a list."""
-    template, state = init_track(variables, clip[0], box, model=model, config=config)
+    template, state = init_track(variables, clip[0], box, model=model)
     outputs = []
     for frame in clip[1:]:
         state, output = track_step(

@@ -483,10 +483,16 @@ def _track(
     truth: np.ndarray,
 ) -> np.ndarray:
     """Boxes ``ltwh [T, 4]`` of a clip whose first true box is given."""
-    kwargs: dict[str, Any] = dict(model=model, config=config.recipe.tracker)
     first = boxes.ltwh_to_cxcywh(truth[0])
-    template, state = init_track(variables, frames[0], first, **kwargs)
-    _, output = track_clip(variables, template, state, frames[1:], **kwargs)
+    template, state = init_track(variables, frames[0], first, model=model)
+    _, output = track_clip(
+        variables,
+        template,
+        state,
+        frames[1:],
+        model=model,
+        config=config.recipe.tracker,
+    )
     predicted = boxes.cxcywh_to_ltwh(np.asarray(output.box, np.float64))
     return np.concatenate([truth[:1], predicted])
 
