@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from siamrpn_jax.weights import load_weights as load_weights
     from siamrpn_jax.weights import save_weights as save_weights
 
-# Loaded on first use: ``--help`` and the readers of files never wait for JAX.
+# Loaded on first use: who only reads files or asks for help does not wait for JAX.
 _HOMES = {
     "api": ("Results", "Tracker", "load", "track"),
     "model": ("ModelConfig", "SiamRPN"),

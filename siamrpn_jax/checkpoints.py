@@ -1,6 +1,8 @@
 """Training checkpoints (orbax): a resumed run equals an uninterrupted one."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +37,16 @@ class Checkpoints:
         )
 
     def save(self, state: TrainState) -> None:
-        """Starts to save a state in the background; ``close`` waits for it."""
+        """Starts to save a state in the background; ``close`` waits for it.
+
+        Raises:
+            OSError: naming the folder, if this or the last state cannot be written.
+        """
         step = int(state.step)
         if step not in self._manager.all_steps():
             items = ocp.args.Composite(state=ocp.args.StandardSave(state))
-            self._manager.save(step, args=items)
+            with self._naming_the_folder():
+                self._manager.save(step, args=items)
 
     def latest_step(self) -> int | None:
         """The newest complete checkpoint's step, or None."""
@@ -78,9 +85,19 @@ class Checkpoints:
             )
 
     def close(self) -> None:
-        """Waits until everything is on disk."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until everything is on disk; raises as ``save``."""
+        with self._naming_the_folder():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _naming_the_folder(self) -> Iterator[None]:
+        try:
+            yield
+        except (
+            ValueError,
+            OSError,
+        ) as error:  # tensorstore's full disk is a ValueError
+            raise OSError(f"cannot save to {self._folder}: {error}") from error
 
 
 def write_config(path: Path, config: Any) -> None:
@@ -93,25 +110,28 @@ def read_config(path: Path, kind: type[configs.Config]) -> configs.Config:
     """Reads what ``write_config`` wrote.
 
     Raises:
-        CheckpointError: it is not such a config.
+        CheckpointError: there is none, or it is not such a config.
     """
+    if not path.is_file():
+        raise CheckpointError(f"nothing to resume: {path} is missing")
     try:
         return configs.from_json(kind, json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: not a run's config: {error}") from None
 
 
-def check_config(path: Path, config: Any) -> None:
+def check_same(path: Path, stored: Any, config: Any) -> None:
     """Refuses to resume a run with another config.
+
+    Args:
+        path: where ``stored`` comes from.
+        stored: what the run was started with.
+        config: what it is to go on with.
 
     Raises:
         CheckpointError: naming the fields that differ.
     """
-    if not path.is_file():
-        raise CheckpointError(f"nothing to resume: {path} is missing")
-    # Through JSON, so that both sides are of the same types.
-    new = json.loads(json.dumps(configs.to_json(config)))
-    differing = configs.differences(json.loads(path.read_text()), new)
+    differing = configs.differences(configs.to_json(stored), configs.to_json(config))
     if differing:
         raise CheckpointError(
             f"{path.parent} was started with another config: {'; '.join(differing)}"

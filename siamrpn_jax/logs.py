@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from siamrpn_jax.extras import require
+from siamrpn_jax.files import replacing
 
 
 class MetricWriter(Protocol):
@@ -32,13 +33,21 @@ class JsonLinesWriter:
     def __init__(self, path: Path, *, start_step: int = 0):
         lines = path.read_text().splitlines() if path.is_file() else []
         kept = [line for line in lines if _step(line) < start_step]
-        self._file = path.open("w", encoding="utf-8")
-        self._file.writelines(f"{line}\n" for line in kept)
+        with replacing(path) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in kept))
+        self._path, self._file = path, path.open("a", encoding="utf-8")
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Appends a line, at once visible to readers."""
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
-        self._file.flush()
+        """Appends a line, at once visible to readers.
+
+        Raises:
+            OSError: naming the file.
+        """
+        try:
+            self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise OSError(f"cannot write {self._path}: {error}") from error
 
     def close(self) -> None:
         """Closes the file."""

@@ -16,7 +16,7 @@ from jax import lax
 from siamrpn_jax.convolutions import ConvImpl
 from siamrpn_jax.layers import BatchNorm, Conv
 
-CorrelationImpl = Literal["auto", "group", "taps"]
+CorrelationImpl = Literal["group", "taps"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class HeadConfig:
     adjust: bool = False
     """1x1 convolution on the regression output: in every published weight file, not in
     the paper. Only with ``up_channel``."""
-    correlation: CorrelationImpl = "auto"
+    correlation: CorrelationImpl = "taps"
     """Formulation of the up-channel correlation; see ``correlate``."""
 
 
@@ -55,7 +55,7 @@ class SearchFeatures(struct.PyTreeNode):
 
 
 def correlate(
-    x: jax.Array, kernel: jax.Array, *, impl: CorrelationImpl = "auto"
+    x: jax.Array, kernel: jax.Array, *, impl: CorrelationImpl = "taps"
 ) -> jax.Array:
     """Correlates each sample with its own kernel (Eq. 2).
 
@@ -63,12 +63,13 @@ def correlate(
 
     - ``group``: one convolution with ``feature_group_count = B``.
     - ``taps``: one batched product of all positions with all kernel taps, then a sum of
-      shifted slices. On a CPU 50 times faster in the backward pass.
+      shifted slices. On a CPU 50 times faster in the backward pass, on a GPU by a
+      tenth.
 
     Args:
         x: ``[B, H, W, C]``.
         kernel: ``[B, h, w, C, O]``.
-        impl: formulation; ``auto`` takes ``taps``.
+        impl: formulation.
 
     Returns:
         ``[B, H - h + 1, W - w + 1, O]``.

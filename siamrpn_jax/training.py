@@ -21,6 +21,7 @@ from jax.typing import ArrayLike
 
 from siamrpn_jax import boxes, losses, targets
 from siamrpn_jax.batch import Batch
+from siamrpn_jax.errors import check_least
 from siamrpn_jax.losses import LossConfig
 from siamrpn_jax.model import SiamRPN, detect, embed_template, model_anchors
 from siamrpn_jax.targets import TargetConfig
@@ -60,6 +61,11 @@ class OptimizerConfig:
     """Decay of the exponential moving average of the weights, which is then what is
     evaluated and released; None: no average."""
 
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        check_least(self, 1e-12, "learning_rate", "final_learning_rate")
+        check_least(self, 0, "warmup_steps", "weight_decay", "frozen_layers")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -72,6 +78,10 @@ class TrainConfig:
     """The schedule's length."""
     steps_per_epoch: int = 4688
     """Optimizer steps in an epoch: 600,000 pairs at a batch of 128."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        check_least(self, 1, "epochs", "steps_per_epoch")
 
 
 class TrainState(struct.PyTreeNode):

@@ -5,6 +5,7 @@ Frames are RGB uint8 [H, W, 3] everywhere; OpenCV's BGR stays inside this module
 
 import contextlib
 import glob
+import logging
 import os
 import re
 import sys
@@ -19,7 +20,7 @@ import numpy as np
 
 from siamrpn_jax.boxes import ltwh_to_corners
 from siamrpn_jax.data.images import IMAGE_SUFFIXES, check_frame, read_image
-from siamrpn_jax.data.sequences import natural_sort
+from siamrpn_jax.data.sequences import FRAME_FOLDERS, natural_sort
 from siamrpn_jax.errors import InputError
 from siamrpn_jax.extras import MissingExtraError, require
 from siamrpn_jax.files import replacing
@@ -34,6 +35,9 @@ COLORS = (
 )
 """RGB of the boxes that `draw_boxes` draws, in turn."""
 
+WHOLE = 0.95
+"""Share of the declared frames that a whole film has: declarations may be rough."""
+
 
 class VideoError(InputError):
     """A video that cannot be read or written, or a display that is not there."""
@@ -46,9 +50,12 @@ class Video:
     pattern can be iterated again from its start.
 
     Args:
-        source: a video file; a folder of images (in natural order: 2 before 10); a
-            pattern such as ``"frames/*.png"``; ``"camera"`` or a camera's number; or an
-            iterable of images ([H, W, 3] RGB, [H, W] grey, or [H, W, 4] RGBA; uint8).
+        source: a video file; a folder of images (in natural order: 2 before 10), or of
+            a sequence, which has them in ``img/`` or ``color/``; a pattern such as
+            ``"frames/*.png"``; ``"camera"`` or a camera's number; or an iterable of
+            images ([H, W, 3] RGB, [H, W] grey, or [H, W, 4] RGBA; uint8).
+
+    A film that ends long before the length it declares is logged as a warning.
 
     Raises:
         FileNotFoundError: there is no such file, or no image in the folder or pattern.
@@ -60,8 +67,6 @@ class Video:
         """Name of the file or folder without suffix; else "camera" or "frames"."""
         self.fps: float | None = None
         """Frames a second, where the source declares it."""
-        self.size: tuple[int, int] | None = None
-        """Width and height in pixels, where known before the first frame."""
         self.length: int | None = None
         """Number of frames that the source declares; films may be off by a few."""
         self._frames: Callable[[], Iterator[np.ndarray]]
@@ -84,31 +89,29 @@ class Video:
         elif Path(source).is_file():
             self._open_file(source)
         else:
-            self._open_images(_find_images(source))
+            self._open_images(source)
 
-    def _open_images(self, paths: list[Path]) -> None:
-        self.name = paths[0].resolve().parent.name
+    def _open_images(self, source: str) -> None:
+        paths = _find_images(source)
+        folder = Path(source) if Path(source).is_dir() else paths[0].parent
+        self.name = folder.resolve().name
         self.length = len(paths)
-        height, width, _ = read_image(paths[0]).shape
-        self.size = (width, height)
         self._frames = lambda: (read_image(path) for path in paths)
 
     def _open_file(self, path: str) -> None:
         self.name = Path(path).stem
         with _capture(path) as capture:
-            opened, (decoded, first) = capture.isOpened(), capture.read()
-            fps, length = (
-                capture.get(key) for key in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT)
-            )
-        if decoded:
-            self._frames = lambda: _opencv_frames(path)
-        else:
-            first = self._open_with_pyav(path, opened=opened)
-        self.size = (first.shape[1], first.shape[0])
-        self.fps = fps if np.isfinite(fps) and fps > 0 else None
-        self.length = int(length) if length > 0 else None
+            opened, decoded = capture.isOpened(), capture.read()[0]
+            self.fps = _positive(capture.get(cv2.CAP_PROP_FPS))
+            length = _positive(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.length = None if length is None else int(length)
+        frames = _opencv_frames
+        if not decoded:
+            self._open_with_pyav(path, opened=opened)
+            frames = _pyav_frames
+        self._frames = lambda: _told_if_cut(frames(path), path, length=self.length)
 
-    def _open_with_pyav(self, path: str, *, opened: bool) -> np.ndarray:
+    def _open_with_pyav(self, path: str, *, opened: bool) -> None:
         """Tries the decoders of PyAV; OpenCV's wheel has none for AV1, for one."""
         problem = (
             "no frame of this video can be decoded by OpenCV (AV1 is one such codec)"
@@ -116,8 +119,8 @@ class Video:
             else "not a video that OpenCV can open"
         )
         try:
-            self._frames = lambda: _pyav_frames(path)
-            return next(_pyav_frames(path))
+            next(_pyav_frames(path))
+            fps, length = _pyav_declared(path)
         except MissingExtraError as error:
             raise VideoError(
                 f"{path}: {problem}: re-encode it (for example as H.264), or "
@@ -125,11 +128,13 @@ class Video:
             ) from error
         except (OSError, ValueError, IndexError, StopIteration) as error:
             raise VideoError(f"{path}: {problem}, nor by PyAV") from error
+        self.fps, self.length = self.fps or fps, self.length or length
 
     def _open_camera(self, index: int) -> None:
         with _capture(index) as capture:
             if not capture.isOpened():
                 raise VideoError(f"camera {index} cannot be opened: is it connected?")
+            self.fps = _positive(capture.get(cv2.CAP_PROP_FPS))
         self.name = "camera"
         self._frames = lambda: _opencv_frames(index)
 
@@ -148,13 +153,16 @@ class VideoWriter:
             last row or column is repeated.
 
     Raises:
-        VideoError: another suffix, a bad size or rate, or the encoder does not start.
+        VideoError: another suffix, a bad size or rate, the encoder does not start, or
+            the film is closed without a frame.
         MissingExtraError: ``.mp4`` without PyAV.
+        OSError: naming ``path``: the film cannot be written whole.
     """
 
     def __init__(self, path: str | Path, *, fps: float, size: tuple[int, int]):
         self.path = Path(path)
         self._size = size
+        self._empty = True
         if not (np.isfinite(fps) and fps > 0 and min(size) > 0):
             raise VideoError(
                 f"{path}: {fps} frames/s of size {size}, expected positive numbers"
@@ -178,10 +186,14 @@ class VideoWriter:
                 f"{self._size[0]}x{self._size[1]}"
             )
         self._encoder.write(frame)
+        self._empty = False
 
     def close(self) -> None:
         """Finishes the film and gives it its name."""
         with self._until_closed:
+            if self._empty:
+                self._encoder.abandon()
+                raise VideoError(f"{self.path}: no frame was written")
             self._encoder.close()
 
     def __enter__(self) -> Self:
@@ -197,7 +209,7 @@ class VideoWriter:
             self.close()
             return
         with contextlib.suppress(Exception):  # the first error is the one to tell
-            self._encoder.close()
+            self._encoder.abandon()
         self._until_closed.__exit__(kind, error, trace)
 
 
@@ -275,17 +287,20 @@ def gui_kind() -> str:
 
 
 def _find_images(source: str) -> list[Path]:
-    if Path(source).is_dir():
-        found = list(Path(source).iterdir())
-    else:
-        found = [Path(name) for name in glob.glob(source)]
-    images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not images:
-        raise FileNotFoundError(
-            f"{source}: expected a video file, a folder or pattern of images, or "
-            "'camera'"
-        )
-    return natural_sort(images)
+    folders = [Path(source, name) for name in (".", *FRAME_FOLDERS)]
+    places = [list(folder.iterdir()) for folder in folders if folder.is_dir()]
+    for found in places or [[Path(name) for name in glob.glob(source)]]:
+        images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
+        if images:
+            return natural_sort(images)
+    raise FileNotFoundError(
+        f"{source}: expected a video file, a folder or pattern of images, or 'camera'"
+    )
+
+
+def _positive(value: float) -> float | None:
+    """What OpenCV declares; where it does not know, it says 0, -1 or less."""
+    return value if np.isfinite(value) and value > 0 else None
 
 
 def _checked_frames(source: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -317,6 +332,31 @@ def _opencv_frames(source: str | int) -> Iterator[np.ndarray]:
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
+def _told_if_cut(
+    frames: Iterator[np.ndarray], path: str, *, length: int | None
+) -> Iterator[np.ndarray]:
+    """Passes frames on; decoders end at a broken place as if it were the end."""
+    count = 0
+    for frame in frames:
+        yield frame
+        count += 1
+    if length is not None and count < WHOLE * length:
+        logging.getLogger(__name__).warning(
+            "%s: ended after %d of the %d frames that it declares: is it whole?",
+            path,
+            count,
+            length,
+        )
+
+
+def _pyav_declared(path: str) -> tuple[float | None, int | None]:
+    """Frames a second and number of frames, each where the film declares it."""
+    av = require("av", extra="video")
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        return float(stream.average_rate or 0) or None, stream.frames or None
+
+
 def _pyav_frames(path: str) -> Iterator[np.ndarray]:
     av = require("av", extra="video")
     with av.open(path) as container:
@@ -332,11 +372,27 @@ class _WebmEncoder:
         self._writer = cv2.VideoWriter(str(path), fourcc, fps, size)
         if not self._writer.isOpened():  # it would drop every frame silently
             raise VideoError(f"{path}: OpenCV cannot write VP8 video here")
+        self._path = path
+        self._count = 0
 
     def write(self, frame: np.ndarray) -> None:
         self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        self._count += 1
 
     def close(self) -> None:
+        self._writer.release()
+        # OpenCV tells of no failed write: the film has to be asked. Where the disk was
+        # full it declares no length, or its last frame cannot be reached.
+        with _capture(str(self._path)) as capture:
+            declared = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+            capture.set(cv2.CAP_PROP_POS_FRAMES, self._count - 1)
+            whole = declared == self._count and capture.grab()
+        if not whole:
+            raise OSError(
+                f"the film of {self._count} frames is not whole: is the disk full?"
+            )
+
+    def abandon(self) -> None:
         self._writer.release()
 
 
@@ -360,6 +416,10 @@ class _Mp4Encoder:
 
     def close(self) -> None:
         self._container.mux(self._stream.encode())
+        self._container.close()
+
+    def abandon(self) -> None:
+        # The last frames are not asked for: after a failed write FFmpeg would crash.
         self._container.close()
 
 

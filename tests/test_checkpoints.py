@@ -88,13 +88,12 @@ def test_checkpoint_of_another_model_is_refused(tmp_path, state):
 
 def test_config_of_another_run_is_refused_by_field(tmp_path):
     path = tmp_path / "config.json"
-    checkpoints.write_config(path, RECIPE)
-    checkpoints.check_config(path, RECIPE)
+    checkpoints.check_same(path, RECIPE, RECIPE)
     optimizer = dataclasses.replace(RECIPE.train.optimizer, learning_rate=0.5)
     train = dataclasses.replace(RECIPE.train, optimizer=optimizer)
     other = dataclasses.replace(RECIPE, train=train, batch_size=8)
     with pytest.raises(CheckpointError) as error:
-        checkpoints.check_config(path, other)
+        checkpoints.check_same(path, RECIPE, other)
     assert "batch_size: 4 -> 8" in str(error.value)
     assert "train.optimizer.learning_rate: 0.002 -> 0.5" in str(error.value)
     assert "seed" not in str(error.value)
@@ -108,8 +107,23 @@ def test_config_reads_back(tmp_path):
     path.write_text(json.dumps({"batch": 3}))
     with pytest.raises(CheckpointError, match="no field batch"):
         checkpoints.read_config(path, Recipe)
+    path.write_text('{"train": ')
+    with pytest.raises(CheckpointError, match="not a run's config"):
+        checkpoints.read_config(path, Recipe)
 
 
 def test_missing_config_means_nothing_to_resume(tmp_path):
     with pytest.raises(CheckpointError, match="nothing to resume"):
-        checkpoints.check_config(tmp_path / "config.json", RECIPE)
+        checkpoints.read_config(tmp_path / "config.json", Recipe)
+
+
+def test_full_disk_names_the_folder(tmp_path, state, monkeypatch):
+    store = Checkpoints(tmp_path)
+
+    def full_disk(*_, **__):
+        raise ValueError("OUT_OF_RANGE: No space left on device")
+
+    monkeypatch.setattr(store._manager, "save", full_disk)
+    with pytest.raises(OSError, match=f"cannot save to {tmp_path}.*No space left"):
+        store.save(state)
+    store.close()

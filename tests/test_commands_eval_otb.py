@@ -78,14 +78,23 @@ def test_include_first(sequences, capsys):
     assert "first frame included" in capsys.readouterr().out
 
 
-def test_results_in_otb_coordinates(tmp_path, sequences):
-    eval_otb.run(
-        eval_otb.Config(
-            sequences, tracker="static", results=tmp_path / "res", results_origin=1
-        )
+@pytest.mark.parametrize(
+    ("options", "first", "told"),
+    [
+        ([], "11.0000,9.0000,20.0000,12.0000", "count from 1"),
+        (["--results-origin", "0"], "10.0000,8.0000,20.0000,12.0000", "count from 0"),
+    ],
+)
+def test_results_count_as_otb_or_from_zero(
+    tmp_path, sequences, capsys, options, first, told
+):
+    folder = tmp_path / "res"
+    eval_otb.main(
+        ["--sequences", str(sequences), "--tracker", "static"]
+        + ["--results", str(folder), *options]
     )
-    found = read_otb_results(tmp_path / "res" / "car.txt")
-    assert found[0].tolist() == [11, 9, 20, 12]
+    assert (folder / "car.txt").read_text().splitlines()[0] == first
+    assert f"boxes  {folder} (x and y {told})" in capsys.readouterr().out
 
 
 def test_one_sequence_by_its_own_folder(sequences):
@@ -126,6 +135,49 @@ def test_sequence_without_a_frame_to_count(sequences, capsys):
     np.savetxt(sequences / "dog" / "groundtruth.txt", boxes, "%.2f", ",")
     error = fail(capsys, "--sequences", str(sequences))
     assert "dog: none of the 4 frames" in error
+
+
+class NeverStarted:
+    def init(self, image, box):
+        raise AssertionError
+
+    update = init
+
+
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [
+        ([np.nan] * 4, "dog: no ground truth in the first frame"),
+        ([64, 8, 16, 18], "dog: first box [64.0, 8.0, 16.0, 18.0]: outside the frame"),
+    ],
+)
+def test_first_boxes_are_checked_before_anything_runs(
+    sequences, capsys, monkeypatch, first, message
+):
+    boxes = TRUTH["dog"].copy()
+    boxes[0] = first
+    np.savetxt(sequences / "dog" / "groundtruth.txt", boxes, "%.2f", ",")
+    monkeypatch.setattr(eval_otb, "open_tracker", lambda config: NeverStarted())
+    assert message in fail(capsys, "--sequences", str(sequences))
+
+
+def test_sequences_of_one_frame_are_all_named(sequences, capsys, monkeypatch):
+    for name in TRUTH:
+        for path in sorted((sequences / name / "img").iterdir())[1:]:
+            path.unlink()
+        np.savetxt(sequences / name / "groundtruth.txt", TRUTH[name][:1], "%.2f", ",")
+    monkeypatch.setattr(eval_otb, "open_tracker", lambda config: NeverStarted())
+    error = fail(capsys, "--sequences", str(sequences))
+    assert "car: 1 frame, expected" in error and "dog: 1 frame, expected" in error
+
+
+def test_every_ground_truth_file_of_a_folder_is_a_sequence(sequences):
+    (sequences / "dog" / "groundtruth.txt").unlink()
+    for number in (1, 2):
+        path = sequences / "dog" / f"groundtruth_rect.{number}.txt"
+        np.savetxt(path, TRUTH["dog"] + [number, 1, 0, 0], "%.2f", ",")
+    report = eval_otb.run(eval_otb.Config(sequences, tracker="static"))
+    assert len(report["sequences"]) == 3
 
 
 def test_two_sequences_of_one_name(tmp_path, sequences, capsys):

@@ -1,7 +1,7 @@
 import csv
-from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_film_and_table(tmp_path, weights, film, capsys):
     )
     assert sorted(path.name for path in out.iterdir()) == ["boxes.csv", "car.webm"]
     drawn = Video(out / "car.webm")
-    assert (len(list(drawn)), drawn.size) == (5, (80, 64))
+    assert [frame.shape for frame in drawn] == [(64, 80, 3)] * 5
     rows = read_rows(out / "boxes.csv")
     assert list(rows[0]) == ["frame", "object", "x", "y", "w", "h", "score"]
     assert [(row["frame"], row["object"]) for row in rows] == [
@@ -137,14 +137,70 @@ def test_the_video_itself_is_never_overwritten(weights, film):
     assert film.read_bytes() == before
 
 
-def test_ctrl_c_ends_a_camera_and_breaks_a_film():
-    def interrupted() -> Iterator[Any]:
-        yield 1
-        raise KeyboardInterrupt
+class Stopped:
+    """Raises as Ctrl-C does, after some calls of what it stands before."""
 
-    assert list(track._until_stopped(interrupted(), endless=True)) == [1]
+    def __init__(self, call, *, after):
+        self.call, self.left = call, after
+
+    def __call__(self, *arguments):
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return self.call(*arguments)
+
+
+def stop_in(monkeypatch, place, *, after):
+    """Ctrl-C in the tracker, the drawing, the film or the table."""
+    owners = {"update": api.Tracker, "plot": api.Results, "write": VideoWriter}
+    owner, name = (owners[place], place) if place in owners else (track, "_rows")
+    stopped = Stopped(getattr(owner, name), after=after)
+    monkeypatch.setattr(owner, name, lambda *arguments: stopped(*arguments))
+
+
+def run_on(film, monkeypatch, weights, out, *, length):
+    """Tracks; without a length the film passes for a camera."""
+
+    class Source(Video):
+        def __init__(self, source):
+            super().__init__(source)
+            self.length = length
+
+    monkeypatch.setattr("siamrpn_jax.video.Video", Source)
+    track.run(track.Config(str(film), ("10,10,20,16",), str(weights), Path(out)))
+
+
+@pytest.mark.parametrize("place", ["update", "plot", "write", "rows"])
+def test_ctrl_c_ends_a_camera_and_keeps_its_files(
+    tmp_path, monkeypatch, weights, film, place
+):
+    stop_in(monkeypatch, place, after=2)
+    run_on(film, monkeypatch, weights, tmp_path, length=None)
+    drawn = len(list(Video(tmp_path / "car.webm")))
+    rows = len(read_rows(tmp_path / "boxes.csv"))
+    # The first frame needs no update; the film may be ahead of the table by a frame.
+    expected = {"update": (3, 3), "rows": (3, 2)}.get(place, (2, 2))
+    assert (drawn, rows) == expected
+
+
+@pytest.mark.parametrize(("length", "after"), [(5, 2), (None, 0)])
+def test_ctrl_c_leaves_nothing_of_a_film_or_of_no_frame(
+    tmp_path, monkeypatch, weights, film, length, after
+):
+    stop_in(monkeypatch, "write", after=after)
     with pytest.raises(KeyboardInterrupt):
-        list(track._until_stopped(interrupted(), endless=False))
+        run_on(film, monkeypatch, weights, tmp_path, length=length)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sequence_folder_is_a_video(tmp_path, weights):
+    (tmp_path / "dog" / "img").mkdir(parents=True)
+    for index in range(3):
+        image = np.full((40, 50, 3), 60 * index, np.uint8)
+        cv2.imwrite(str(tmp_path / "dog" / "img" / f"{index}.png"), image)
+    folder = str(tmp_path / "dog")
+    track.run(track.Config(folder, ("10,10,20,16",), str(weights), tmp_path / "out"))
+    assert len(list(Video(tmp_path / "out" / "dog.webm"))) == 3
 
 
 def test_help_is_documented(capsys):

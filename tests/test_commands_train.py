@@ -121,7 +121,7 @@ def test_resume_with_another_config_names_the_fields(whole_run):
     config = tiny_config(whole_run)
     recipe = dataclasses.replace(config.recipe, seed=9)
     config = dataclasses.replace(config, recipe=recipe, resume=True)
-    with pytest.raises(CheckpointError, match="seed: 0 -> 9"):
+    with pytest.raises(CheckpointError, match="recipe.seed: 0 -> 9"):
         train.run(config)
 
 
@@ -185,4 +185,76 @@ def test_layers_thaw_without_trained_weights(tmp_path, capsys):
     train.run(dataclasses.replace(config, devices=1))
     assert "training all layers" in capsys.readouterr().out
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert stored["train"]["optimizer"]["frozen_layers"] == 0
+    assert stored["recipe"]["train"]["optimizer"]["frozen_layers"] == 0
+
+
+def test_run_killed_before_its_first_checkpoint_starts_from_the_same_weights(
+    whole_run, tmp_path, monkeypatch
+):
+    config = tiny_config(tmp_path / "run", epochs=1, steps_per_epoch=1)
+    recipe = dataclasses.replace(
+        config.recipe, model=weights.load_weights(whole_run).model.config
+    )
+    config = dataclasses.replace(
+        config, recipe=recipe, init=str(whole_run), devices=1, threads=1
+    )
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train._Loop, "run", interrupt)
+        train.run(config)
+    start = []
+    original = train._Loop.run
+
+    def first_state(self, state, *args):
+        start.append(jax.device_get(state.params))
+        return original(self, state, *args)
+
+    monkeypatch.setattr(train._Loop, "run", first_state)
+    train.run(dataclasses.replace(config, resume=True, init=None))
+    loaded = weights.load_weights(whole_run).variables["params"]
+    assert all(
+        jax.tree.leaves(jax.tree.map(lambda a, b: (a == b).all(), start[0], loaded))
+    )
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_own_writers_get_the_metrics(tmp_path):
+    class Recorder:
+        def __init__(self):
+            self.steps = []
+
+        def write(self, step, metrics):
+            self.steps.append((step, sorted(metrics)[0]))
+
+        def close(self):
+            raise AssertionError("the caller's writers are the caller's to close")
+
+    recorder = Recorder()
+    config = tiny_config(tmp_path / "run", epochs=1, steps_per_epoch=2)
+    config = dataclasses.replace(config, devices=1, threads=1)
+    card = train.run(config, writers=[recorder])
+    assert [step for step, _ in recorder.steps] == [2, 2]
+    assert card["steps"] == 2
+
+
+def test_damaged_config_is_one_line(tmp_path, capsys):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "config.json").write_text('{"recipe": ')
+    with pytest.raises(SystemExit) as exit_info:
+        train.main(["--resume", "--out", str(out)])
+    assert exit_info.value.code == 2
+    assert "not a run's config" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("--log-every", "log_every is 0"), ("--epochs", "epochs is 0")],
+)
+def test_numbers_out_of_range(option, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        train.main([option, "0", "--out", str(tmp_path / "run")])
+    assert exit_info.value.code == 2
+    assert message in capsys.readouterr().err

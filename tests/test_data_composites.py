@@ -4,18 +4,17 @@ from data_folders import write_everything, write_image, write_sequence
 
 from siamrpn_jax.data.augment import AugmentConfig, small_augment
 from siamrpn_jax.data.composites import Cutout, draw_cutout, make_composite, paste
-from siamrpn_jax.data.pool import DataError, Pool, open_pool
+from siamrpn_jax.data.pool import DataError, Pool, open_pools
 
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory) -> Pool:
-    return open_pool(
+    return open_pools(
         (write_everything(tmp_path_factory.mktemp("data")),),
-        validation=False,
         validation_fraction=0.0,
         bytes_limit=2**24,
         decoded_limit=2**24,
-    )
+    )[0]
 
 
 def bounds_of(mask: np.ndarray) -> list[int]:
@@ -93,12 +92,12 @@ def test_composites_have_the_nominal_size(pool):
     rng = np.random.default_rng(1)
     sides = []
     for _ in range(60):
-        z, x, box, image = make_composite(
+        z, x, box, image, shown = make_composite(
             pool, rng, exemplar_size=60, instance_size=120, augment=AugmentConfig()
         )
         assert z.shape == (60, 60, 3) and x.shape == (120, 120, 3)
         assert np.abs(box[:2] - 60).max() < 8
-        assert 0 <= image < len(pool.store)
+        assert 0 <= image < len(pool.store) and image in shown
         w, h = box[2:]
         sides.append(np.sqrt((w + (w + h) / 2) * (h + (w + h) / 2)))
     assert np.median(sides) == pytest.approx(60, rel=0.12)
@@ -123,13 +122,9 @@ def test_tiny_objects_alone_are_refused(tmp_path):
     write_sequence(tmp_path / "s", 0, length=2)
     for path in (tmp_path / "s" / "img").iterdir():
         write_image(path, np.zeros((1, 40, 3), np.uint8))
-    (tmp_path / "s" / "groundtruth.txt").write_text("1,0,5,5\n1,0,5,5\n")
-    pool = open_pool(
-        [str(tmp_path)],
-        validation=False,
-        validation_fraction=0.0,
-        bytes_limit=0,
-        decoded_limit=0,
+    (tmp_path / "s" / "groundtruth.txt").write_text("1,-2,5,5\n1,-2,5,5\n")
+    pool, _ = open_pools(
+        [str(tmp_path)], validation_fraction=0.0, bytes_limit=0, decoded_limit=0
     )
     with pytest.raises(DataError, match="smaller than 6x6"):
         draw_cutout(pool, np.random.default_rng(0))

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siamrpn_jax.data.images import ImageError, check_frame, decode_image, read_image
+from siamrpn_jax.data.images import (
+    ImageError,
+    check_frame,
+    decode_image,
+    read_image,
+    read_size,
+)
 
 RAMP = np.linspace(0, 255, 40 * 60 * 3).reshape(40, 60, 3).astype(np.uint8)
 PURE = np.zeros((8, 8, 3), np.uint8)
@@ -82,3 +88,29 @@ def test_check_frame_names_what_it_got(frame):
     if frame is not None:
         assert str(frame.dtype) in str(error.value)
         assert str(list(frame.shape)) in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
+def test_size_without_decoding(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(encode(RAMP, suffix))
+    assert read_size(path) == (60, 40)
+
+
+def test_size_of_a_progressive_jpeg_with_much_before_its_header(tmp_path):
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
+    data = cv2.imencode(".jpg", RAMP, options)[1].tobytes()
+    comment = b"\xff\xfe" + (50_002).to_bytes(2, "big") + bytes(50_000)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data[:2] + 2 * comment + data[2:])
+    assert read_size(path) == (60, 40)
+
+
+def test_size_of_no_image(tmp_path):
+    path = tmp_path / "a.jpg"
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_size(path)
+    for data in (b"", b"no image", b"\xff\xd8\xff\xc0\x00\x10\x08"):
+        path.write_bytes(data)
+        with pytest.raises(ImageError, match="a.jpg"):
+            read_size(path)

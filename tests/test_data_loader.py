@@ -1,21 +1,27 @@
 import itertools
+import multiprocessing
+import os
+import signal
+import time
 
 import numpy as np
 import pytest
 from data_folders import write_everything, write_sequence
 
 from siamrpn_jax.data.augment import small_augment
-from siamrpn_jax.data.loader import Batch, batches, open_dataset
+from siamrpn_jax.data.loader import Batch, batches, open_datasets
 from siamrpn_jax.data.pairs import DataConfig, PairDataset
 
 
 def open_small(root, **fields) -> PairDataset:
-    return open_dataset(
+    training, validation = open_datasets(
         DataConfig(folders=(str(root),), validation_fraction=0, **fields),
         exemplar_size=32,
         instance_size=64,
         augment=small_augment(),
     )
+    assert validation is None
+    return training
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +55,21 @@ def test_threads_and_processes_do_not_change_the_stream(dataset):
     expected = take(dataset, 5, threads=1)
     assert_equal(take(dataset, 5, threads=2, prefetch=3), expected)
     assert_equal(take(dataset, 5, workers=2, threads=1), expected)
+
+
+def test_workers_survive_the_signals_of_a_terminal(dataset):
+    expected = take(dataset, 24)
+    with batches(dataset, batch_size=4, workers=1, threads=1) as stream:
+        found = [next(stream)]
+        workers = multiprocessing.active_children()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            for worker in workers:
+                os.kill(worker.pid or 0, number)
+        found += itertools.islice(stream, 23)  # more than are made ahead
+        start = time.monotonic()
+    assert time.monotonic() - start < 8
+    assert workers and not any(worker.is_alive() for worker in workers)
+    assert_equal(found, expected)
 
 
 def test_restarts_anywhere(dataset):

@@ -9,16 +9,14 @@ import pytest
 from data_folders import write_everything, write_sequence, write_stills
 
 import siamrpn_jax.data
-from siamrpn_jax.boxes import ltwh_to_cxcywh
-from siamrpn_jax.data.augment import AugmentConfig, small_augment
+from siamrpn_jax.data.augment import AugmentConfig, context_side, small_augment
 from siamrpn_jax.data.images import ImageError
+from siamrpn_jax.data.loader import open_datasets
 from siamrpn_jax.data.pairs import DataConfig, PairDataset
-from siamrpn_jax.data.pool import DataError, Weighted, open_pool
-from siamrpn_jax.data.store import ImageStore
+from siamrpn_jax.data.pool import DataError
 
 SHARED = Path(__file__).parents[2] / "shared"
 KINDS = ("video", "stills", "composites", "synthetic")
-LIMITS = {"bytes_limit": 2**24, "decoded_limit": 2**24}
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +24,21 @@ def root(tmp_path_factory) -> str:
     return write_everything(tmp_path_factory.mktemp("data"))
 
 
-def dataset(root, *, augment=None, validation=False, **fields) -> PairDataset:
+def datasets(
+    root, *, augment=None, context=0.5, **fields
+) -> tuple[PairDataset, PairDataset | None]:
     folders = () if root is None else (str(root),)
-    fields = {"validation_fraction": 0.0, **fields}
-    return PairDataset(
+    return open_datasets(
         DataConfig(folders=folders, **fields),
         exemplar_size=48,
         instance_size=96,
         augment=augment or small_augment(),
-        validation=validation,
+        context=context,
     )
+
+
+def dataset(root, **options) -> PairDataset:
+    return datasets(root, **{"validation_fraction": 0.0, **options})[0]
 
 
 def only(kind: str) -> dict[str, Any]:
@@ -124,28 +127,71 @@ def test_negatives_of_a_single_target_come_from_generated_scenes(tmp_path):
     assert pairs[0].positive == 0
 
 
+def test_negatives_never_show_their_own_target(tmp_path):
+    """Composites of any frame of a sequence show what its video pairs show."""
+    for i in range(2):
+        write_sequence(tmp_path / f"s{i}", i, length=4)
+    pairs = dataset(tmp_path, video=0.5, stills=0.0, composites=0.5)
+    rng = np.random.default_rng(0)
+    scenes = 0
+    for i in range(60):
+        drawn = pairs._draw(rng, i)
+        kind, origin = drawn.origin
+        assert kind == "image" and origin in pairs.pool.origins
+        other = pairs._draw_other(rng, i, drawn.origin)
+        assert drawn.origin not in other.shown
+        scenes += other.origin[0] == "scene"
+    assert scenes < 30
+    single = dataset(tmp_path / "s0", **only("composites"))
+    other = single._draw_other(rng, 0, single._draw(rng, 0).origin)
+    assert other.origin[0] == "scene"
+
+
+def test_without_validation_data(tmp_path):
+    write_sequence(tmp_path, 0, length=3)
+    training, validation = datasets(tmp_path)
+    assert validation is None and "1 sequences" in training.describe()
+    write_stills(tmp_path / "stills", 5)
+    assert datasets(tmp_path, validation_fraction=0.0)[1] is None
+    assert datasets(tmp_path)[1] is not None
+    assert datasets(tmp_path, **only("video"))[1] is None  # the one sequence is trained
+
+
+def test_validation_uses_the_held_out_data(root):
+    training, validation = datasets(root)
+    assert validation is not None and "validation pairs" in validation.describe()
+    paths = [set(part.pool.store.paths) for part in (training, validation)]
+    assert paths[1] and not paths[0] & paths[1]
+    training, validation = datasets(None, validation_fraction=0.0)
+    assert validation is not None
+    assert (training[0].x != validation[0].x).any()
+
+
+@pytest.mark.parametrize("kind", ["video", "stills", "synthetic"])
+def test_context_widens_the_crops(root, kind):
+    plain = AugmentConfig()
+    near, far = (
+        dataset(root, augment=plain, context=c, **only(kind)) for c in (0.25, 0.5)
+    )
+    for i in range(8):
+        (_, _, w, h), box = near[i].box, far[i].box
+        ratio = context_side(w, h, context=0.5) / context_side(w, h, context=0.25)
+        np.testing.assert_allclose(near[i].box[2:], box[2:] * ratio, rtol=1e-3)
+
+
+def test_context_holds_for_composites(root):
+    near, far = (
+        dataset(root, augment=AugmentConfig(), context=c, **only("composites"))
+        for c in (0.0, 0.5)
+    )
+    areas = [np.median([np.prod(d[i].box[2:]) for i in range(40)]) for d in (near, far)]
+    assert areas[0] == pytest.approx(4 * areas[1], rel=0.25)
+
+
 def test_without_folders_everything_is_generated():
     pairs = dataset(None)
     assert "100% synthetic" in pairs.describe()
     assert pairs[0].x.std() > 0
-
-
-def test_validation_is_disjoint_and_depends_on_names(tmp_path):
-    write_stills(tmp_path / "a", 40)
-    for i in range(12):
-        write_sequence(tmp_path / f"clip_{i}", i, length=2)
-    parts = [
-        open_pool([str(tmp_path)], validation=v, validation_fraction=0.3, **LIMITS)
-        for v in (False, True)
-    ]
-    train, held_out = (set(part.store.paths) for part in parts)
-    assert not train & held_out
-    assert len(train | held_out) == 40 + 24
-    assert 8 <= len(held_out) <= 32
-    assert all(len(part.tracks) and len(part.stills) for part in parts)
-    pairs = dataset(tmp_path, validation=True, validation_fraction=0.3)
-    assert set(pairs.pool.store.paths) == held_out
-    assert (dataset(None)[0].x != dataset(None, validation=True)[0].x).any()
 
 
 def test_frames_of_a_pair_are_close(tmp_path):
@@ -161,57 +207,6 @@ def test_frames_of_a_pair_are_close(tmp_path):
         pairs[i]
     distance = np.abs(np.diff(np.array(seen), axis=1))
     assert set(distance.ravel()) == {0, 1, 2}
-
-
-def test_absent_frames_are_left_out(tmp_path):
-    write_sequence(tmp_path / "s", 0, length=5)
-    path = tmp_path / "s" / "groundtruth.txt"
-    lines = path.read_text().splitlines()
-    lines[1] = "nan,nan,nan,nan"
-    path.write_text("\n".join(lines))
-    track = open_pool(
-        [str(tmp_path)], validation=False, validation_fraction=0, **LIMITS
-    ).tracks[0]
-    np.testing.assert_array_equal(track.numbers, [0, 2, 3, 4])
-    np.testing.assert_array_equal(track.images, [0, 2, 3, 4])
-    assert len(track.boxes) == 4
-    assert np.isfinite(ltwh_to_cxcywh(track.boxes)).all()
-
-
-def test_a_large_group_does_not_drown_the_others(tmp_path):
-    for i in range(16):
-        write_sequence(tmp_path / f"same_{i}", 0, length=2)
-    write_sequence(tmp_path / "lone_a", 1, length=2)
-    write_sequence(tmp_path / "lone_b", 2, length=2, meta={"dataset": "third"})
-    pool = open_pool([str(tmp_path)], validation=False, validation_fraction=0, **LIMITS)
-    share: dict[str, float] = {}
-    for track, p in zip(pool.tracks, pool.tracks.probabilities(), strict=True):
-        share[track.group] = share.get(track.group, 0) + p
-    assert share == pytest.approx({"same": 4 / 6, "lone": 1 / 6, "third": 1 / 6})
-
-
-def test_sources_of_stills_are_balanced(tmp_path):
-    write_stills(tmp_path / "many", 32, source="web")
-    write_stills(tmp_path / "few", 1)
-    pool = open_pool([str(tmp_path)], validation=False, validation_fraction=0, **LIMITS)
-    lone = [t[0].image for t in pool.stills].index(0)  # "few" comes first
-    assert pool.stills.probabilities()[lone] == pytest.approx(1 / (1 + 32**0.6))
-
-
-def test_small_images_are_only_cut_out(root):
-    pool = open_pool([root], validation=False, validation_fraction=0, **LIMITS)
-    small = {t.image for t in pool.small}
-    assert small and all("small" in str(pool.store.paths[i]) for i in small)
-    assert small.isdisjoint(pool.backgrounds)
-    assert small.isdisjoint(t[0].image for t in pool.stills)
-
-
-def test_weighted_draws_follow_the_weights():
-    items = Weighted("abc", [1.0, 0.0, 3.0])
-    rng = np.random.default_rng(0)
-    drawn = [items.draw(rng) for _ in range(400)]
-    assert "b" not in drawn
-    assert 240 < drawn.count("c") < 360
 
 
 def test_folders_without_data(tmp_path):
@@ -256,24 +251,6 @@ def test_an_image_of_another_size_than_annotated_is_named(tmp_path):
         dataset(tmp_path, **only("stills"))[0]
 
 
-def test_store_limits_change_nothing_but_memory(root):
-    paths = sorted(Path(root).rglob("*.png"))
-    limits = [(0, 0), (2**24, 2**24), (2**24, 100_000)]
-    stores = [
-        ImageStore(paths, bytes_limit=b, decoded_limit=d, sizes={}) for b, d in limits
-    ]
-    for i in [0, 1, 2, 0, 5, 1]:
-        images = [store[i] for store in stores]
-        np.testing.assert_array_equal(images[0], images[1])
-        np.testing.assert_array_equal(images[0], images[2])
-    assert len(stores[0]._decoded) == 0 and len(stores[0]._bytes) == 0
-    assert len(stores[1]._decoded) == 4 and len(stores[1]._bytes) == 4
-    assert 1 <= len(stores[2]._decoded) < 4
-    assert stores[2]._decoded_size <= 100_000
-    with pytest.raises(ValueError, match="read-only"):
-        stores[1][0][0, 0] = 1
-
-
 def test_the_data_package_does_not_import_jax():
     package = Path(siamrpn_jax.data.__file__).parent
     for path in package.glob("*.py"):
@@ -286,12 +263,13 @@ def test_the_data_package_does_not_import_jax():
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="skipped: no ../shared")
 def test_real_data_of_every_kind():
-    pairs = PairDataset(
+    pairs, validation = open_datasets(
         DataConfig(folders=(str(SHARED / "data" / "train"),), synthetic=0.2),
         exemplar_size=92,
         instance_size=188,
         augment=small_augment(),
     )
+    assert validation is not None and len(validation.pool.tracks) > 10
     assert len(pairs.pool.tracks) > 150 and len(pairs.pool.stills) > 7000
     shares = {}
     chances = pairs.pool.tracks.probabilities()

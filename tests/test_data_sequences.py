@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siamrpn_jax.data.sequences import (
+    OTB_RANGES,
     SequenceError,
     find_sequences,
     natural_sort,
@@ -103,6 +104,47 @@ def test_find_sequences(tmp_path):
     found = [p.relative_to(tmp_path).as_posix() for p in find_sequences(tmp_path)]
     assert found == ["a", "b/s9", "b/s10"]
     assert find_sequences(tmp_path / "a") == [tmp_path / "a"]
+
+
+@pytest.mark.parametrize("numbers", [(1, 2), (2,)])
+def test_numbered_ground_truth_is_a_sequence_each(tmp_path, numbers):
+    for n in numbers:
+        name = f"groundtruth_rect.{n}.txt"
+        folder = make(tmp_path / "Jogging", [f"{n},2,3,4"] * 3, name=name)
+    found = find_sequences(tmp_path)
+    assert [p.name for p in found] == [f"groundtruth_rect.{n}.txt" for n in numbers]
+    for path, n in zip(found, numbers, strict=True):
+        sequence = read_sequence(path)
+        assert sequence.name == f"Jogging-{n}" and len(sequence.frames) == 3
+        np.testing.assert_array_equal(sequence.boxes[0], [n - 1, 1, 3, 4])
+    with pytest.raises(
+        SequenceError, match=rf"has .*rect\.{numbers[-1]}\.txt; expected"
+    ):
+        read_sequence(folder)
+
+
+def test_annotations_of_a_range_of_frames(tmp_path):
+    name, first, last = "David", *OTB_RANGES["David"]
+    lines = ["1,1,5,5"] * (last - first + 1)
+    folder = make(tmp_path / name, lines, name="groundtruth_rect.txt")
+    assert len(read_sequence(folder).frames) == 471  # of a copy without the others
+    for i in range(len(lines), last):
+        (folder / "img" / f"{i + 1}.jpg").touch()
+    frames = read_sequence(folder).frames
+    assert [frames[0].stem, frames[-1].stem] == ["300", "770"] and len(frames) == 471
+    folder.rename(tmp_path / "other")
+    with pytest.raises(SequenceError, match="770 frames but 471 lines"):
+        read_sequence(tmp_path / "other")
+
+
+def test_links_are_followed_once(tmp_path):
+    make(tmp_path / "far" / "a", ["1,2,3,4"])
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link").symlink_to(tmp_path / "far", target_is_directory=True)
+    (root / "same").symlink_to(tmp_path / "far", target_is_directory=True)
+    (tmp_path / "far" / "loop").symlink_to(root, target_is_directory=True)
+    assert find_sequences(root) == [root / "link" / "a"]
 
 
 def test_natural_sort_mixes_words_and_numbers():

@@ -119,3 +119,20 @@ def test_finds_subfolders(tmp_path):
         write(tmp_path / name, [GOOD])
     names = [p.relative_to(tmp_path).as_posix() for p in find_stills(tmp_path)]
     assert names == ["c", "x/a", "x/b"]
+
+
+def test_links_are_followed(tmp_path):
+    write(tmp_path / "far", [GOOD])
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link").symlink_to(tmp_path / "far", target_is_directory=True)
+    assert find_stills(root) == [root / "link"]
+    assert read_stills(root / "link").images[0].path == root / "link" / "a.jpg"
+
+
+def test_the_layout_of_coco_is_explained(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_train2017.json").write_text("{}")
+    for root in (tmp_path, tmp_path / "annotations"):
+        with pytest.raises(StillsError, match="COCO's own layout, which is not read"):
+            find_stills(root)

@@ -45,6 +45,22 @@ def test_broken_opencv_is_told(capsys, monkeypatch):
     assert "reinstall opencv-python" in read_report(capsys)["cv2"]
 
 
+@pytest.mark.parametrize("library", ["libGL.so.1", "libgthread-2.0.so.0"])
+def test_missing_system_library_is_told(capsys, monkeypatch, library):
+    problem = f"{library}: cannot open shared object file: No such file or directory"
+
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name == "cv2":
+                raise ImportError(problem)
+
+    monkeypatch.delitem(sys.modules, "cv2")
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    line = read_report(capsys)["cv2"]
+    assert library in line and "apt-get install libgl1" in line
+    assert "opencv-python-headless" in line and "reinstall" not in line
+
+
 def test_missing_package_and_devices_are_told(capsys, monkeypatch):
     def no_devices():
         raise RuntimeError("no backend")

@@ -154,6 +154,7 @@ def test_published_results_of_mdnet():
         boxes = read_otb_results(files[name.lower()])
         truth = np.array(entry["gt_rect"], float)
         truth[(truth[:, 2:] <= 0).any(axis=1)] = np.nan
+        truth[:, :2] -= 1  # both count from 1
         count = min(len(boxes), len(truth))
         rows.append(ope.evaluate(boxes[:count], truth[:count], skip_first=False))
     mean = ope.mean_metrics(rows)

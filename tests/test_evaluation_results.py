@@ -13,15 +13,17 @@ BOXES = np.array([[1.0, 2.0, 30.0, 40.0], [0.5, -3.25, 12.125, 7.0625]])
 def test_round_trip(tmp_path):
     path = tmp_path / "deep" / "car.txt"
     results.write_otb_results(path, BOXES)
-    assert path.read_text().splitlines()[1] == "0.5000,-3.2500,12.1250,7.0625"
+    assert path.read_text().splitlines()[1] == "1.5000,-2.2500,12.1250,7.0625"
     assert results.read_otb_results(path) == pytest.approx(BOXES)
 
 
 def test_origin_one_moves_corners_not_sizes(tmp_path):
-    results.write_otb_results(tmp_path / "a.txt", BOXES, origin=1)
-    one_based = results.read_otb_results(tmp_path / "a.txt")
-    assert one_based == pytest.approx(BOXES + [1, 1, 0, 0])
-    assert results.read_otb_results(tmp_path / "a.txt", origin=1) == pytest.approx(
+    results.write_otb_results(tmp_path / "a.txt", BOXES)
+    assert results.read_otb_results(tmp_path / "a.txt") == pytest.approx(BOXES)
+    as_written = results.read_otb_results(tmp_path / "a.txt", origin=0)
+    assert as_written == pytest.approx(BOXES + [1, 1, 0, 0])
+    results.write_otb_results(tmp_path / "a.txt", BOXES, origin=0)
+    assert results.read_otb_results(tmp_path / "a.txt", origin=0) == pytest.approx(
         BOXES
     )
     with pytest.raises(results.ResultError, match="origin 2"):
@@ -40,7 +42,7 @@ def test_round_trip_to_a_ten_thousandth(tmp_path_factory, rows):
 )
 def test_separators(tmp_path, text):
     (tmp_path / "a.txt").write_text(text)
-    assert results.read_otb_results(tmp_path / "a.txt").tolist() == [[1, 2, 3, 4]]
+    assert results.read_otb_results(tmp_path / "a.txt").tolist() == [[0, 1, 3, 4]]
 
 
 @pytest.mark.parametrize("line", ["1,2,3", "1,2,3,x", "1,2,3,nan", "1,2,3,4,5"])

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
+from siamrpn_jax.api import BoxError
 from siamrpn_jax.data.images import ImageError
 from siamrpn_jax.data.sequences import Sequence, find_sequences, read_sequence
 from siamrpn_jax.evaluation import baselines, got10k, ope, runner
@@ -77,6 +78,9 @@ def test_sequences_that_cannot_be_run(tmp_path):
     sequence = make_sequence(tmp_path)
     sequence.boxes[0] = np.nan
     with pytest.raises(runner.RunError, match="grey: no ground truth in the first"):
+        runner.run_sequence(Recorder(), sequence)
+    sequence.boxes[0] = [40, 3, 8, 6]
+    with pytest.raises(BoxError, match=r"grey: first box .*outside .*000\.png"):
         runner.run_sequence(Recorder(), sequence)
 
 

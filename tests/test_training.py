@@ -11,6 +11,7 @@ from small_models import random_batch, tiny_model
 
 from siamrpn_jax import boxes, training
 from siamrpn_jax.data import loader
+from siamrpn_jax.errors import InputError
 from siamrpn_jax.losses import LossConfig
 from siamrpn_jax.model import SiamRPN, model_anchors
 from siamrpn_jax.presets import paper, small
@@ -200,7 +201,7 @@ def test_negative_pairs_give_no_regression_gradient():
 def test_overfits_four_pairs_until_the_right_anchors_win():
     recipe = small()
     model = SiamRPN(tiny_model((16, 32, 32), 32))
-    data = loader.open_dataset(
+    data, _ = loader.open_datasets(
         dataclasses.replace(recipe.data, seed=3),
         exemplar_size=model.config.exemplar_size,
         instance_size=model.config.instance_size,
@@ -230,3 +231,17 @@ def test_overfits_four_pairs_until_the_right_anchors_win():
     deltas = np.asarray(output.detection.reg_deltas).reshape(4, -1, 4)
     decoded = boxes.decode(deltas[np.arange(4), winners], anchors[winners])
     assert (boxes.iou(decoded, batch.box) > 0.8).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        (OptimizerConfig, "learning_rate", 0.0),
+        (OptimizerConfig, "frozen_layers", -1),
+        (TrainConfig, "epochs", 0),
+        (TrainConfig, "steps_per_epoch", 0),
+    ],
+)
+def test_numbers_out_of_range_are_refused(kind, field, value):
+    with pytest.raises(InputError, match=f"{field} is {value}, expected at least"):
+        kind(**{field: value})

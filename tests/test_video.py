@@ -1,3 +1,4 @@
+import subprocess
 import sys
 
 import cv2
@@ -37,7 +38,7 @@ def assert_alike(found, expected, *, within=20):
 def test_webm_round_trip(tmp_path):
     frames = write_film(tmp_path / "deep" / "film.webm")
     film = Video(tmp_path / "deep" / "film.webm")
-    assert (film.size, film.length, film.name) == ((64, 48), 4, "film")
+    assert (film.length, film.name) == (4, "film")
     assert film.fps == pytest.approx(10)
     assert_alike(list(film), frames)
     assert_alike(list(film), frames)  # a film can be read again
@@ -61,9 +62,10 @@ def test_mp4_round_trip_or_the_extra_is_named(tmp_path):
         return
     frames = write_film(path, width=63, height=47)
     film = Video(path)
+    assert (film.fps, film.length) == (pytest.approx(10), 4)
+    assert video._pyav_declared(str(path)) == (pytest.approx(10), 4)
     # H.264 sizes are even: the last row and column were repeated.
-    assert film.size == (64, 48)
-    assert film.fps == pytest.approx(10)
+    assert {frame.shape for frame in film} == {(48, 64, 3)}
     found = [frame[:47, :63] for frame in film]
     assert_alike(found, frames)
     assert_alike([f[:47, :63] for f in video._pyav_frames(str(path))], frames)
@@ -83,6 +85,63 @@ def test_an_unfinished_film_has_no_name(tmp_path):
         writer.write(solid(RED))
         raise KeyError
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mp4"])
+def test_a_film_without_frames_is_refused(tmp_path, suffix):
+    if suffix == ".mp4":
+        pytest.importorskip("av")
+    path = tmp_path / f"film{suffix}"
+    with pytest.raises(VideoError, match="film.*no frame was written"):
+        VideoWriter(path, fps=10, size=(64, 48)).close()
+    assert not list(tmp_path.iterdir())
+
+
+FULL_DISK = """
+import resource, signal, sys
+import numpy as np
+from siamrpn_jax.video import VideoWriter
+
+path, limit = sys.argv[1], int(sys.argv[2])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+rng = np.random.default_rng(0)
+try:
+    with VideoWriter(path, fps=10, size=(64, 48)) as writer:
+        for _ in range(60):
+            writer.write(rng.integers(0, 255, (48, 64, 3), np.uint8))
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits on files there")
+@pytest.mark.parametrize("suffix", [".webm", ".mp4"])
+def test_a_full_disk_is_told(tmp_path, suffix):
+    if suffix == ".mp4":
+        pytest.importorskip("av")
+    path = tmp_path / f"film{suffix}"
+
+    def write(limit):
+        command = [sys.executable, "-c", FULL_DISK, str(path), str(limit)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert write(10**9) == ""
+    assert Video(path).length == 60
+    size = path.stat().st_size
+    path.unlink()
+    for limit in (0, size // 2, size - 500):
+        assert f"cannot write {path}" in write(limit)
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fps", [0.5, 12.34, 23.976, 29.97, 1000])
+def test_whole_films_of_any_rate(tmp_path, fps):
+    with VideoWriter(tmp_path / "film.webm", fps=fps, size=(64, 48)) as writer:
+        for color in [RED, GREEN, BLUE] * 7:
+            writer.write(solid(color))
+    assert Video(tmp_path / "film.webm").length == 21
 
 
 @pytest.mark.parametrize(
@@ -119,12 +178,24 @@ def test_folder_in_natural_order(tmp_path):
     (folder / "notes.txt").write_text("no image")
     for source in (folder, str(folder), str(folder / "*.png")):
         film = Video(source)
-        assert (film.size, film.length, film.fps) == ((64, 48), 3, None)
+        assert (film.length, film.fps) == (3, None)
         assert film.name == "car"
         assert [frame[0, 0].tolist() for frame in film] == [
             [number, 0, 0] for number in (1, 2, 10)
         ]
     assert Video(str(folder / "frame1*.png")).length == 2
+
+
+@pytest.mark.parametrize("subfolder", ["img", "color"])
+def test_sequence_folder(tmp_path, subfolder):
+    folder = tmp_path / "car"
+    (folder / subfolder).mkdir(parents=True)
+    (folder / "groundtruth.txt").write_text("1,2,3,4\n")
+    cv2.imwrite(str(folder / subfolder / "1.png"), solid(GREEN))
+    film = Video(folder)
+    assert (film.name, film.length) == ("car", 1)
+    cv2.imwrite(str(folder / "a.png"), solid((7, 7, 7)))  # its own images come first
+    assert [frame[0, 0, 0] for frame in Video(folder)] == [7]
 
 
 def test_iterator_of_arrays():
@@ -161,6 +232,52 @@ def test_missing_sources_are_named(tmp_path, monkeypatch, source):
         Video(source)
 
 
+class Declared:
+    """A capture whose source says something else of itself."""
+
+    def __init__(self, capture, **declared):
+        self._capture, self._declared = capture, declared
+
+    def __getattr__(self, name):
+        return getattr(self._capture, name)
+
+    def get(self, key):
+        names = {"fps": cv2.CAP_PROP_FPS, "length": cv2.CAP_PROP_FRAME_COUNT}
+        told = {names[name]: value for name, value in self._declared.items()}
+        return told.get(key, self._capture.get(key))
+
+
+@pytest.mark.parametrize("fps, expected", [(15.0, 15), (0.0, None), (-1.0, None)])
+def test_a_camera_has_its_own_rate(tmp_path, monkeypatch, fps, expected):
+    frames = write_film(tmp_path / "film.webm")
+    film = str(tmp_path / "film.webm")
+    open_capture = cv2.VideoCapture
+    monkeypatch.setattr(
+        cv2, "VideoCapture", lambda index: Declared(open_capture(film), fps=fps)
+    )
+    camera = Video("camera")
+    assert (camera.name, camera.fps, camera.length) == ("camera", expected, None)
+    assert_alike(list(camera), frames)
+
+
+@pytest.mark.parametrize("length, warnings", [(100, 1), (4, 0), (-1, 0)])
+def test_a_film_that_ends_early_is_a_warning(
+    tmp_path, monkeypatch, caplog, length, warnings
+):
+    write_film(tmp_path / "film.webm")
+    open_capture = cv2.VideoCapture
+    monkeypatch.setattr(
+        cv2, "VideoCapture", lambda path: Declared(open_capture(path), length=length)
+    )
+    film = Video(tmp_path / "film.webm")
+    next(iter(film))  # leaving early is no fault of the film
+    assert not caplog.records
+    assert len(list(film)) == 4
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == warnings
+    assert all("film.webm: ended after 4 of the 100 frames" in m for m in messages)
+
+
 def test_missing_camera_is_one_line(capfd):
     with pytest.raises(VideoError, match="camera 77 cannot be opened"):
         Video("77")
@@ -193,6 +310,16 @@ def test_codec_without_decoder_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(VideoError, match=r"AV1.*siamrpn-jax\[video\]"):
         Video(tmp_path / "film.webm")
+
+
+def test_a_film_that_only_pyav_opens_has_its_rate(tmp_path, monkeypatch):
+    pytest.importorskip("av")
+    frames = write_film(tmp_path / "film.mp4")
+    open_capture = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda path: open_capture())
+    film = Video(tmp_path / "film.mp4")
+    assert (film.fps, film.length) == (pytest.approx(10), 4)
+    assert_alike(list(film), frames)
 
 
 def test_draw_boxes_covers_the_box_and_nothing_else():

@@ -77,7 +77,7 @@ def _opencv() -> list[tuple[str, str]]:
         rows = [("cv2", f"{cv2.__version__} from {', '.join(providers) or 'unknown'}")]
         rows += [("cv2 windows", f"{gui_kind()}, display: {_yes(has_display())}")]
     except (ImportError, AttributeError) as error:
-        rows = [("cv2", f"BROKEN ({error}): reinstall opencv-python")]
+        rows = [("cv2", f"BROKEN ({error}): {_opencv_advice(str(error))}")]
     if len(providers) > 1:
         rows.append(
             (
@@ -87,6 +87,16 @@ def _opencv() -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def _opencv_advice(problem: str) -> str:
+    """Containers mostly lack the system's libraries that the plain wheel links to."""
+    if any(library in problem for library in ("libGL", "libgthread", "libglib")):
+        return (
+            "apt-get install libgl1 libglib2.0-0, or install opencv-python-headless "
+            "in place of opencv-python"
+        )
+    return "reinstall opencv-python"
 
 
 def _devices() -> list[tuple[str, str]]:

@@ -10,6 +10,8 @@ from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.errors import InputError
 
 if TYPE_CHECKING:  # --help must not wait for JAX
+    import numpy as np
+
     from siamrpn_jax.data.sequences import Sequence
     from siamrpn_jax.evaluation.ope import OpeMetrics
     from siamrpn_jax.evaluation.runner import OnePassTracker, Run
@@ -32,9 +34,9 @@ class Config:
     json: Path | None = None
     """Write the figures to this file."""
     results: Path | None = None
-    """Write boxes to <sequence>.txt in this folder, a line x,y,w,h a frame."""
-    results_origin: Literal[0, 1] = 0
-    """Coordinate of the image's corner in those files: 0, or 1 as OTB's annotations."""
+    """Write boxes to <sequence>.txt in this folder, a line x,y,w,h a frame (OTB)."""
+    results_origin: Literal[0, 1] = 1
+    """Coordinate of the first pixel in those files: 1 as in OTB's own, or 0."""
     plots: Path | None = None
     """Draw curves and strips of frames in this folder (siamrpn-jax[report])."""
     include_first: bool = False
@@ -57,8 +59,8 @@ def run(config: Config) -> dict[str, Any]:
 
     if config.plots:
         require("matplotlib", extra="report")  # told before an hour of tracking
-    sequences = read_sequences(config.sequences)
-    tracker = make_tracker(config)
+    sequences = read_sequences(config)
+    tracker = open_tracker(config)
     first = "included" if config.include_first else "excluded"
     print(f"tracker {config.tracker}, {len(sequences)} sequences, first frame {first}")
     print(_row("sequence", "AUC", "P@20", "norm P", "fps", "frames"))
@@ -67,7 +69,7 @@ def run(config: Config) -> dict[str, Any]:
     for sequence in sequences:
         name = sequence.name
         runs[name] = runner.run_sequence(tracker, sequence)
-        metrics[name] = _evaluate(config, sequence, runs[name])
+        metrics[name] = _evaluate(config, sequence, runs[name].boxes)
         print(_figures_row(name, metrics[name], runs[name].fps), flush=True)
         if config.results:
             path = config.results / f"{name}.txt"
@@ -76,6 +78,8 @@ def run(config: Config) -> dict[str, Any]:
             )
     mean, fps = ope.mean_metrics(metrics.values()), runner.total_fps(runs.values())
     print(_figures_row("mean", mean, fps))
+    if config.results:
+        print(f"boxes  {config.results} (x and y count from {config.results_origin})")
     report = results.make_report(
         config.tracker,
         {name: (row, runs[name].fps) for name, row in metrics.items()},
@@ -90,30 +94,35 @@ def run(config: Config) -> dict[str, Any]:
     return report
 
 
-def read_sequences(root: Path) -> "list[Sequence]":
-    """Reads all sequences of a folder before anything is run.
+def read_sequences(config: Config) -> "list[Sequence]":
+    """Reads and checks all sequences of the folder before anything is run.
 
     Raises:
-        EvaluationError: some cannot be read, or two have one name.
+        EvaluationError: some cannot be read, tracked or counted, or two have one name.
     """
-    from siamrpn_jax.data.sequences import SequenceError, find_sequences, read_sequence
+    import numpy as np
+
+    from siamrpn_jax.data.sequences import find_sequences, read_sequence
+    from siamrpn_jax.evaluation.runner import check_sequence
 
     sequences, problems = {}, []
-    for folder in find_sequences(root):
+    for path in find_sequences(config.sequences):
         try:
-            sequence = read_sequence(folder)
+            sequence = read_sequence(path)
             if sequence.name in sequences:
-                problems.append(f"{folder}: a second sequence named {sequence.name}")
+                problems.append(f"{path}: a second sequence named {sequence.name}")
+            box = check_sequence(sequence)
+            _evaluate(config, sequence, np.tile(box, (len(sequence.boxes), 1)))
             sequences[sequence.name] = sequence
-        except (SequenceError, OSError) as error:
+        except (InputError, OSError) as error:
             problems.append(str(error))
     if problems:
         raise EvaluationError("; ".join(problems))
     return list(sequences.values())
 
 
-def make_tracker(config: Config) -> "OnePassTracker":
-    """Makes the tracker that the configuration names."""
+def open_tracker(config: Config) -> "OnePassTracker":
+    """Opens the tracker that the configuration names."""
     if config.tracker == "siamrpn":
         from siamrpn_jax.api import load
 
@@ -129,11 +138,13 @@ def main(argv: list[str] | None = None) -> None:
     run_or_exit(lambda: run(config))
 
 
-def _evaluate(config: Config, sequence: "Sequence", run: "Run") -> "OpeMetrics":
+def _evaluate(
+    config: Config, sequence: "Sequence", boxes: "np.ndarray"
+) -> "OpeMetrics":
     from siamrpn_jax.evaluation.ope import MetricError, evaluate
 
     try:
-        return evaluate(run.boxes, sequence.boxes, skip_first=not config.include_first)
+        return evaluate(boxes, sequence.boxes, skip_first=not config.include_first)
     except MetricError as error:
         raise EvaluationError(f"{sequence.name}: {error}") from error
 

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -32,7 +32,8 @@ class Config:
     """Track one or several targets through a film."""
 
     video: str
-    """Film, folder of images, pattern such as 'frames/*.png', or 'camera'."""
+    """Film, folder of images or of a sequence (img/), pattern such as 'frames/*.png',
+    or 'camera', which Ctrl-C ends."""
     box: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Target in the first frame as x,y,w,h: top-left corner and size in pixels.
     Once for each target. Without it, the mouse draws one."""
@@ -108,7 +109,10 @@ def _write(
     film: Path,
     table: Path,
 ) -> list[float]:
-    """Writes both files, and returns the milliseconds of each frame."""
+    """Writes both files, and returns the milliseconds of each frame.
+
+    Ctrl-C ends what has no end of its own, a camera, and its files are kept.
+    """
     from tqdm import tqdm
 
     from siamrpn_jax.files import replacing
@@ -121,32 +125,27 @@ def _write(
         VideoWriter(film, fps=fps, size=size) as writer,
         replacing(table) as part,
         open(part, "w", newline="", encoding="utf-8") as file,
+        tqdm(results, total=video.length, disable=None) as shown,
     ):
         rows = csv.writer(file)
         rows.writerow(["frame", "object", "x", "y", "w", "h", "score"])
-        shown = tqdm(results, total=video.length, disable=None)
-        for result in _until_stopped(shown, endless=video.length is None):
-            rows.writerows(_rows(result))
-            writer.write(result.plot())
-            speeds.append(result.speed_ms)
+        try:
+            for result in shown:
+                writer.write(result.plot())
+                rows.writerows(_rows(result))
+                speeds.append(result.speed_ms)
+        except KeyboardInterrupt:
+            if video.length is not None or not speeds:
+                raise
     return speeds
 
 
-def _until_stopped(
-    results: Iterable["Results"], *, endless: bool
-) -> Iterator["Results"]:
-    """Lets Ctrl-C end what has no end of its own, a camera, with its files kept."""
-    try:
-        yield from results
-    except KeyboardInterrupt:
-        if not endless:
-            raise
-
-
-def _rows(result: "Results") -> Iterator[list[object]]:
+def _rows(result: "Results") -> list[list[object]]:
     columns = (result.object_ids, result.boxes_ltwh, result.scores)
-    for number, box, score in zip(*columns, strict=True):
-        yield [result.index, number, *(f"{v:.3f}" for v in box), f"{score:.4f}"]
+    return [
+        [result.index, number, *(f"{v:.3f}" for v in box), f"{score:.4f}"]
+        for number, box, score in zip(*columns, strict=True)
+    ]
 
 
 def _speed_line(speeds: list[float]) -> str:

@@ -19,7 +19,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -34,7 +34,8 @@ from siamrpn_jax.batch import Batch
 from siamrpn_jax.checkpoints import Checkpoints
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.data import loader, synthetic
-from siamrpn_jax.errors import InputError
+from siamrpn_jax.data.pairs import PairDataset
+from siamrpn_jax.errors import InputError, check_least
 from siamrpn_jax.evaluation import ope, plots
 from siamrpn_jax.extras import require
 from siamrpn_jax.model import SiamRPN
@@ -44,8 +45,8 @@ from siamrpn_jax.training import Metrics, TrainState
 
 _CONFIG_FILE = "config.json"
 
-_UNSEEN_SEED = 1_000_000
-"""Scenes with this seed and later ones are never trained on."""
+_UNSEEN_SEED = 2**32
+"""Training draws 32-bit seeds: scenes with this one and later ones are never seen."""
 
 
 class TrainingError(InputError):
@@ -76,12 +77,30 @@ class Config:
     evaluate: int = 8
     """Unseen generated scenes to track at the end; 0: none."""
 
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        check_least(self, 1, "threads", "log_every")
+        check_least(self, 0, "workers", "checkpoint_minutes", "evaluate")
 
-def run(config: Config) -> dict[str, Any]:
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What a run's folder remembers of how it was started."""
+
+    recipe: Recipe
+    init: str | None
+    command: str
+
+
+def run(config: Config, *, writers: Sequence[logs.MetricWriter] = ()) -> dict[str, Any]:
     """Trains, evaluates on unseen scenes, and writes the run's folder.
 
+    Args:
+        config: what to train, and where.
+        writers: where metrics go beside ``metrics.jsonl`` and TensorBoard files.
+
     Returns:
-        the model card of the weights.
+        the model card of the weights; empty if a signal stopped the run.
 
     Raises:
         TrainingError: the run exists already, the batch does not fit the devices, or
@@ -91,105 +110,174 @@ def run(config: Config) -> dict[str, Any]:
     """
     require("tensorboardX", extra="train")
     require("matplotlib", extra="train")
-    config = dataclasses.replace(config, recipe=_thaw(config))
-    recipe = config.recipe
-    devices = _devices(config)
+    devices, started = _devices(config), _describe_run(config)
+    recipe = started.recipe
 
     # Data
-    datasets = [
-        loader.open_dataset(
-            recipe.data,
-            exemplar_size=recipe.model.exemplar_size,
-            instance_size=recipe.model.instance_size,
-            augment=recipe.augment,
-            validation=validation,
-        )
-        for validation in (False, True)
-    ]
-    held_out = _validation_batches(datasets[1])
-
-    # Run folder
-    _open_run(config)
-    store = Checkpoints(config.out / "checkpoints")
+    data, validation = loader.open_datasets(
+        recipe.data,
+        exemplar_size=recipe.model.exemplar_size,
+        instance_size=recipe.model.instance_size,
+        augment=recipe.augment,
+        context=recipe.model.context,
+    )
+    print(data.describe())
+    held_out = _validation_batches(validation)
 
     # Model and state
     model = SiamRPN(recipe.model)
-    state = _start(config, model, store)
-    start_step = int(state.step)
-    step_fn = training.pmap_train_step(model, recipe.train, devices=devices)
-    print(_headline(config, state, len(devices)))
-
-    # Loop
-    clock, window = _Clock(config, start_step), _MetricWindow()
     with contextlib.ExitStack() as stack:
-        stack.callback(store.close)
-        writers = [
+        store = stack.enter_context(
+            contextlib.closing(Checkpoints(config.out / "checkpoints"))
+        )
+        state = _start(config, started, model, store)
+        if not config.resume:
+            checkpoints.write_config(config.out / _CONFIG_FILE, started)
+        clock = _Clock(config, recipe, int(state.step))
+        print(_headline(config, recipe, state, len(devices)))
+
+        # Loop
+        own_writers = [
             stack.enter_context(contextlib.closing(writer))
-            for writer in _open_writers(config.out, start_step)
+            for writer in _open_writers(config.out, int(state.step))
         ]
         stream = stack.enter_context(
             loader.batches(
-                datasets[0],
+                data,
                 batch_size=recipe.batch_size,
-                start_step=start_step,
+                start_step=int(state.step),
                 workers=config.workers,
                 threads=config.threads,
             )
         )
         stop = stack.enter_context(_StopSignal())
-        for step in clock.steps(recipe.train):
-            state, metrics = step_fn(state, _split(next(stream), len(devices)))
-            window.add(step, metrics)
-            done = step + 1
-            if done % config.log_every == 0 or clock.ends_epoch(done):
-                _write(writers, done, clock.log(done, window.fetch()))
-            if clock.ends_epoch(done):
-                figures = _validate(training.eval_variables(state), held_out, model)
-                _write(writers, done, figures)
-                clock.report(done, figures)
-            if stop.requested:
-                break
-            if clock.checkpoint_is_due():
-                window.fetch()  # raises before a state that is not finite is kept
-                store.save(state)
-        window.fetch()
-        store.save(state)
+        step_fn = training.pmap_train_step(model, recipe.train, devices=devices)
+        loop = _Loop(config, clock, [*own_writers, *writers], store, stop)
+        state = loop.run(
+            state, step_fn, (_split(batch, len(devices)) for batch in stream),
+            lambda state: _validate(training.eval_variables(state), held_out, model),
+        )  # fmt: skip
     if stop.requested:
         print(f"stopped at step {int(state.step)}; go on with --resume")
         return {}
-    return _finish(config, model, state, held_out, clock)
+    return _finish(config, started, model, state, held_out, clock)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line: ``train [PRESET] [OPTIONS]``; the default preset is ``small``."""
     args = list(sys.argv[1:] if argv is None else argv)
-    preset = args.pop(0) if args and args[0] in PRESETS else "small"
-    config = _parse(args, PRESETS[preset]())
+    run_or_exit(lambda: run(_parse(args)))
+
+
+def _parse(args: list[str]) -> Config:
+    preset = args[0] if args and args[0] in PRESETS else None
+    options = args[1:] if preset else args
+    config = _parse_options(options, PRESETS[preset or "small"]())
     stored = config.out / _CONFIG_FILE
-    if config.resume and stored.is_file():
-        # Options need not be repeated, and those that are must be the same.
-        config = _parse(args, checkpoints.read_config(stored, Recipe))
-    run_or_exit(lambda: run(config))
+    if config.resume and stored.is_file() and not preset:
+        # The recipe need not be repeated, and what is repeated must be the same.
+        recipe = checkpoints.read_config(stored, RunConfig).recipe
+        config = _parse_options(options, recipe)
+    return config
 
 
-def _parse(args: list[str], recipe: Recipe) -> Config:
+def _parse_options(options: list[str], recipe: Recipe) -> Config:
     return tyro.cli(
         Config,
         prog=f"siamrpn train [{'|'.join(PRESETS)}]",
         description="Train a tracker; the word before the options chooses a preset, "
         "whose values are the defaults shown.",
-        args=args,
+        args=options,
         default=Config(recipe=recipe),
     )
+
+
+class _Loop:
+    """The steps, and what happens between them."""
+
+    def __init__(
+        self,
+        config: Config,
+        clock: "_Clock",
+        writers: Sequence[logs.MetricWriter],
+        store: Checkpoints,
+        stop: "_StopSignal",
+    ):
+        self._config, self._clock, self._store = config, clock, store
+        self._writers, self._stop = writers, stop
+        self._window = _MetricWindow()
+
+    def run(
+        self,
+        state: TrainState,
+        step_fn: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+        batches: Iterator[Batch],
+        validate: Callable[[TrainState], dict[str, float]],
+    ) -> TrainState:
+        """Trains to the end or to a signal; the last state is saved."""
+        for step in self._clock.steps():
+            batch = self._next(batches)
+            if batch is None:
+                break
+            state, metrics = step_fn(state, batch)
+            self._window.add(step, metrics)
+            done = step + 1
+            ends_epoch = self._clock.ends_epoch(done)
+            if done % self._config.log_every == 0 or ends_epoch:
+                self._write(done, self._clock.log(done, self._window.fetch()))
+            if ends_epoch:
+                figures = validate(state)
+                self._write(done, figures)
+                self._clock.report(done, figures)
+            if self._stop.requested:
+                break
+            if self._clock.checkpoint_is_due():
+                self._save(state)
+        self._save(state)
+        return state
+
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        try:
+            return next(batches)
+        except Exception:
+            # A signal to the whole process group may have reached the workers first.
+            if self._stop.requested:
+                return None
+            raise
+
+    def _write(self, step: int, metrics: dict[str, float]) -> None:
+        for writer in self._writers if metrics else ():
+            writer.write(step, metrics)
+
+    def _save(self, state: TrainState) -> None:
+        self._window.check()  # raises before a state that is not finite is kept
+        self._store.save(state)
 
 
 # Before the loop
 
 
-def _thaw(config: Config) -> Recipe:
+def _describe_run(config: Config) -> RunConfig:
+    """What the run is; refuses one that exists, or resumes another."""
+    path = config.out / _CONFIG_FILE
+    if not config.resume:
+        if path.exists():
+            raise TrainingError(
+                f"{config.out} holds a run already: --resume it, or choose another "
+                "--out"
+            )
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        return RunConfig(_thaw(config.recipe, config.init), config.init, command)
+    stored = checkpoints.read_config(path, RunConfig)
+    init = config.init or stored.init
+    checkpoints.check_same(path, stored, RunConfig(config.recipe, init, stored.command))
+    return stored
+
+
+def _thaw(recipe: Recipe, init: str | None) -> Recipe:
     """Layers stay frozen only where they hold trained weights."""
-    recipe, frozen = config.recipe, config.recipe.train.optimizer.frozen_layers
-    if not frozen or config.init or config.resume:
+    frozen = recipe.train.optimizer.frozen_layers
+    if not frozen or init:
         return recipe
     print(f"training all layers: the first {frozen} are random, not pretrained")
     optimizer = dataclasses.replace(recipe.train.optimizer, frozen_layers=0)
@@ -209,38 +297,31 @@ def _devices(config: Config) -> list[training.Device]:
     return devices[:count]
 
 
-def _open_run(config: Config) -> None:
-    path = config.out / _CONFIG_FILE
-    if config.resume:
-        checkpoints.check_config(path, config.recipe)
-    elif path.exists():
-        raise TrainingError(
-            f"{config.out} holds a run already: --resume it, or choose another --out"
-        )
-    else:
-        checkpoints.write_config(path, config.recipe)
-
-
-def _start(config: Config, model: SiamRPN, store: Checkpoints) -> TrainState:
-    recipe = config.recipe
+def _start(
+    config: Config, started: RunConfig, model: SiamRPN, store: Checkpoints
+) -> TrainState:
+    recipe, init = started.recipe, started.init
     rng = jax.random.key(recipe.seed)
     state = training.init_state(rng, model=model, config=recipe.train)
     if config.resume and store.latest_step() is not None:
         return store.restore(state)
-    if not config.init:
+    if not init:
         return state
-    loaded = weights.load_weights(config.init)
+    loaded = weights.load_weights(init)
     differing = configs.differences(
         configs.to_json(loaded.model.config), configs.to_json(model.config)
     )
     if differing:
-        raise TrainingError(f"{config.init} is another model: {'; '.join(differing)}")
+        raise TrainingError(f"{init} is another model: {'; '.join(differing)}")
     variables = jax.tree.map(jax.numpy.array, loaded.variables)
     ema = jax.tree.map(jax.numpy.copy, variables) if state.ema is not None else None
     return state.replace(ema=ema, **variables)
 
 
-def _validation_batches(dataset: loader.PairDataset) -> list[Batch]:
+def _validation_batches(dataset: PairDataset | None) -> list[Batch]:
+    if dataset is None:
+        print("too little data to hold any out: no validation")
+        return []
     with loader.batches(dataset, batch_size=64, threads=2) as stream:
         return list(itertools.islice(stream, 4))
 
@@ -252,14 +333,12 @@ def _open_writers(folder: Path, start_step: int) -> list[logs.MetricWriter]:
     ]
 
 
-def _headline(config: Config, state: TrainState, devices: int) -> str:
-    train, parameters = config.recipe.train, jax.tree.leaves(state.params)
-    steps = train.epochs * train.steps_per_epoch
-    data = ", ".join(config.recipe.data.folders) or "generated scenes"
+def _headline(config: Config, recipe: Recipe, state: TrainState, devices: int) -> str:
+    parameters = sum(x.size for x in jax.tree.leaves(state.params))
+    steps = recipe.train.epochs * recipe.train.steps_per_epoch
     return (
-        f"{sum(x.size for x in parameters):,} parameters; {steps:,} steps of "
-        f"{config.recipe.batch_size} pairs on {devices} {jax.default_backend()} "
-        f"device(s); data: {data}; run: {config.out}"
+        f"{parameters:,} parameters; {steps:,} steps of {recipe.batch_size} pairs on "
+        f"{devices} {jax.default_backend()} device(s); run: {config.out}"
     )
 
 
@@ -284,60 +363,62 @@ class _StopSignal:
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
+        signal.signal(number, self._previous[number])  # a second one ends at once
 
 
 class _MetricWindow:
-    """Metrics of the steps since the last fetch; on the device until then."""
+    """Metrics of the steps since the last fetch; on the device until looked at."""
 
     def __init__(self):
-        self._steps: collections.deque[tuple[int, Metrics]] = collections.deque()
+        self._on_device: collections.deque[tuple[int, Metrics]] = collections.deque()
+        self._on_host: list[dict[str, np.ndarray]] = []
 
     def add(self, step: int, metrics: Metrics) -> None:
         """Takes the metrics of a step without waiting for it, but for the last but two.
 
         That one is waited for: the host never runs far ahead of the device.
         """
-        self._steps.append((step, metrics))
-        if len(self._steps) > 2:
-            jax.block_until_ready(self._steps[-3][1])
+        self._on_device.append((step, metrics))
+        if len(self._on_device) > 2:
+            jax.block_until_ready(self._on_device[-3][1])
 
-    def fetch(self) -> dict[str, float]:
-        """Means over the window, which is then empty.
+    def check(self) -> None:
+        """Waits for all steps so far.
 
         Raises:
             TrainingError: some step's loss or gradient was not finite.
         """
-        fetched = [(step, jax.device_get(metrics)) for step, metrics in self._steps]
-        self._steps.clear()
-        for step, metrics in fetched:
-            wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
+        while self._on_device:
+            step, metrics = self._on_device.popleft()
+            values = jax.device_get(metrics)
+            wrong = [name for name, value in values.items() if not np.isfinite(value)]
             if wrong:
                 raise TrainingError(
                     f"step {step}: {', '.join(wrong)} not finite; the last checkpoint "
                     "is kept"
                 )
-        if not fetched:
-            return {}
-        names = fetched[0][1]
-        return {
-            name: float(np.mean([metrics[name] for _, metrics in fetched]))
-            for name in names
-        }
+            self._on_host.append(values)
+
+    def fetch(self) -> dict[str, float]:
+        """Means over the steps since the last fetch, at least one; raises as check."""
+        self.check()
+        values, self._on_host = self._on_host, []
+        return {name: float(np.mean([v[name] for v in values])) for name in values[0]}
 
 
 class _Clock:
     """Progress bar, speed, and when to save."""
 
-    def __init__(self, config: Config, start_step: int):
+    def __init__(self, config: Config, recipe: Recipe, start_step: int):
         self._config, self._start_step = config, start_step
-        self._steps_per_epoch = config.recipe.train.steps_per_epoch
+        self._train, self._batch_size = recipe.train, recipe.batch_size
         self._begun = self._saved = self._logged = time.monotonic()
         self._logged_step, self._last = start_step, {}
         self.seconds = 0.0
 
-    def steps(self, train: training.TrainConfig) -> Iterator[int]:
+    def steps(self) -> Iterator[int]:
         """The steps to do, behind a progress bar (only on a terminal)."""
-        total = train.epochs * train.steps_per_epoch
+        total = self._train.epochs * self._train.steps_per_epoch
         with tqdm(
             total=total, initial=self._start_step, unit="step", disable=None
         ) as self._bar:
@@ -346,13 +427,13 @@ class _Clock:
                 self._bar.update()
 
     def ends_epoch(self, done: int) -> bool:
-        return done % self._steps_per_epoch == 0
+        return done % self._train.steps_per_epoch == 0
 
     def log(self, done: int, metrics: dict[str, float]) -> dict[str, float]:
         """Adds the speed since the last call, and shows the line on the bar."""
         now = time.monotonic()
         steps = done - self._logged_step
-        speed = steps * self._config.recipe.batch_size / max(now - self._logged, 1e-9)
+        speed = steps * self._batch_size / max(now - self._logged, 1e-9)
         self._logged, self._logged_step = now, done
         self.seconds = now - self._begun
         self._last = {**metrics, "pairs_per_second": speed}
@@ -364,18 +445,16 @@ class _Clock:
 
     def report(self, done: int, figures: dict[str, float]) -> None:
         """One line at the end of an epoch, also where there is no terminal."""
-        train = self._config.recipe.train
+        train, last = self._train, self._last
         elapsed = time.monotonic() - self._begun
         left = train.epochs * train.steps_per_epoch - done
-        left_seconds = elapsed / max(done - self._start_step, 1) * left
-        last = self._last
+        seconds = elapsed / max(done - self._start_step, 1) * left
+        held_out = "".join(f"{name} {value:.3f}, " for name, value in figures.items())
         self._bar.write(
-            f"epoch {done // self._steps_per_epoch}/{train.epochs}: "
+            f"epoch {done // train.steps_per_epoch}/{train.epochs}: "
             f"loss {last['loss']:.3f} (cls {last['cls_loss']:.3f}, "
-            f"reg {last['reg_loss']:.3f}), lr {last['learning_rate']:.1e}, "
-            f"held out: IoU {figures['val_iou']:.3f}, "
-            f"IoU > .5 {figures['val_hit']:.2f}; "
-            f"{last['pairs_per_second']:.0f} pairs/s, left {_minutes(left_seconds)}"
+            f"reg {last['reg_loss']:.3f}), lr {last['learning_rate']:.1e}; {held_out}"
+            f"{last['pairs_per_second']:.0f} pairs/s, left {_minutes(seconds)}"
         )
 
     def checkpoint_is_due(self) -> bool:
@@ -394,6 +473,8 @@ def _validate(
     variables: Any, held_out: list[Batch], model: SiamRPN
 ) -> dict[str, float]:
     """Mean IoU of the best proposal on held-out pairs, and the share above .5."""
+    if not held_out:
+        return {}
     overlap = np.concatenate(
         [
             np.asarray(training.pair_iou(variables, batch, model=model))[
@@ -405,26 +486,21 @@ def _validate(
     return {"val_iou": float(overlap.mean()), "val_hit": float((overlap > 0.5).mean())}
 
 
-def _write(
-    writers: list[logs.MetricWriter], step: int, metrics: dict[str, float]
-) -> None:
-    for writer in writers:
-        writer.write(step, metrics)
-
-
 # After the loop
 
 
 def _finish(
     config: Config,
+    started: RunConfig,
     model: SiamRPN,
     state: TrainState,
     held_out: list[Batch],
     clock: _Clock,
 ) -> dict[str, Any]:
-    recipe, variables = config.recipe, training.eval_variables(state)
+    recipe, variables = started.recipe, training.eval_variables(state)
     card: dict[str, Any] = {
-        "command": "siamrpn " + shlex.join(sys.argv[1:]),
+        "command": started.command,
+        "init": started.init,
         "data": list(recipe.data.folders) or ["generated scenes"],
         "steps": int(state.step),
         "pairs": int(state.step) * recipe.batch_size,

@@ -158,10 +158,19 @@ class Window(NamedTuple):
     """Whether the patch is mirrored left to right."""
 
 
-def context_side(width: float, height: float) -> float:
-    """Side of the square around a box with half its mean side of context (Eq. 15)."""
-    context = (width + height) / 2
-    return math.sqrt((width + context) * (height + context))
+def context_side(width: float, height: float, *, context: float = 0.5) -> float:
+    """Side of the square around a box with its context (Eq. 15).
+
+    Args:
+        width: of the box.
+        height: of the box.
+        context: margin added to both, as a fraction of their sum.
+
+    Returns:
+        The side, in the unit of the box.
+    """
+    margin = context * (width + height)
+    return math.sqrt((width + margin) * (height + margin))
 
 
 def sample_window(

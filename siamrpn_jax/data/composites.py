@@ -21,11 +21,30 @@ from siamrpn_jax.data.augment import (
     crop,
     sample_scale,
 )
-from siamrpn_jax.data.drawing import blend, fill_outlines
+from siamrpn_jax.data.drawing import paint
 from siamrpn_jax.data.pool import DataError, Pool, Target
 
 _DISTRACTORS = np.cumsum([0.3, 0.35, 0.2])  # Chance of 0, 1, 2; the rest is 3.
 _MIN_SIDE = 6  # Pixels of a cut-out.
+
+
+class Composite(NamedTuple):
+    """A pair before photometric changes."""
+
+    z: np.ndarray
+    """Exemplar, ``uint8 [Z, Z, 3]``."""
+
+    x: np.ndarray
+    """Search patch, ``uint8 [X, X, 3]``."""
+
+    box: np.ndarray
+    """The object in the search patch, ``cxcywh float32 [4]``."""
+
+    image: int
+    """Where the object comes from, index into the store."""
+
+    shown: frozenset[int]
+    """All images of which the search patch shows a part."""
 
 
 class Cutout(NamedTuple):
@@ -48,7 +67,8 @@ def make_composite(
     exemplar_size: int,
     instance_size: int,
     augment: AugmentConfig,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    context: float = 0.5,
+) -> Composite:
     """Makes a pair.
 
     Args:
@@ -57,20 +77,22 @@ def make_composite(
         exemplar_size: Z, pixels.
         instance_size: X, pixels.
         augment: its shifts and scales are used, its photometric part is not.
+        context: see `context_side`.
 
     Returns:
-        Exemplar ``uint8 [Z, Z, 3]``, search ``uint8 [X, X, 3]``, the box in the search
-        patch, ``cxcywh float32 [4]``, and the index of the object's image.
+        The pair, and what it is made of.
     """
     cutout = draw_cutout(pool, rng)
-    size = _exemplar_extent(cutout, rng, exemplar_size)
-    search, exemplar = _backgrounds(pool, rng, exemplar_size, instance_size)
+    size = _exemplar_extent(cutout, rng, exemplar_size, context)
+    search, exemplar, background = _backgrounds(pool, rng, exemplar_size, instance_size)
+    shown = {cutout.image, background}
     for _ in range(int(np.searchsorted(_DISTRACTORS, rng.random()))):
         scale = math.exp(rng.uniform(-0.4, 0.3))
         stretch = np.array([1.0, math.exp(rng.uniform(-0.3, 0.3))])
         place = rng.uniform(0, instance_size, 2)
         other = draw_cutout(pool, rng, near=cutout.image)
         paste(search, other, place, size * scale * stretch, rng)
+        shown.add(other.image)
     if rng.random() < 0.4:
         other = draw_cutout(pool, rng, near=cutout.image)
         beside = exemplar_size / 2 + 1.1 * size * _direction(rng)
@@ -81,7 +103,8 @@ def make_composite(
         occluder = draw_cutout(pool, rng)
         place = box[:2] + 0.45 * box[2:] * _direction(rng)
         paste(search, occluder, place, box[2:] * rng.uniform(0.25, 0.6), rng)
-    return exemplar, search, box, cutout.image
+        shown.add(occluder.image)
+    return Composite(exemplar, search, box, cutout.image, frozenset(shown))
 
 
 def draw_cutout(
@@ -165,44 +188,22 @@ def paste(
     low = np.min([outline.min(axis=0) for outline in outlines], axis=0)
     high = np.max([outline.max(axis=0) for outline in outlines], axis=0)
     soft = rng.random() < 0.7
-    _paint(canvas, cutout.pixels, matrix, outlines, (low, high), soft=soft)
+    pixels, matrix = _shrink(cutout.pixels, matrix, high - low)
+    paint(canvas, pixels, matrix, outlines, soft=soft)
     return np.concatenate([(low + high) / 2, high - low]).astype(np.float32)
 
 
-def _paint(
-    canvas: np.ndarray,
-    pixels: np.ndarray,
-    matrix: np.ndarray,
-    outlines: list[np.ndarray],
-    bounds: tuple[np.ndarray, np.ndarray],
-    *,
-    soft: bool,
-) -> None:
-    limit = canvas.shape[0]
-    x0, y0 = np.maximum(np.floor(bounds[0]).astype(int) - 1, 0)
-    x1, y1 = np.minimum(np.ceil(bounds[1]).astype(int) + 1, limit)
-    if min(x1 - x0, y1 - y0) < 2:
-        return
+def _shrink(
+    pixels: np.ndarray, matrix: np.ndarray, extent: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shrinks what is pasted at less than half its size: sampling would skip pixels."""
     height, width = pixels.shape[:2]
-    extent = bounds[1] - bounds[0]
     shrink = float(min(width / extent[0], height / extent[1]))
-    if shrink > 2:  # bilinear sampling alone would skip pixels
-        small = (max(int(1.5 * width / shrink), 4), max(int(1.5 * height / shrink), 4))
-        pixels = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
-        matrix = matrix @ np.diag([width / small[0], height / small[1], 1])
-    # Continuous coordinates to pixel indices, on both sides.
-    to_index = np.array([[1, 0, -0.5 - x0], [0, 1, -0.5 - y0], [0, 0, 1]])
-    from_index = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
-    patch = canvas[y0:y1, x0:x1]
-    colors = cv2.warpPerspective(
-        pixels,
-        to_index @ matrix @ from_index,
-        (patch.shape[1], patch.shape[0]),
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    mask = np.zeros(patch.shape[:2], np.uint8)
-    fill_outlines(mask, [outline - [x0, y0] for outline in outlines])
-    blend(patch, colors, cv2.blur(mask, (3, 3)) if soft else mask)
+    if shrink <= 2:
+        return pixels, matrix
+    small = (max(int(1.5 * width / shrink), 4), max(int(1.5 * height / shrink), 4))
+    pixels = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
+    return pixels, matrix @ np.diag([width / small[0], height / small[1], 1])
 
 
 def _project(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -211,13 +212,13 @@ def _project(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _exemplar_extent(
-    cutout: Cutout, rng: np.random.Generator, exemplar_size: int
+    cutout: Cutout, rng: np.random.Generator, exemplar_size: int, context: float
 ) -> np.ndarray:
     """Width and height whose context square is the whole exemplar patch."""
     height, width = cutout.pixels.shape[:2]
     aspect = min(max(width / height * math.exp(rng.uniform(-0.3, 0.3)), 0.25), 4.0)
     shape = np.array([math.sqrt(aspect), 1 / math.sqrt(aspect)])
-    return shape * exemplar_size / context_side(*shape)
+    return shape * exemplar_size / context_side(*shape, context=context)
 
 
 def _paste_exemplar(
@@ -262,9 +263,10 @@ def _paste_target(
 
 def _backgrounds(
     pool: Pool, rng: np.random.Generator, exemplar_size: int, instance_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """A search background, and an exemplar one: near it, or of another image."""
-    image = pool.store[rng.choice(pool.backgrounds)]
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """A search background, an exemplar one (near it or not) and the first's image."""
+    index = int(rng.choice(pool.backgrounds))
+    image = pool.store[index]
     window = _background_window(image, rng)
     search = crop(image, window, instance_size)
     if rng.random() < 0.6:
@@ -274,7 +276,7 @@ def _backgrounds(
     else:
         image = pool.store[rng.choice(pool.backgrounds)]
         window = _background_window(image, rng)
-    return search, crop(image, window, exemplar_size)
+    return search, crop(image, window, exemplar_size), index
 
 
 def _background_window(image: np.ndarray, rng: np.random.Generator) -> Window:

@@ -3,8 +3,10 @@
 Everything here returns RGB ``uint8 [H, W, 3]``; OpenCV's BGR order stays inside.
 """
 
+import struct
 from os import PathLike
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -36,6 +38,42 @@ def read_image(path: str | PathLike[str]) -> np.ndarray:
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
     return decode_image(data, name=str(path))
+
+
+def read_size(path: str | PathLike[str]) -> tuple[int, int]:
+    """Width and height of an image file: from its header where it is PNG or JPEG.
+
+    Raises:
+        ImageError: the file is missing, unreadable or no image.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(24)
+            if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) == 24:
+                width, height = struct.unpack(">II", head[16:])
+                return width, height
+            size = _jpeg_size(file) if head[:2] == b"\xff\xd8" else None
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+    if size is None:
+        height, width = read_image(path).shape[:2]
+        return width, height
+    return size
+
+
+def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
+    """From the frame header of a JPEG; None where none is found."""
+    file.seek(2)
+    while len(marker := file.read(4)) == 4 and marker[0] == 0xFF:
+        # C0 to CF start a frame, but for the tables C4 and CC and the reserved C8.
+        if marker[1] & 0xF0 == 0xC0 and marker[1] not in (0xC4, 0xC8, 0xCC):
+            header = file.read(5)
+            if len(header) < 5:
+                return None
+            height, width = struct.unpack(">xHH", header)
+            return width, height
+        file.seek(int.from_bytes(marker[2:], "big") - 2, 1)
+    return None
 
 
 def decode_image(data: bytes, *, name: str) -> np.ndarray:

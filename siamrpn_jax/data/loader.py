@@ -5,6 +5,10 @@ threads, a restart at any step, and any split over hosts give the same global ba
 """
 
 import functools
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 
@@ -15,28 +19,60 @@ from absl import flags
 
 from siamrpn_jax.batch import Batch
 from siamrpn_jax.data.augment import AugmentConfig
-from siamrpn_jax.data.pairs import DataConfig, Pair, PairDataset
+from siamrpn_jax.data.pairs import DataConfig, Pair, PairDataset, usable_kinds
+from siamrpn_jax.data.pool import open_pools
 from siamrpn_jax.errors import InputError
 
+_MIB = 2**20
 _ENDLESS = 2**48  # Elements; grain wants a length.
 
 
-def open_dataset(
+def open_datasets(
     config: DataConfig,
     *,
     exemplar_size: int,
     instance_size: int,
     augment: AugmentConfig,
-    validation: bool = False,
-) -> PairDataset:
-    """Opens the data; arguments and errors are those of `PairDataset`."""
-    return PairDataset(
+    context: float = 0.5,
+) -> tuple[PairDataset, PairDataset | None]:
+    """Reads the folders, once, and splits them into training and validation.
+
+    Args:
+        config: what pairs are made of.
+        exemplar_size: Z, pixels.
+        instance_size: X, pixels.
+        augment: how pairs are varied, those of validation too.
+        context: context of the crops, see `augment.context_side`.
+
+    Returns:
+        The pairs for training and those for validation; without folders both are
+        generated, from other seeds. The second is None where no usable data is held
+        out: too few files, or a ``validation_fraction`` of 0.
+
+    Raises:
+        DataError: no data, or none of the kinds with a weight can be made from it.
+        SequenceError: a malformed sequence.
+        StillsError: malformed stills.
+        ImageError: the first frame of a sequence is no image.
+    """
+    training, held_out = open_pools(
+        config.folders,
+        validation_fraction=config.validation_fraction,
+        bytes_limit=config.bytes_mib * _MIB,
+        decoded_limit=config.decoded_mib * _MIB,
+    )
+    make = functools.partial(
+        PairDataset,
         config,
         exemplar_size=exemplar_size,
         instance_size=instance_size,
         augment=augment,
-        validation=validation,
+        context=context,
     )
+    empty = bool(config.folders) and not len(held_out.store)
+    if empty or not usable_kinds(config, held_out):
+        return make(training), None
+    return make(training), make(held_out, validation=True)
 
 
 class BatchStream(Iterator[Batch]):
@@ -146,4 +182,17 @@ def _fetch(
 
 def _start_worker(worker_index: int, worker_count: int) -> None:
     del worker_index, worker_count
+    # A terminal signals parent and workers alike. The parent needs its workers until it
+    # has ended in order; it stops them itself, without signals.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # The workers fill the cores; more threads would only contend.
+
+
+def _end_with_parent() -> None:
+    """Ends this worker process where its parent was killed and cannot do so."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

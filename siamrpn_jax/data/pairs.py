@@ -6,7 +6,7 @@ seed and its index alone, never on who asks for it or in which order.
 """
 
 import functools
-import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -24,18 +24,14 @@ from siamrpn_jax.data.augment import (
     sample_window,
 )
 from siamrpn_jax.data.composites import make_composite
-from siamrpn_jax.data.pool import DataError, Pool, Target, Weighted, open_pool
+from siamrpn_jax.data.pool import DataError, Pool, Target, Weighted
 from siamrpn_jax.data.synthetic import Scene
-
-_MIB = 2**20
 
 # Generating a scene costs as much as ten pairs drawn from it. So a stretch of indices
 # shares a set of scenes, each met at random: neighbours in a batch seldom share one.
 _SCENES = 64
 _SCENE_STRETCH = 2048
 _SCENE_FRAMES = 150
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,8 @@ class DataConfig:
     """How many pairs show another target in the search patch (paper: none)."""
 
     validation_fraction: float = 0.08
-    """Share of sequences and stills held out for validation, chosen by name."""
+    """Share of sequences and of stills held out for validation, chosen by name: at
+    least one of two or more, unless 0."""
 
     bytes_mib: int = 4096
     """Image files are kept in memory if all together are smaller, MiB a process."""
@@ -111,8 +108,15 @@ class _Draw(NamedTuple):
     z: np.ndarray
     x: np.ndarray
     box: np.ndarray
-    origin: tuple[str, int]
-    """The image, sequence or scene that the target belongs to."""
+    origin: "_Origin"
+    """What the target belongs to."""
+
+    shown: "frozenset[_Origin]"
+    """Of what ``x`` shows a part."""
+
+
+_Origin = tuple[str, int]
+"""``image`` and an origin of the pool, or ``scene`` and its seed."""
 
 
 class PairDataset:
@@ -120,38 +124,40 @@ class PairDataset:
 
     Args:
         config: what pairs are made of.
+        pool: what its folders hold, see `loader.open_datasets`.
         exemplar_size: Z, pixels.
         instance_size: X, pixels.
         augment: how they are varied.
-        validation: whether to use the held-out part of the data instead of the rest.
+        context: context of the crops, see `augment.context_side`.
+        validation: whether the pairs are for validation: other draws, other scenes.
 
     Raises:
-        DataError: no data, or none of the kinds with a weight can be made from it.
-        SequenceError: a malformed sequence.
-        StillsError: malformed stills.
+        DataError: none of the kinds with a weight can be made from the pool.
     """
 
     def __init__(
         self,
         config: DataConfig,
+        pool: Pool,
         *,
         exemplar_size: int,
         instance_size: int,
         augment: AugmentConfig,
+        context: float = 0.5,
         validation: bool = False,
     ):
         self.config, self.augment, self.validation = config, augment, validation
         self.exemplar_size, self.instance_size = exemplar_size, instance_size
-        self.pool = open_pool(
-            config.folders,
-            validation=validation,
-            validation_fraction=config.validation_fraction,
-            bytes_limit=config.bytes_mib * _MIB,
-            decoded_limit=config.decoded_mib * _MIB,
-        )
-        self._kinds = _available_kinds(config, self.pool)
+        self.pool, self.context = pool, context
+        kinds = usable_kinds(config, pool)
+        if not kinds:
+            raise DataError(
+                f"folders {config.folders} hold no usable pair of a kind with a "
+                f"positive weight (video {config.video}, stills {config.stills}, "
+                f"composites {config.composites}, synthetic {config.synthetic})"
+            )
+        self._kinds = Weighted(kinds, kinds.values())
         self._reset()
-        log.info("%s", self.describe())
 
     def __getitem__(self, index: int) -> Pair:
         """The pair of an index of at least 0.
@@ -200,31 +206,46 @@ class PairDataset:
             case "stills":
                 return self._still(rng)
             case "composites":
-                z, x, box, image = make_composite(
+                pair = make_composite(
                     self.pool,
                     rng,
                     exemplar_size=self.exemplar_size,
                     instance_size=self.instance_size,
                     augment=self.augment,
+                    context=self.context,
                 )
-                return _Draw(z, x, box, ("image", image))
+                return self._from_images(pair[:3], pair.image, pair.shown)
             case _:
                 return self._synthetic(rng, index)
 
-    def _draw_other(
-        self, rng: np.random.Generator, index: int, origin: tuple[str, int]
+    def _from_images(
+        self,
+        views: tuple[np.ndarray, np.ndarray, np.ndarray],
+        image: int,
+        shown: Iterable[int],
     ) -> _Draw:
-        """A pair with another target; a generated one if the data has but one."""
+        """A pair whose target is of ``image``; its search patch shows ``shown``."""
+        origins = self.pool.origins
+        seen = frozenset(("image", int(origins[i])) for i in shown)
+        return _Draw(*views, ("image", int(origins[image])), seen)
+
+    def _draw_other(
+        self, rng: np.random.Generator, index: int, origin: _Origin
+    ) -> _Draw:
+        """A pair that shows nothing of an origin; generated if the data has no other.
+
+        The images of a sequence are one origin: a composite of any frame may show the
+        target of them all.
+        """
         for _ in range(8):
             other = self._draw(rng, index)
-            if other.origin != origin:
+            if origin not in other.shown:
                 return other
         return self._synthetic(rng, index + _SCENE_STRETCH)
 
     def _video(self, rng: np.random.Generator) -> _Draw:
         """Two frames of a sequence, ``max_interval`` apart at most, in any order."""
-        which = self.pool.tracks.draw_index(rng)
-        track = self.pool.tracks[which]
+        track = self.pool.tracks.draw(rng)
         i = int(rng.integers(len(track.numbers)))
         near = track.numbers[i] + np.array([-1, 1]) * self.config.max_interval
         low = np.searchsorted(track.numbers, near[0], "left")
@@ -232,7 +253,8 @@ class PairDataset:
         j = int(rng.integers(low, high))
         z, x = (Target(int(track.images[k]), track.boxes[k]) for k in (i, j))
         images = self.pool.store[z.image], self.pool.store[x.image]
-        return _Draw(*self._views(rng, images, (z, x)), ("sequence", which))
+        views = self._views(rng, images, (z, x))
+        return self._from_images(views, z.image, {x.image})
 
     def _still(self, rng: np.random.Generator) -> _Draw:
         """Two views of one still; mostly one that fills the search window."""
@@ -241,14 +263,15 @@ class PairDataset:
             target = targets[rng.integers(len(targets))]
             image = self.pool.store[target.image]
             _, _, w, h = map(float, target.box)
-            side = context_side(w, h) * self.instance_size / self.exemplar_size
+            side = context_side(w, h, context=self.context)
+            side *= self.instance_size / self.exemplar_size
             if side < 1.5 * min(image.shape[:2]) or rng.random() < 0.15:
                 break
         angle = 0.0
         if rng.random() < self.augment.rotation_probability:
             angle = rng.uniform(-self.augment.rotation, self.augment.rotation)
         views = self._views(rng, (image, image), (target, target), angle=angle)
-        return _Draw(*views, ("image", target.image))
+        return self._from_images(views, target.image, {target.image})
 
     def _synthetic(self, rng: np.random.Generator, index: int) -> _Draw:
         """Two frames of a generated scene."""
@@ -263,7 +286,8 @@ class PairDataset:
         second = first + rng.uniform(-reach, reach)
         (z, z_box), (x, x_box) = scene.render(first), scene.render(second)
         targets = Target(-1, z_box), Target(-1, x_box)
-        return _Draw(*self._views(rng, (z, x), targets), ("scene", seed))
+        origin = ("scene", seed)
+        return _Draw(*self._views(rng, (z, x), targets), origin, frozenset({origin}))
 
     def _views(
         self,
@@ -280,7 +304,7 @@ class PairDataset:
         z_window = sample_window(
             z_box,
             rng,
-            side=context_side(z_box[2], z_box[3]),
+            side=context_side(z_box[2], z_box[3], context=self.context),
             shift=a.template_shift,
             scale=a.template_scale,
             aspect=a.template_aspect,
@@ -289,7 +313,7 @@ class PairDataset:
         x_window = sample_window(
             x_box,
             rng,
-            side=context_side(x_box[2], x_box[3])
+            side=context_side(x_box[2], x_box[3], context=self.context)
             * (self.instance_size / self.exemplar_size),
             shift=a.search_shift,
             scale=a.search_scale,
@@ -317,8 +341,8 @@ def _map_target(
     return map_box(box_cxcywh, window, size, outline=outline)
 
 
-def _available_kinds(config: DataConfig, pool: Pool) -> Weighted[str]:
-    """The kinds of pairs that the data allows, with their weights."""
+def usable_kinds(config: DataConfig, pool: Pool) -> dict[str, float]:
+    """The kinds of pairs that a pool allows, with their weights, all positive."""
     has_objects = bool(len(pool.stills) or len(pool.tracks) or pool.small)
     weights = {
         "video": config.video * (len(pool.tracks) > 0),
@@ -326,11 +350,4 @@ def _available_kinds(config: DataConfig, pool: Pool) -> Weighted[str]:
         "composites": config.composites * (has_objects and len(pool.backgrounds) > 0),
         "synthetic": config.synthetic if config.folders else 1.0,
     }
-    usable = {kind: weight for kind, weight in weights.items() if weight > 0}
-    if not usable:
-        raise DataError(
-            f"folders {config.folders} hold no usable pair of a kind with a positive "
-            f"weight (video {config.video}, stills {config.stills}, composites "
-            f"{config.composites}, synthetic {config.synthetic})"
-        )
-    return Weighted(usable, usable.values())
+    return {kind: weight for kind, weight in weights.items() if weight > 0}

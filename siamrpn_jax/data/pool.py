@@ -8,8 +8,9 @@ of its length. A source then counts with ``n**0.6``, a group with ``n**0.5``.
 
 import json
 import logging
+import math
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 
 from siamrpn_jax.data import sequences, stills
+from siamrpn_jax.data.images import read_size
 from siamrpn_jax.data.store import ImageStore
 from siamrpn_jax.errors import InputError
 
@@ -74,9 +76,13 @@ class Track(NamedTuple):
 
 @dataclass
 class Pool:
-    """Everything that pairs can be made of; see `open_pool`."""
+    """Everything that pairs can be made of; see `open_pools`."""
 
     store: ImageStore
+    origins: np.ndarray
+    """``int64 [n]`` for each image: images of one origin may show the same targets. The
+    frames of a sequence folder are one, a still is one by itself."""
+
     stills: "Weighted[tuple[Target, ...]]"
     """Natural images: the usable objects of each."""
 
@@ -128,62 +134,110 @@ class Weighted(Generic[Item]):
         return np.diff(self._cumulative, prepend=0) / self._cumulative[-1]
 
 
-def open_pool(
+def open_pools(
     folders: SequenceOf[str],
     *,
-    validation: bool,
     validation_fraction: float,
     bytes_limit: int,
     decoded_limit: int,
-) -> Pool:
+) -> tuple[Pool, Pool]:
     """Reads the annotations below some folders; no image is decoded.
+
+    Sequences and stills are held out by rank: sorted by a hash of their path below the
+    folder, the first ``ceil(validation_fraction * n)`` of each kind are, but never all.
+    The targets of one sequence folder stay together. What cannot be used is left out,
+    counted by reason and reported in one warning for each folder.
 
     Args:
         folders: each holds sequences, stills or both, at any depth.
-        validation: whether to keep the held-out part instead of the rest. Sequences and
-            images are held out by a hash of their path below the folder.
         validation_fraction: share that is held out.
-        bytes_limit: see `ImageStore`.
-        decoded_limit: see `ImageStore`.
+        bytes_limit: see `ImageStore`, for each pool.
+        decoded_limit: see `ImageStore`, for each pool.
 
     Returns:
-        The pool; parts of it may be empty.
+        The pool for training and the held-out one; parts of them may be empty.
 
     Raises:
         DataError: a folder is missing or holds neither sequences nor stills.
         SequenceError: a malformed sequence.
         StillsError: malformed stills.
+        ImageError: the first frame of a sequence is no image.
     """
-
-    def wanted(root: Path, path: Path) -> bool:
-        share = zlib.crc32(path.relative_to(root).as_posix().encode()) / 2**32
-        return (share < validation_fraction) == validation
-
-    paths: list[Path] = []
-    images: list[tuple[stills.Still, int]] = []
-    tracks: list[Track] = []
-    backgrounds: list[int] = []
+    clips: list[_Clip] = []
+    images: list[_Image] = []
+    visited: set[Path] = set()
     for root in map(Path, folders):
-        sequence_folders, still_folders = _detect(root)
-        for folder in sequence_folders:
-            if wanted(root, folder):
-                sequence = sequences.read_sequence(folder)
-                first = len(paths)
-                paths.extend(sequence.frames)
-                backgrounds.extend(range(first, len(paths), _BACKGROUND_STRIDE))
-                tracks.extend(_track(sequence, folder, first))
-        for folder in still_folders:
-            for image in stills.read_stills(folder).images:
-                if wanted(root, image.path):
-                    images.append((image, len(paths)))
-                    paths.append(image.path)
-    store = ImageStore(
-        paths,
-        bytes_limit=bytes_limit,
-        decoded_limit=decoded_limit,
-        sizes={index: (image.width, image.height) for image, index in images},
-    )
-    return _assemble(store, images, tracks, backgrounds)
+        rejected: _Rejected = defaultdict(list)
+        sequence_paths, still_folders = _detect(root)
+        for path in _unvisited(sequence_paths, visited):
+            clips.extend(_read_clip(root, path, rejected))
+        for folder in _unvisited(still_folders, visited):
+            for still in stills.read_stills(folder).images:
+                images.append(_sort_image(root, still, rejected))
+        _report(root, rejected)
+    held_out = _held_out({c.folder: c.name for c in clips}, validation_fraction)
+    for kind in ("natural", "small", "bare"):
+        names = {i.still.path: i.name for i in images if i.kind == kind}
+        held_out |= _held_out(names, validation_fraction)
+
+    def assemble(*, validation: bool) -> Pool:
+        return _assemble(
+            [c for c in clips if (c.folder in held_out) == validation],
+            [i for i in images if (i.still.path in held_out) == validation],
+            bytes_limit=bytes_limit,
+            decoded_limit=decoded_limit,
+        )
+
+    return assemble(validation=False), assemble(validation=True)
+
+
+class _Clip(NamedTuple):
+    """One target of a sequence folder."""
+
+    folder: Path
+    name: str  # Decides whether it is held out.
+    frames: tuple[Path, ...]
+    boxes: np.ndarray  # Those that can be used.
+    numbers: np.ndarray  # Of their frames.
+    group: str
+
+
+class _Image(NamedTuple):
+    """A still with the objects that can be used."""
+
+    name: str  # Decides whether it is held out.
+    kind: str  # "natural", "small", or "bare" where no object is left.
+    still: stills.Still
+    objects: tuple[stills.StillObject, ...]
+
+
+_Rejected = dict[str, list[Path]]
+"""Where things were left out, by reason."""
+
+
+def _held_out(names: dict[Path, str], fraction: float) -> set[Path]:
+    """The paths whose names come first in the order of a hash; never all of them."""
+    order = sorted(names, key=lambda p: (zlib.crc32(names[p].encode()), names[p], p))
+    return set(order[: max(min(len(order) - 1, math.ceil(fraction * len(order))), 0)])
+
+
+def _name(root: Path, path: Path) -> str:
+    """The path below ``root``, or the name of ``root`` itself."""
+    return root.resolve().name if path == root else path.relative_to(root).as_posix()
+
+
+def _unvisited(paths: Iterable[Path], visited: set[Path]) -> Iterator[Path]:
+    """Skips what another folder holds too: it might be on both sides of the split."""
+    for path in paths:
+        if path.resolve() not in visited:
+            visited.add(path.resolve())
+            yield path
+
+
+def _report(root: Path, rejected: _Rejected) -> None:
+    if rejected:
+        parts = (f"{len(p)} {why}, e.g. in {p[0]}" for why, p in rejected.items())
+        log.warning("%s: left out: %s", root, "; ".join(parts))
 
 
 def _detect(root: Path) -> tuple[list[Path], list[Path]]:
@@ -201,48 +255,68 @@ def _detect(root: Path) -> tuple[list[Path], list[Path]]:
         found_stills = stills.find_stills(root)
     except stills.StillsError:
         if not found_sequences:
-            raise DataError(f"{root}: holds no training data; {expected}") from None
+            hint = stills.layout_hint(root)
+            raise DataError(
+                f"{root}: holds no training data; {expected}{hint}"
+            ) from None
     return found_sequences, found_stills
 
 
 def _assemble(
-    store: ImageStore,
-    images: list[tuple[stills.Still, int]],
-    tracks: list[Track],
-    backgrounds: list[int],
+    clips: list[_Clip], images: list[_Image], *, bytes_limit: int, decoded_limit: int
 ) -> Pool:
+    """Numbers the images, and weights what they show."""
+    numbers: dict[Path, int] = {}
+    origins: dict[int, int] = {}
+    tracks: list[Track] = []
+    backgrounds: list[int] = []
+    for clip in clips:
+        indices = [numbers.setdefault(path, len(numbers)) for path in clip.frames]
+        origins |= dict.fromkeys(indices, indices[0])
+        backgrounds.extend(indices[::_BACKGROUND_STRIDE])
+        tracks.append(
+            Track(np.array(indices)[clip.numbers], clip.boxes, clip.numbers, clip.group)
+        )
     natural: list[tuple[str, tuple[Target, ...]]] = []
     small: list[Target] = []
-    for image, index in images:
-        targets = tuple(
-            Target(index, item.box, item.polygons)
-            for item in image.objects
-            if _usable(item.box, image)
-        )
-        if max(image.width, image.height) <= SMALL_IMAGE:
+    sizes: dict[int, tuple[int, int]] = {}
+    for image in images:
+        index = numbers.setdefault(image.still.path, len(numbers))
+        origins.setdefault(index, index)
+        sizes[index] = image.still.width, image.still.height
+        targets = tuple(Target(index, o.box, o.polygons) for o in image.objects)
+        if max(sizes[index]) <= SMALL_IMAGE:
             small.extend(targets)
             continue
         backgrounds.append(index)
         if targets:
-            natural.append((image.source, targets))
-    outlined = [(s, t) for s, targets in natural for t in targets if t.polygons]
-    groups = Counter(track.group for track in tracks)
-    lengths = [min(len(track.images), _LONG_SEQUENCE) ** 0.5 for track in tracks]
+            natural.append((image.still.source, targets))
     return Pool(
-        store=store,
-        stills=_balanced(natural),
-        outlined=_balanced(outlined),
-        tracks=Weighted(
-            tracks,
-            (
-                length * groups[track.group] ** _GROUP_EXPONENT
-                for track, length in zip(tracks, lengths, strict=True)
-            ),
+        store=ImageStore(
+            tuple(numbers),
+            bytes_limit=bytes_limit,
+            decoded_limit=decoded_limit,
+            sizes=sizes,
         ),
+        origins=np.array([origins[i] for i in range(len(numbers))], np.int64),
+        stills=_balanced(natural),
+        outlined=_balanced([(s, t) for s, ts in natural for t in ts if t.polygons]),
+        tracks=_weighted_tracks(tracks),
         small=tuple(small),
         backgrounds=np.array(backgrounds, np.int64),
         neighbours={targets[0].image: targets for _, targets in natural},
     )
+
+
+def _weighted_tracks(tracks: list[Track]) -> Weighted[Track]:
+    """Weights tracks by their length and the size of their group."""
+    groups = Counter(track.group for track in tracks)
+    weights = (
+        min(len(track.images), _LONG_SEQUENCE) ** 0.5
+        * groups[track.group] ** _GROUP_EXPONENT
+        for track in tracks
+    )
+    return Weighted(tracks, weights)
 
 
 def _balanced(items: list[tuple[str, Item]]) -> Weighted[Item]:
@@ -252,25 +326,56 @@ def _balanced(items: list[tuple[str, Item]]) -> Weighted[Item]:
     return Weighted((item for _, item in items), weights)
 
 
-def _usable(box: np.ndarray, image: stills.Still) -> bool:
+def _sort_image(root: Path, still: stills.Still, rejected: _Rejected) -> _Image:
+    """Sorts out the objects of a still that cannot be used."""
+    objects = []
+    for item in still.objects:
+        if reason := _still_fault(item.box, still):
+            rejected[reason].append(still.path)
+        else:
+            objects.append(item)
+    kind = "small" if max(still.width, still.height) <= SMALL_IMAGE else "natural"
+    name = _name(root, still.path)
+    return _Image(name, kind if objects else "bare", still, tuple(objects))
+
+
+def _still_fault(box: np.ndarray, image: stills.Still) -> str | None:
+    """Why an object cannot be used, or None."""
     w, h = float(box[2]), float(box[3])
     low, high = _ASPECT_RANGE
-    limit = _MAX_STILL_SHARE * image.width * image.height
-    if max(image.width, image.height) <= SMALL_IMAGE:
-        limit = np.inf
-    fits = _MIN_STILL_AREA <= w * h <= limit
-    return fits and min(w, h) >= _MIN_STILL_SIDE and low < w / h < high
+    if min(w, h) < _MIN_STILL_SIDE or w * h < _MIN_STILL_AREA:
+        return f"objects below {_MIN_STILL_SIDE:g} pixels or {_MIN_STILL_AREA:g} square"
+    if not low < w / h < high:
+        return f"objects of an aspect ratio beyond {low:g} to {high:g}"
+    small = max(image.width, image.height) <= SMALL_IMAGE
+    if not small and w * h > _MAX_STILL_SHARE * image.width * image.height:
+        return f"objects on more than {_MAX_STILL_SHARE:.0%} of their image"
+    return None
 
 
-def _track(sequence: sequences.Sequence, folder: Path, first: int) -> list[Track]:
-    """The track of a sequence; none where it has fewer than two usable frames."""
-    side = sequence.boxes[:, 2:].min(axis=1)
-    numbers = np.flatnonzero(side >= _MIN_TRACK_SIDE)  # nan is not
+def _read_clip(root: Path, path: Path, rejected: _Rejected) -> list[_Clip]:
+    """A sequence with its usable boxes; none where they are fewer than two."""
+    sequence = sequences.read_sequence(path)
+    folder = path if path.is_dir() else path.parent
+    # A sequence has one frame size, and reading every header would take long.
+    size = read_size(sequence.frames[0])
+    numbers = []
+    for number, (x, y, w, h) in enumerate(sequence.boxes):
+        if np.isnan(x):
+            continue  # absent
+        if min(w, h) < _MIN_TRACK_SIDE:
+            reason = f"boxes of sequences below {_MIN_TRACK_SIDE:g} pixels"
+            rejected[reason].append(path)
+        elif not (0 <= x + w / 2 <= size[0] and 0 <= y + h / 2 <= size[1]):
+            rejected["boxes of sequences outside the image"].append(path)
+        else:
+            numbers.append(number)
     if len(numbers) < 2:
-        log.warning("%s: skipped, %d usable boxes (need 2)", folder, len(numbers))
+        rejected["sequences with fewer than 2 usable boxes"].append(path)
         return []
+    name, group = _name(root, folder), _group(sequence, folder)
     boxes = sequence.boxes[numbers].astype(np.float32)
-    return [Track(first + numbers, boxes, numbers, _group(sequence, folder))]
+    return [_Clip(folder, name, sequence.frames, boxes, np.array(numbers), group)]
 
 
 def _group(sequence: sequences.Sequence, folder: Path) -> str:

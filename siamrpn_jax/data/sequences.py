@@ -6,11 +6,15 @@ its frames in ``img/``, in ``color/`` or beside the text file. A line is four nu
 of a VOT polygon; commas, tabs or spaces separate them. ``groundtruth_rect.txt`` is
 OTB's: it counts pixels from 1, and 1 is subtracted. A row of ``nan`` or of zeros says
 that the target is absent.
+
+Two peculiarities of OTB are known. A folder with ``groundtruth_rect.1.txt``,
+``groundtruth_rect.2.txt`` and so on is a sequence for each: Jogging-1, Jogging-2. And
+some of its annotations start late or end early, see `OTB_RANGES`.
 """
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +25,17 @@ from siamrpn_jax.errors import InputError
 
 GROUND_TRUTH_NAMES = ("groundtruth.txt", "groundtruth_rect.txt")
 """Ground truth files, the first one present is read; the second counts from 1."""
+
+OTB_RANGES = {
+    "David": (300, 770),
+    "Diving": (1, 215),
+    "Football1": (1, 74),
+    "Freeman3": (1, 460),
+    "Freeman4": (1, 283),
+}
+"""First and last frame, counted from 1, that OTB's annotations are about."""
+
+_NUMBERED = re.compile(r"groundtruth_rect\.(\d+)\.txt")
 
 FRAME_FOLDERS = ("img", "color", ".")
 """Where frames are looked for, in this order."""
@@ -40,7 +55,7 @@ class Sequence:
     """An annotated sequence; frames are paths, nothing is decoded."""
 
     name: str
-    """Name of the folder."""
+    """Name of the folder, with ``-n`` where its ground truth is numbered."""
 
     frames: tuple[Path, ...]
     """``T`` image files, in order."""
@@ -53,10 +68,12 @@ def find_sequences(root: str | os.PathLike[str]) -> list[Path]:
     """Finds sequence folders.
 
     Args:
-        root: a sequence folder, or a folder with sequences at any depth.
+        root: a sequence folder, or a folder with sequences at any depth; symbolic
+            links are followed.
 
     Returns:
-        The sequence folders, in the natural order of their paths; at least one.
+        What `read_sequence` takes, in the natural order of the paths; at least one: the
+        sequence folders or, where ground truth is numbered, each of its files.
 
     Raises:
         SequenceError: ``root`` is missing or holds no sequence.
@@ -65,47 +82,53 @@ def find_sequences(root: str | os.PathLike[str]) -> list[Path]:
     if not root.is_dir():
         raise SequenceError(f"{root}: no such folder; expected {LAYOUT}")
     found = []
-    for folder, subfolders, files in os.walk(root):
+    for folder, subfolders, files in walk(root):
         if not set(GROUND_TRUTH_NAMES).isdisjoint(files):
-            found.append(Path(folder))
-            subfolders.clear()  # frames lie below; walking them would only cost time
+            found.append(folder)
+        elif numbered := [folder / f for f in files if _NUMBERED.fullmatch(f)]:
+            found.extend(numbered)
+        else:
+            continue
+        subfolders.clear()  # frames lie below; walking them would only cost time
     if not found:
         raise SequenceError(f"{root}: holds no sequence; expected {LAYOUT}, or several")
     return natural_sort(found)
 
 
-def read_sequence(folder: str | os.PathLike[str]) -> Sequence:
-    """Reads one sequence folder.
+def read_sequence(path: str | os.PathLike[str]) -> Sequence:
+    """Reads one sequence.
 
     Args:
-        folder: see the module's description.
+        path: a sequence folder, see the module's description, or a ground truth file
+            in it.
 
     Returns:
         The sequence.
 
     Raises:
-        SequenceError: the folder, its ground truth or its frames are missing, a line is
-            malformed, a box is not positive and finite, or there are more frames than
-            lines or fewer.
+        SequenceError: the folder is missing, has no ground truth, several or a
+            malformed one, has no frames, or frames and lines differ in number.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise SequenceError(f"{folder}: no such folder; expected {LAYOUT}")
-    texts = [folder / name for name in GROUND_TRUTH_NAMES if (folder / name).is_file()]
-    if not texts:
-        raise SequenceError(f"{folder}: has no ground truth; expected {LAYOUT}")
-    boxes = read_ground_truth(texts[0])
-    frames = _find_frames(folder)
+    path = Path(path)
+    text = path if path.is_file() else _find_ground_truth(path)
+    folder = text.parent
+    boxes, frames = read_ground_truth(text), _find_frames(folder)
+    name = folder.resolve().name
+    if text.name == "groundtruth_rect.txt" and len(frames) != len(boxes):
+        first, last = OTB_RANGES.get(name, (1, 0))
+        if len(boxes) == last - first + 1 and last <= len(frames):
+            frames = frames[first - 1 : last]
     if len(frames) != len(boxes):
         raise SequenceError(
             f"{folder}: {len(frames)} frames but {len(boxes)} lines in "
-            f"{texts[0].name}; expected one line a frame"
+            f"{text.name}; expected one line a frame"
         )
-    return Sequence(folder.resolve().name, frames, boxes)
+    numbered = _NUMBERED.fullmatch(text.name)
+    return Sequence(f"{name}-{numbered[1]}" if numbered else name, frames, boxes)
 
 
 def read_ground_truth(path: str | os.PathLike[str]) -> np.ndarray:
-    """Reads a ground truth file; the name ``groundtruth_rect.txt`` means 1-based.
+    """Reads a ground truth file; a name with ``groundtruth_rect`` means 1-based.
 
     Args:
         path: a text file, one box a line; empty lines at its end are ignored.
@@ -126,7 +149,7 @@ def read_ground_truth(path: str | os.PathLike[str]) -> np.ndarray:
     boxes = np.stack(
         [_parse_line(line, f"{path}:{n}") for n, line in enumerate(lines, 1)]
     )
-    if path.name == "groundtruth_rect.txt":
+    if path.name.startswith("groundtruth_rect."):
         boxes[:, :2] -= 1
     return boxes
 
@@ -150,6 +173,26 @@ def polygon_to_ltwh(polygon: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         size = extent * np.sqrt(np.prod(sides) / np.prod(extent))
     return np.concatenate([corners.mean(axis=0) - size / 2, size])
+
+
+def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Like ``os.walk``, through symbolic links too, but into each folder only once.
+
+    Args:
+        root: where to start.
+
+    Yields:
+        A folder, the names of its subfolders (to be changed in place) and of its files.
+    """
+    visited: set[str] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:
+            subfolders.clear()
+            continue
+        visited.add(real)
+        subfolders.sort()  # which of two links is met first must not vary
+        yield Path(folder), subfolders, files
 
 
 def natural_sort(paths: Iterable[Path]) -> list[Path]:
@@ -183,6 +226,19 @@ def _parse_line(line: str, where: str) -> np.ndarray:
             "height (all nan or all 0: absent)"
         )
     return box
+
+
+def _find_ground_truth(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise SequenceError(f"{folder}: no such folder; expected {LAYOUT}")
+    for name in GROUND_TRUTH_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    numbered = [p for p in folder.iterdir() if _NUMBERED.fullmatch(p.name)]
+    if numbered:
+        names = ", ".join(p.name for p in natural_sort(numbered))
+        raise SequenceError(f"{folder}: has {names}; expected one of them to be named")
+    raise SequenceError(f"{folder}: has no ground truth; expected {LAYOUT}")
 
 
 def _find_frames(folder: Path) -> tuple[Path, ...]:

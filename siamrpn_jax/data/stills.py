@@ -2,8 +2,8 @@
 
 A folder holds images and ``annotations.json``, an object with
 
-- ``images``: ``id``, ``file_name`` (relative to the folder), ``width``, ``height`` and,
-  optionally, ``source``, a name that groups images of one origin;
+- ``images``: ``id``, ``file_name`` (relative to that folder), ``width``, ``height``
+  and, optionally, ``source``, a name that groups images of one origin;
 - ``annotations``: ``image_id``, ``bbox`` (``x, y, w, h``, top-left corner and size in
   pixels) and, optionally, ``iscrowd`` and ``segmentation`` (polygons as lists
   ``x0, y0, x1, y1, ...``; other forms are ignored).
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from siamrpn_jax.data.sequences import natural_sort
+from siamrpn_jax.data.sequences import natural_sort, walk
 from siamrpn_jax.errors import InputError
 
 ANNOTATIONS_NAME = "annotations.json"
@@ -73,7 +73,7 @@ def find_stills(root: str | os.PathLike[str]) -> list[Path]:
     """Finds folders with ``annotations.json`` at any depth.
 
     Args:
-        root: where to look.
+        root: where to look; symbolic links are followed.
 
     Returns:
         The folders in the natural order of their paths; at least one.
@@ -84,10 +84,23 @@ def find_stills(root: str | os.PathLike[str]) -> list[Path]:
     root = Path(root)
     if not root.is_dir():
         raise StillsError(f"{root}: no such folder; expected {LAYOUT}")
-    found = [Path(d) for d, _, files in os.walk(root) if ANNOTATIONS_NAME in files]
+    found = [folder for folder, _, files in walk(root) if ANNOTATIONS_NAME in files]
     if not found:
-        raise StillsError(f"{root}: holds no stills; expected {LAYOUT}")
+        raise StillsError(
+            f"{root}: holds no stills; expected {LAYOUT}{layout_hint(root)}"
+        )
     return natural_sort(found)
+
+
+def layout_hint(root: Path) -> str:
+    """What to do with COCO's own layout, the end of a message; empty for others."""
+    for pattern in ("instances_*.json", "annotations/instances_*.json"):
+        for path in sorted(root.glob(pattern)):
+            return (
+                f" ({path} is COCO's own layout, which is not read: put it beside its "
+                f"images, as {ANNOTATIONS_NAME})"
+            )
+    return ""
 
 
 def read_stills(folder: str | os.PathLike[str]) -> Stills:

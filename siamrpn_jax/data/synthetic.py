@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from siamrpn_jax.data.drawing import blend, fill_outlines
+from siamrpn_jax.data.drawing import paint
 
 _TEXTURE = 64  # Side of an object's texture, pixels.
 _VERTICES = 48  # Points of a silhouette.
@@ -212,39 +212,16 @@ class _Object:
 
     def paint(self, frame: np.ndarray, time: float) -> None:
         """Draws the object over a frame, in place."""
-        outline = self.outline(time)
-        # From texture pixels (indices) to the frame's: the disc fills the texture.
         matrix = self.transform(time)
+        # The texture reaches 1.3 times as far as the disc, beyond every bulge of it.
         matrix[:, :2] /= _TEXTURE / 2 / 1.3
-        middle = np.full(2, (_TEXTURE - 1) / 2)
-        matrix[:, 2] -= matrix[:, :2] @ middle + 0.5
-        paste_outline(frame, self.texture, matrix, outline)
+        paint(frame, self.texture, _from_middle(matrix), [self.outline(time)])
 
 
-def paste_outline(
-    image: np.ndarray, texture: np.ndarray, matrix: np.ndarray, outline: np.ndarray
-) -> None:
-    """Paints the inside of an outline with a texture, its edge antialiased.
-
-    Args:
-        image: ``uint8 [H, W, 3]``, changed in place.
-        texture: ``uint8 [h, w, 3]``, mirrored beyond its borders.
-        matrix: ``[2, 3]`` from pixel indices of ``texture`` to those of ``image``.
-        outline: ``[n, 2]``, continuous coordinates of ``image``.
-    """
-    height, width = image.shape[:2]
-    x0, y0 = np.maximum(np.floor(outline.min(axis=0)).astype(int) - 1, 0)
-    x1, y1 = np.ceil(outline.max(axis=0)).astype(int) + 1
-    x1, y1 = min(x1, width), min(y1, height)
-    if x1 <= x0 or y1 <= y0:
-        return
-    local = matrix.copy()
-    local[:, 2] -= [x0, y0]
-    size = (int(x1 - x0), int(y1 - y0))
-    colors = cv2.warpAffine(texture, local, size, borderMode=cv2.BORDER_REFLECT)
-    mask = np.zeros((size[1], size[0]), np.uint8)
-    fill_outlines(mask, [outline - [x0, y0]])
-    blend(image[y0:y1, x0:x1], colors, mask)
+def _from_middle(matrix: np.ndarray) -> np.ndarray:
+    """``[3, 3]`` for `paint`, from ``[2, 3]`` that counts from the texture's middle."""
+    offset = matrix[:, 2] - matrix[:, :2] @ np.full(2, _TEXTURE / 2)
+    return np.vstack([np.column_stack([matrix[:, :2], offset]), [0, 0, 1]])
 
 
 # ----------------------------------------------------------- textures and shapes
@@ -343,8 +320,8 @@ def _draw_background(rng: np.random.Generator, height: int, width: int) -> np.nd
         matrix[:, :2] = matrix[:, :2] @ [[c, -s], [s, c]]
         outline = _draw_silhouette(rng) @ matrix[:, :2].T + matrix[:, 2]
         matrix[:, :2] *= 2 / _TEXTURE * rng.uniform(0.8, 2)
-        matrix[:, 2] -= matrix[:, :2] @ np.full(2, _TEXTURE / 2)
-        paste_outline(image, textures[rng.integers(4)], matrix, outline)
+        texture = textures[rng.integers(4)]
+        paint(image, texture, _from_middle(matrix), [outline])
     return image
 
 

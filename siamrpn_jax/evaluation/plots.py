@@ -24,6 +24,12 @@ from siamrpn_jax.video import draw_boxes
 LOSS_KEYS = ("loss", "cls_loss", "reg_loss")
 """Metrics drawn together, on a logarithmic axis, by `plot_training`."""
 
+GREEN = (40, 200, 60)
+"""RGB of the true boxes in `plot_strip`."""
+
+ORANGE = (255, 140, 0)
+"""RGB of the predicted boxes in `plot_strip`."""
+
 
 class PlotError(InputError):
     """Nothing to draw, or a file of metrics that cannot be read."""
@@ -111,10 +117,6 @@ def plot_strip(
         if index < len(titles):
             axes.set_title(titles[index], fontsize="small")
     _save(figure, path)
-
-
-GREEN = (40, 200, 60)
-ORANGE = (255, 140, 0)
 
 
 def _plot_curves(

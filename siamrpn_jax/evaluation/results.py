@@ -17,15 +17,15 @@ class ResultError(InputError):
 
 
 def write_otb_results(
-    path: str | Path, boxes: np.ndarray, *, origin: Literal[0, 1] = 0
+    path: str | Path, boxes: np.ndarray, *, origin: Literal[0, 1] = 1
 ) -> None:
     """Writes boxes as a text file, a line ``x,y,w,h`` for each frame.
 
     Args:
         path: the file; its folder is made where it is missing.
         boxes: [T, 4] ``ltwh``.
-        origin: coordinate of the image's corner in the file: 0 as everywhere in this
-            library, or 1 as in the OTB annotations (x and y are written one higher).
+        origin: coordinate of the first pixel in the file: 1 as in the files of the OTB
+            toolkit (x and y are written one higher), or 0 as elsewhere in this library.
 
     Raises:
         ResultError: the boxes are not finite [T, 4].
@@ -41,7 +41,7 @@ def write_otb_results(
     _write_text(path, "\n".join(lines) + "\n")
 
 
-def read_otb_results(path: str | Path, *, origin: Literal[0, 1] = 0) -> np.ndarray:
+def read_otb_results(path: str | Path, *, origin: Literal[0, 1] = 1) -> np.ndarray:
     """Reads a result file: float64 [T, 4] ``ltwh``, comma, tab or space between.
 
     Args:

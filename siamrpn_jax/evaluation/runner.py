@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from siamrpn_jax.api import BoxError, check_boxes
 from siamrpn_jax.data.images import read_image
 from siamrpn_jax.data.sequences import Sequence
 from siamrpn_jax.errors import InputError
@@ -64,11 +65,11 @@ def run_sequence(tracker: OnePassTracker, sequence: Sequence) -> Run:
     pending work is counted.
 
     Raises:
-        RunError: the first frame has no ground truth, the sequence has a single frame,
-            or the tracker returns something that is not a box.
+        RunError: the tracker returns something that is not a box.
         siamrpn_jax.data.images.ImageError: a frame cannot be read.
+        RunError, siamrpn_jax.api.BoxError: as `check_sequence` says.
     """
-    box = _first_box(sequence)
+    box = check_sequence(sequence)
     boxes, seconds = [box], []
     scores = np.full(len(sequence.frames), np.nan)
     _warm_up(tracker, sequence, box)
@@ -82,6 +83,34 @@ def run_sequence(tracker: OnePassTracker, sequence: Sequence) -> Run:
             scores[index] = getattr(tracker, "score", np.nan)
         seconds.append(time.perf_counter() - start)
     return Run(np.stack(boxes), scores, np.array(seconds))
+
+
+def check_sequence(sequence: Sequence) -> np.ndarray:
+    """Checks that a tracker can start on a sequence; decodes its first frame.
+
+    Returns:
+        float64 [4] ``ltwh``, the box to start from.
+
+    Raises:
+        RunError: there is a single frame, or no ground truth in the first one.
+        siamrpn_jax.api.BoxError: the first box has no area or lies outside the frame.
+        siamrpn_jax.data.images.ImageError: the first frame cannot be read.
+    """
+    if len(sequence.frames) < 2:
+        raise RunError(
+            f"{sequence.name}: {len(sequence.frames)} frame, expected at least 2"
+        )
+    box = np.asarray(sequence.boxes[0], np.float64)
+    if np.isnan(box).any():
+        raise RunError(
+            f"{sequence.name}: no ground truth in the first frame ({box.tolist()}): "
+            "expected the box to start from"
+        )
+    try:
+        return check_boxes(box, read_image(sequence.frames[0]))
+    except BoxError as error:
+        path = sequence.frames[0]
+        raise BoxError(f"{sequence.name}: first {error} ({path})") from error
 
 
 def total_fps(runs: Iterable[Run]) -> float:
@@ -108,20 +137,6 @@ def read_ahead(paths: Items[Path], *, depth: int = 8) -> Iterator[np.ndarray]:
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _first_box(sequence: Sequence) -> np.ndarray:
-    if len(sequence.frames) < 2:
-        raise RunError(
-            f"{sequence.name}: {len(sequence.frames)} frame, expected at least 2"
-        )
-    box = np.asarray(sequence.boxes[0], np.float64)
-    if not np.isfinite(box).all():
-        raise RunError(
-            f"{sequence.name}: no ground truth in the first frame ({box.tolist()}): "
-            "expected the box to start from"
-        )
-    return box
 
 
 def _warm_up(tracker: OnePassTracker, sequence: Sequence, box: np.ndarray) -> None:
