@@ -30,24 +30,44 @@ if TYPE_CHECKING:
     from siamrpn_jax.weights import save_weights as save_weights
 
 # Loaded on first use: who only reads files or asks for help does not wait for JAX.
-_HOMES = {
-    "api": ("Results", "Tracker", "load", "track"),
-    "model": ("ModelConfig", "SiamRPN"),
-    "rpn": ("Template",),
-    "tracker": (
-        "TrackOutput",
-        "TrackState",
-        "TrackerConfig",
-        "init_track",
-        "make_tracker",
-        "track_clip",
-        "track_step",
-    ),
-    "weights": ("load_weights", "save_weights"),
+_HOME_OF = {
+    "ModelConfig": "model",
+    "Results": "api",
+    "SiamRPN": "model",
+    "Template": "rpn",
+    "TrackOutput": "tracker",
+    "TrackState": "tracker",
+    "Tracker": "api",
+    "TrackerConfig": "tracker",
+    "init_track": "tracker",
+    "load": "api",
+    "load_weights": "weights",
+    "make_tracker": "tracker",
+    "save_weights": "weights",
+    "track": "api",
+    "track_clip": "tracker",
+    "track_step": "tracker",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = sorted([*_HOME_OF, "__version__"])
+__all__ = [
+    "ModelConfig",
+    "Results",
+    "SiamRPN",
+    "Template",
+    "TrackOutput",
+    "TrackState",
+    "Tracker",
+    "TrackerConfig",
+    "__version__",
+    "init_track",
+    "load",
+    "load_weights",
+    "make_tracker",
+    "save_weights",
+    "track",
+    "track_clip",
+    "track_step",
+]
 
 
 def __getattr__(name: str) -> Any:

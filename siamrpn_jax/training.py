@@ -130,12 +130,10 @@ def train_step(
     Returns:
         the next state and the metrics of the global batch, the same on all devices.
     """
-    loss_fn = functools.partial(
-        pair_loss, state=state, batch=batch, model=model, config=config,
-        axis_name=axis_name,
-    )  # fmt: skip
-    gradient_fn = jax.grad(loss_fn, has_aux=True)
-    gradients, (metrics, batch_stats) = gradient_fn(state.params)
+    gradient_fn = jax.grad(pair_loss, has_aux=True)
+    gradients, (metrics, batch_stats) = gradient_fn(
+        state.params, state, batch, model=model, config=config, axis_name=axis_name
+    )
     if axis_name is not None:
         # Every device holds its share of the loss: shares and gradients add up.
         gradients, metrics = jax.lax.psum((gradients, metrics), axis_name)
@@ -181,14 +179,22 @@ def pmap_train_step(
 
 def pair_loss(
     params: Any,
-    *,
     state: TrainState,
     batch: Batch,
+    *,
     model: SiamRPN,
     config: TrainConfig,
     axis_name: str | None,
 ) -> tuple[jax.Array, tuple[Metrics, Any]]:
     """The loss of Eq. 5, this device's share of it.
+
+    Args:
+        params: what the gradient is taken of; those of ``state`` are not used.
+        state: for statistics, random key and step.
+        batch: this device's pairs.
+        model: the network.
+        config: targets and losses.
+        axis_name: the mapped device axis, or None.
 
     Returns:
         the loss, and ``(metrics, new batch statistics)``.

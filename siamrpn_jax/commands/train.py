@@ -13,6 +13,7 @@ A run is a folder::
 import collections
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 import shlex
@@ -152,11 +153,10 @@ def run(config: Config, *, writers: Sequence[logs.MetricWriter] = ()) -> dict[st
         )
         stop = stack.enter_context(_StopSignal())
         step_fn = training.pmap_train_step(model, recipe.train, devices=devices)
+        validate = functools.partial(_validate, held_out=held_out, model=model)
         loop = _Loop(config, clock, [*own_writers, *writers], store, stop)
-        state = loop.run(
-            state, step_fn, (_split(batch, len(devices)) for batch in stream),
-            lambda state: _validate(training.eval_variables(state), held_out, model),
-        )  # fmt: skip
+        batches = (_split(batch, len(devices)) for batch in stream)
+        state = loop.run(state, step_fn, batches, validate)
     if stop.requested:
         print(f"stopped at step {int(state.step)}; go on with --resume")
         return {}
@@ -212,7 +212,7 @@ class _Loop:
         state: TrainState,
         step_fn: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
         batches: Iterator[Batch],
-        validate: Callable[[TrainState], dict[str, float]],
+        validate: Callable[[Any], dict[str, float]],
     ) -> TrainState:
         """Trains to the end or to a signal; the last state is saved."""
         for step in self._clock.steps():
@@ -226,7 +226,7 @@ class _Loop:
             if done % self._config.log_every == 0 or ends_epoch:
                 self._write(done, self._clock.log(done, self._window.fetch()))
             if ends_epoch:
-                figures = validate(state)
+                figures = validate(training.eval_variables(state))
                 self._write(done, figures)
                 self._clock.report(done, figures)
             if self._stop.requested:
