@@ -21,16 +21,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from siamrpn_jax.boxes import cxcywh_to_ltwh, ltwh_to_corners, ltwh_to_cxcywh
+from siamrpn_jax.boxes import (
+    check_boxes,
+    cxcywh_to_ltwh,
+    ltwh_to_corners,
+    ltwh_to_cxcywh,
+)
 from siamrpn_jax.data.images import check_frame
-from siamrpn_jax.errors import InputError
 from siamrpn_jax.tracker import TrackerConfig, make_tracker, track_step
 from siamrpn_jax.video import Video, draw_boxes
 from siamrpn_jax.weights import load_weights
-
-
-class BoxError(InputError):
-    """A box that no tracker can start from."""
 
 
 class Tracker:
@@ -72,7 +72,8 @@ class Tracker:
 
         Raises:
             siamrpn_jax.data.images.ImageError: not such an image.
-            BoxError: a box is not finite, has no area, or lies outside the frame.
+            siamrpn_jax.boxes.BoxError: a box is not finite, has no area, or lies
+                outside the frame.
         """
         frame = check_frame(np.asarray(image))
         boxes = check_boxes(box, frame)
@@ -166,8 +167,8 @@ def track(
         The `Results` of each frame, the first one with the boxes given.
 
     Raises:
-        BoxError, siamrpn_jax.video.VideoError, FileNotFoundError: as `Tracker.init` and
-            `Video` say.
+        siamrpn_jax.boxes.BoxError, siamrpn_jax.video.VideoError, FileNotFoundError: as
+            `Tracker.init` and `Video` say.
     """
     tracker = tracker or load()
     video = source if isinstance(source, Video) else Video(source)
@@ -183,42 +184,6 @@ def track(
         scores = np.atleast_1d(np.asarray(tracker.score, np.float64))
         milliseconds = 1000 * (time.perf_counter() - start)
         yield Results(index, frame, found, scores, ids, milliseconds)
-
-
-def check_boxes(boxes: Any, frame: np.ndarray) -> np.ndarray:
-    """Checks boxes to start from.
-
-    Args:
-        boxes: ``ltwh`` [4] or [N, 4].
-        frame: [H, W, 3], the frame they lie in.
-
-    Returns:
-        The boxes as float64 of the same shape.
-
-    Raises:
-        BoxError: naming the box, the value, and what was expected.
-    """
-    try:
-        array = np.array(boxes, np.float64)
-    except (TypeError, ValueError) as error:
-        raise BoxError(f"box {boxes!r}: expected four numbers x,y,w,h") from error
-    if array.ndim not in (1, 2) or array.shape[-1] != 4 or array.size == 0:
-        raise BoxError(
-            f"boxes of shape {array.shape}: expected [4] or [N, 4] with x,y,w,h"
-        )
-    height, width = frame.shape[:2]
-    for box in np.atleast_2d(array):
-        x, y, w, h = box
-        if not np.isfinite(box).all() or w <= 0 or h <= 0:
-            raise BoxError(
-                f"box {box.tolist()}: expected finite x,y,w,h with w and h above 0"
-            )
-        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-            raise BoxError(
-                f"box {box.tolist()}: outside the frame of {width}x{height} pixels, "
-                "expected to meet it"
-            )
-    return array
 
 
 @functools.partial(jax.jit, static_argnames=("model", "config"))

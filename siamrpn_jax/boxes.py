@@ -16,10 +16,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from siamrpn_jax.errors import InputError
+
 if TYPE_CHECKING:  # host code that works on NumPy boxes never loads JAX
     import jax
 
 Array = TypeVar("Array", np.ndarray, "jax.Array")
+
+
+class BoxError(InputError):
+    """A box that no tracker can start from."""
 
 
 def ltwh_to_cxcywh(boxes: Array) -> Array:
@@ -122,6 +128,42 @@ def decode(deltas: Array, anchors: Array) -> Array:
     # e^4 is 55 anchor sizes: beyond every search region, and far from overflow.
     size = anchors[..., 2:] * xp.exp(xp.clip(deltas[..., 2:], -4.0, 4.0))
     return xp.concatenate([center, size], axis=-1)
+
+
+def check_boxes(boxes: Any, frame: np.ndarray) -> np.ndarray:
+    """Checks boxes to start from.
+
+    Args:
+        boxes: ``ltwh`` [4] or [N, 4].
+        frame: [H, W, 3], the frame they lie in.
+
+    Returns:
+        The boxes as float64 of the same shape.
+
+    Raises:
+        BoxError: naming the box, the value, and what was expected.
+    """
+    try:
+        array = np.array(boxes, np.float64)
+    except (TypeError, ValueError) as error:
+        raise BoxError(f"box {boxes!r}: expected four numbers x,y,w,h") from error
+    if array.ndim not in (1, 2) or array.shape[-1] != 4 or array.size == 0:
+        raise BoxError(
+            f"boxes of shape {array.shape}: expected [4] or [N, 4] with x,y,w,h"
+        )
+    height, width = frame.shape[:2]
+    for box in np.atleast_2d(array):
+        x, y, w, h = box
+        if not np.isfinite(box).all() or w <= 0 or h <= 0:
+            raise BoxError(
+                f"box {box.tolist()}: expected finite x,y,w,h with w and h above 0"
+            )
+        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+            raise BoxError(
+                f"box {box.tolist()}: outside the frame of {width}x{height} pixels, "
+                "expected to meet it"
+            )
+    return array
 
 
 def _namespace(array: Any) -> Any:

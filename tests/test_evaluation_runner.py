@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from siamrpn_jax.api import BoxError
+from siamrpn_jax.boxes import BoxError
 from siamrpn_jax.data.images import ImageError
 from siamrpn_jax.data.sequences import Sequence, find_sequences, read_sequence
 from siamrpn_jax.evaluation import baselines, got10k, ope, runner

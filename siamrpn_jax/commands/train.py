@@ -89,8 +89,11 @@ class RunConfig:
     """What a run's folder remembers of how it was started."""
 
     recipe: Recipe
+    """Everything that decides what weights come out."""
     init: str | None
+    """The weights it started from, or None for random ones."""
     command: str
+    """The command line, for the model card."""
 
 
 def run(config: Config, *, writers: Sequence[logs.MetricWriter] = ()) -> dict[str, Any]:
