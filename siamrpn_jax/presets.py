@@ -52,7 +52,7 @@ def small() -> Recipe:
     """0.59 M parameters, 0.4 GFLOP a frame: trains and runs in real time on a laptop.
 
     Strided stem, residual 3x3 layers, depthwise head; hard and rolled negatives, AdamW,
-    averaged weights. As it is: ten short epochs, enough for generated scenes.
+    averaged weights. As it is: eight short epochs, enough for generated scenes.
     """
     return Recipe(
         train=TrainConfig(
@@ -69,7 +69,7 @@ def small() -> Recipe:
                 frozen_layers=0,
                 ema=0.999,
             ),
-            epochs=10,
+            epochs=8,
             steps_per_epoch=200,
         ),
         data=DataConfig(),
