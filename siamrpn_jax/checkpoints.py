@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,20 @@ class Checkpoints:
         """
         step = int(state.step)
         if step not in self._manager.all_steps():
+            self._check_space(state)
             items = ocp.args.Composite(state=ocp.args.StandardSave(state))
             with self._naming_the_folder():
                 self._manager.save(step, args=items)
+
+    def _check_space(self, state: TrainState) -> None:
+        """A full disk in the midst of a save is told by pages of orbax's tracebacks."""
+        needed = sum(x.nbytes for x in jax.tree.leaves(state))
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            raise OSError(
+                f"cannot save to {self._folder}: a checkpoint takes up to "
+                f"{needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free"
+            )
 
     def latest_step(self) -> int | None:
         """The newest complete checkpoint's step, or None."""

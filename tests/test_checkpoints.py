@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import shutil
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -123,7 +125,13 @@ def test_full_disk_names_the_folder(tmp_path, state, monkeypatch):
     def full_disk(*_, **__):
         raise ValueError("OUT_OF_RANGE: No space left on device")
 
-    monkeypatch.setattr(store._manager, "save", full_disk)
-    with pytest.raises(OSError, match=f"cannot save to {tmp_path}.*No space left"):
+    with monkeypatch.context() as patch:
+        patch.setattr(store._manager, "save", full_disk)
+        with pytest.raises(OSError, match=f"cannot save to {tmp_path}.*No space left"):
+            store.save(state)
+    usage = SimpleNamespace(free=10_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(OSError, match=f"to {tmp_path}: .*0.0 MB are free"):
         store.save(state)
+    assert store.latest_step() is None
     store.close()
