@@ -11,7 +11,6 @@ top-left corner, width, height, in continuous pixels (the image is [0, W] x [0, 
 """
 
 import dataclasses
-import functools
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,7 +27,10 @@ from siamrpn_jax.boxes import (
     ltwh_to_cxcywh,
 )
 from siamrpn_jax.data.images import check_frame
-from siamrpn_jax.tracker import TrackerConfig, make_tracker, track_step
+from siamrpn_jax.errors import InputError
+from siamrpn_jax.inference import prepare
+from siamrpn_jax.many import add_target, empty_slots, track_many
+from siamrpn_jax.tracker import TrackerConfig, make_tracker
 from siamrpn_jax.video import Video, draw_boxes
 from siamrpn_jax.weights import load_weights
 
@@ -41,26 +43,33 @@ class Tracker:
     all in one call on the device. It can be started again at any time.
 
     The first frame of a new size, and a new N, are compiled for: that call is slow.
+    ``pad_to=64``, say, pads frames to multiples of 64 pixels, so that sizes in between
+    share one compilation; what is found does not change.
 
     Args:
         model: the network, as `siamrpn_jax.weights.load_weights` returns it.
         variables: its weights.
         config: how the network's answers become a box.
+        pad_to: frames are padded to multiples of so many pixels.
+
+    Raises:
+        InputError: ``pad_to`` is less than 1.
     """
 
     name = "siamrpn"
     is_deterministic = True
 
-    def __init__(self, model: Any, variables: Any, config: TrackerConfig):
+    def __init__(
+        self, model: Any, variables: Any, config: TrackerConfig, *, pad_to: int = 1
+    ):
+        if pad_to < 1:
+            raise InputError(f"pad_to is {pad_to}, expected at least 1")
         self.score: float | np.ndarray = np.nan
         """Score of the last update in 0..1: a number, or float64 [N]. How much the
         patch looks like the target; it may stay high when the target is lost."""
-        variables = jax.device_put(variables)  # once, not with every frame
-        self._init, self._step = make_tracker(model, variables, config=config)
-        self._init_many = jax.vmap(self._init, in_axes=(None, 0))
-        self._step_many = functools.partial(
-            _step_many, variables, model=model, config=config
-        )
+        self._model, self._config, self._pad_to = model, config, pad_to
+        self._weights = prepare(model, variables)
+        self._init, self._step = make_tracker(model, self._weights, config=config)
         self._started = False
 
     def init(self, image: Any, box: Any) -> None:
@@ -77,11 +86,28 @@ class Tracker:
         """
         frame = check_frame(np.asarray(image))
         boxes = check_boxes(box, frame)
-        start = jnp.asarray(ltwh_to_cxcywh(boxes), jnp.float32)
+        start = ltwh_to_cxcywh(boxes).astype(np.float32)
+        size = np.array(frame.shape[1::-1], np.float32)
+        padded = jnp.asarray(_pad(frame, self._pad_to))
         self._many = boxes.ndim == 2
-        init = self._init_many if self._many else self._init
-        self._template, self._state = init(jnp.asarray(frame), start)
-        self.score = np.full(len(boxes), np.nan) if self._many else np.nan
+        if self._many:
+            slots = empty_slots(len(boxes), model=self._model)
+            for i, one in enumerate(start):
+                slots = add_target(
+                    self._weights,
+                    slots,
+                    i,
+                    padded,
+                    one,
+                    model=self._model,
+                    frame_size=size,
+                )
+            self._slots = slots
+            self.score = np.full(len(boxes), np.nan)
+        else:
+            started = self._init(padded, start, frame_size=size)
+            self._template, self._state = started
+            self.score = np.nan
         self._started = True
 
     def update(self, image: Any) -> np.ndarray:
@@ -99,9 +125,17 @@ class Tracker:
         """
         if not self._started:
             raise RuntimeError("update before init: call init(frame, box) first")
-        frame = check_frame(np.asarray(image))
-        step = self._step_many if self._many else self._step
-        self._state, output = step(self._template, self._state, jnp.asarray(frame))
+        frame = jnp.asarray(_pad(check_frame(np.asarray(image)), self._pad_to))
+        if self._many:
+            self._slots, output = track_many(
+                self._weights,
+                self._slots,
+                frame[None],
+                model=self._model,
+                config=self._config,
+            )
+        else:
+            self._state, output = self._step(self._template, self._state, frame)
         boxes, scores = jax.device_get((output.box, output.score))
         self.score = scores.astype(np.float64) if self._many else float(scores)
         return cxcywh_to_ltwh(boxes.astype(np.float64))
@@ -139,15 +173,16 @@ class Results:
         return draw_boxes(self.frame, self.boxes_ltwh, labels)
 
 
-def load(name_or_path: str | Path = "small") -> Tracker:
+def load(name_or_path: str | Path = "small", *, pad_to: int = 1) -> Tracker:
     """Makes a tracker from released weights or from a training run.
 
     Args:
         name_or_path: a name ("small" comes with the package), a ``.safetensors`` file,
             or the folder of a training run.
+        pad_to: see `Tracker`.
     """
     loaded = load_weights(name_or_path)
-    return Tracker(loaded.model, loaded.variables, loaded.tracker_config)
+    return Tracker(loaded.model, loaded.variables, loaded.tracker_config, pad_to=pad_to)
 
 
 def track(
@@ -186,17 +221,9 @@ def track(
         yield Results(index, frame, found, scores, ids, milliseconds)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "config"))
-def _step_many(
-    variables: Any,
-    templates: Any,
-    states: Any,
-    frame: jax.Array,
-    *,
-    model: Any,
-    config: TrackerConfig,
-) -> tuple[Any, Any]:
-    def step(template: Any, state: Any) -> tuple[Any, Any]:
-        return track_step(variables, template, state, frame, model=model, config=config)
-
-    return jax.vmap(step)(templates, states)
+def _pad(frame: np.ndarray, multiple: int) -> np.ndarray:
+    """Zeros at the right and lower ends, up to multiples of so many pixels."""
+    rows, columns = (-n % multiple for n in frame.shape[:2])
+    if not rows and not columns:
+        return frame
+    return np.pad(frame, ((0, rows), (0, columns), (0, 0)))

@@ -30,7 +30,7 @@ class BackboneConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Layer:
+class Layer:
     """One convolution; ``pool``: followed by a 3x3 maximum with stride 2."""
 
     width: int
@@ -68,7 +68,7 @@ class Backbone(nn.Module):
         Returns:
             features ``[B, f, f, C]``, see :func:`feature_size`.
         """
-        layers = _layers(self.config)
+        layers = describe_layers(self.config)
         for i, layer in enumerate(layers, start=1):
             inputs, learns = maps, i > frozen_layers
             maps = Conv(
@@ -108,7 +108,7 @@ def feature_size(config: BackboneConfig, patch_size: int) -> int:
         (6, 22)
     """
     size = patch_size
-    for i, layer in enumerate(_layers(config), start=1):
+    for i, layer in enumerate(describe_layers(config), start=1):
         windows = [(layer.size, layer.stride)] + [(3, 2)] * layer.pool
         for window, stride in windows:
             size, rest = divmod(size - window, stride)
@@ -124,25 +124,30 @@ def feature_size(config: BackboneConfig, patch_size: int) -> int:
 
 def total_stride(config: BackboneConfig) -> int:
     """Distance in patch pixels between neighbouring cells of the feature map."""
-    strides = (layer.stride * (2 if layer.pool else 1) for layer in _layers(config))
-    return math.prod(strides)
+    layers = describe_layers(config)
+    return math.prod(layer.stride * (2 if layer.pool else 1) for layer in layers)
 
 
-def _layers(config: BackboneConfig) -> tuple[_Layer, ...]:
+def describe_layers(config: BackboneConfig) -> tuple[Layer, ...]:
+    """The convolutions in their order.
+
+    Raises:
+        InputError: a number of widths that the kind does not have.
+    """
     widths = config.widths
     if config.kind == "alexnet":
         if len(widths) != 5:
             raise InputError(f"alexnet has 5 layers, got widths {widths}")
         return (
-            _Layer(widths[0], 11, 2, pool=True),
-            _Layer(widths[1], 5, pool=True),
-            *(_Layer(width, 3) for width in widths[2:]),
+            Layer(widths[0], 11, 2, pool=True),
+            Layer(widths[1], 5, pool=True),
+            *(Layer(width, 3) for width in widths[2:]),
         )
     if len(widths) < 2:
         raise InputError(f"compact has at least 2 layers, got widths {widths}")
     pairs = zip(widths[1:], widths[2:], strict=False)
     return (
-        _Layer(widths[0], 8, 4),
-        _Layer(widths[1], 4, 2),
-        *(_Layer(new, 3, residual=old == new) for old, new in pairs),
+        Layer(widths[0], 8, 4),
+        Layer(widths[1], 4, 2),
+        *(Layer(new, 3, residual=old == new) for old, new in pairs),
     )

@@ -1,29 +1,42 @@
 """Convolutions without padding, in the formulation that is fast on the platform.
 
-One function, :func:`conv2d`, two formulations of the same sum:
+Two formulations of the same sum:
 
 - ``xla``: ``lax.conv_general_dilated``; for GPU and TPU.
-- ``winograd``: minimal filtering (Lavin & Gray, CVPR 2016) written as batched matrix
-  products, with a gradient of the same form. XLA's CPU convolutions reach half of what
-  its matrix products do, and their gradients less. Kernels that span more than five
-  strides (conv1 of AlexNet) stay with ``xla``.
+- ``winograd``: minimal filtering (Lavin & Gray, CVPR 2016) written as matrix products,
+  with a gradient of the same form. XLA's CPU convolutions reach half of what its matrix
+  products do, and their gradients less.
 
-Both take the same kernels ``[k, k, C, O]``, so parameters and checkpoints do not know
-which of them ran.
+:func:`conv2d` takes kernels ``[k, k, C, O]``, so parameters and checkpoints do not know
+which of them ran. Where the kernel stays the same for many calls,
+:func:`prepare_kernel` transforms it once and :func:`conv2d_prepared` uses the result.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jax import lax
 
 ConvImpl = Literal["auto", "xla", "winograd"]
 
-_TILE = {2: 3, 3: 4, 5: 4}
+_TILE = {1: 1, 2: 3, 3: 4, 4: 3, 5: 4}
 """Output side of a Winograd tile by kernel size; measured best on a CPU."""
+
+
+class PreparedKernel(struct.PyTreeNode):
+    """A kernel as its formulation multiplies with it, and what it was."""
+
+    values: tuple[jax.Array, ...]
+    """``xla``: the kernel itself; ``winograd``: n arrays ``[n, C, O]``, one a row of
+    points, of the kernel over blocks of pixels."""
+    size: int = struct.field(pytree_node=False)
+    stride: int = struct.field(pytree_node=False)
+    impl: ConvImpl = struct.field(pytree_node=False)
 
 
 def conv2d(
@@ -35,23 +48,42 @@ def conv2d(
         x: ``[B, H, W, C]``.
         kernel: ``[k, k, C, O]``.
         stride: in both directions.
-        impl: formulation; ``auto`` takes ``winograd`` on a CPU, else ``xla``.
+        impl: formulation; ``auto`` takes ``winograd`` on a CPU, else ``xla``. Kernels
+            that Winograd's tiles do not fit (6x6, 9x9 at stride 1) stay with ``xla``.
 
     Returns:
         ``[B, (H - k) // stride + 1, (W - k) // stride + 1, O]``.
     """
-    if impl == "auto":
-        impl = "winograd" if jax.default_backend() == "cpu" else "xla"
-    taps = -(-kernel.shape[0] // stride)
-    if impl == "xla" or (taps > 1 and taps not in _TILE):
+    size = kernel.shape[0]
+    if _choose(impl, size, stride) == "xla":
         return _xla_conv(x, kernel, stride)
-    if stride > 1:
-        x, kernel = _unstride(x, kernel, stride)
-    if taps == 1:
-        return x @ kernel[0, 0]
     # Its transforms need float32 also where maps and kernels are kept in bfloat16.
-    y = _winograd(x.astype(jnp.float32), kernel.astype(jnp.float32))
-    return y.astype(x.dtype)
+    blocks = _to_blocks(x.astype(jnp.float32), size, stride)
+    y = _winograd(blocks, _block_kernel(kernel.astype(jnp.float32), stride))
+    return _from_blocks(y, x.shape, size, stride).astype(x.dtype)
+
+
+def prepare_kernel(
+    kernel: jax.Array, *, stride: int = 1, impl: ConvImpl = "auto"
+) -> PreparedKernel:
+    """Does what depends on the kernel alone; arguments as :func:`conv2d`'s."""
+    size = kernel.shape[0]
+    impl = _choose(impl, size, stride)
+    values = (kernel,)
+    if impl == "winograd":
+        block_kernel = _block_kernel(kernel.astype(jnp.float32), stride)
+        values = tuple(_kernel_to_points(block_kernel))
+    return PreparedKernel(values, size, stride, impl)
+
+
+def conv2d_prepared(x: jax.Array, kernel: PreparedKernel) -> jax.Array:
+    """:func:`conv2d` of ``[B, H, W, C]`` with a prepared kernel."""
+    size, stride = kernel.size, kernel.stride
+    if kernel.impl == "xla":
+        return _xla_conv(x, kernel.values[0], stride)
+    blocks = _to_blocks(x.astype(jnp.float32), size, stride)
+    y = _multiply(blocks, kernel.values, taps=_blocking(size, stride)[1])
+    return _from_blocks(y, x.shape, size, stride).astype(x.dtype)
 
 
 def max_pool(x: jax.Array) -> jax.Array:
@@ -68,12 +100,10 @@ def max_pool(x: jax.Array) -> jax.Array:
     return x
 
 
-def space_to_depth(x: jax.Array, block: int) -> jax.Array:
-    """``[B, H, W, C]`` to ``[B, H/block, W/block, block * block * C]``."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h // block, block, w // block, block, c)
-    x = x.transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(b, h // block, w // block, block * block * c)
+def _choose(impl: ConvImpl, size: int, stride: int) -> Literal["xla", "winograd"]:
+    if impl == "auto":
+        impl = "winograd" if jax.default_backend() == "cpu" else "xla"
+    return "winograd" if impl == "winograd" and _blocking(size, stride)[1] else "xla"
 
 
 def _xla_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -86,19 +116,61 @@ def _xla_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     )
 
 
-def _unstride(
-    x: jax.Array, kernel: jax.Array, stride: int
-) -> tuple[jax.Array, jax.Array]:
-    """The same convolution with stride 1, over blocks of ``stride x stride`` pixels."""
-    k, _, channels, features = kernel.shape
-    taps = -(-k // stride)
-    pad = taps * stride - k
-    kernel = jnp.pad(kernel, ((0, pad), (0, pad), (0, 0), (0, 0)))
-    kernel = kernel.reshape(taps, stride, taps, stride, channels, features)
-    kernel = kernel.transpose(0, 2, 1, 3, 4, 5).reshape(taps, taps, -1, features)
-    rows, columns = (((n - k) // stride + taps) * stride for n in x.shape[1:3])
-    x = _resize_to(x, rows, columns)
-    return space_to_depth(x, stride), kernel
+# Strides: the same convolution with stride 1, from blocks of pixels to blocks of
+# outputs. With blocks of one output, a kernel of stride s has ceil(k / s) taps; where
+# that is too many for a tile, blocks of 2x2 outputs need fewer (11x11/2: 6 or 4).
+
+
+def _blocking(size: int, stride: int) -> tuple[int, int]:
+    """Side of a block of outputs, and the kernel's taps over blocks; 0: none fits."""
+    for outputs in (1, 2):
+        taps = -(-(size + stride * (outputs - 1)) // (stride * outputs))
+        if taps in _TILE:
+            return outputs, taps
+    return 1, 0
+
+
+def _block_kernel(kernel: jax.Array, stride: int) -> jax.Array:
+    """``[k, k, C, O]`` to ``[taps, taps, block * C, outputs * O]``."""
+    size, _, channels, _ = kernel.shape
+    outputs, taps = _blocking(size, stride)
+    block = stride * outputs
+    starts = [stride * i for i in range(outputs)]
+    gaps = [(start, taps * block - size - start) for start in starts]
+    shifted = [jnp.pad(kernel, (i, j, (0, 0), (0, 0))) for i in gaps for j in gaps]
+    kernel = jnp.concatenate(shifted, -1)
+    kernel = kernel.reshape(taps, block, taps, block, channels, -1)
+    kernel = kernel.transpose(0, 2, 1, 3, 4, 5)
+    return kernel.reshape(taps, taps, block * block * channels, -1)
+
+
+def _to_blocks(x: jax.Array, size: int, stride: int) -> jax.Array:
+    """``[B, H, W, C]`` to ``[B, rows, columns, block * C]``."""
+    outputs, taps = _blocking(size, stride)
+    block = stride * outputs
+    if block == 1:
+        return x
+    b, height, width, c = x.shape
+    rows, columns = (
+        -(-((n - size) // stride + 1) // outputs) + taps - 1 for n in (height, width)
+    )
+    x = _resize_to(x, rows * block, columns * block)
+    x = x.reshape(b, rows, block, columns, block, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, rows, columns, block * block * c)
+
+
+def _from_blocks(
+    y: jax.Array, x_shape: tuple[int, ...], size: int, stride: int
+) -> jax.Array:
+    """``[B, rows, columns, outputs * O]`` to ``[B, H', W', O]``."""
+    outputs, _ = _blocking(size, stride)
+    if outputs == 1:
+        return y
+    b, rows, columns, _ = y.shape
+    y = y.reshape(b, rows, columns, outputs, outputs, -1).transpose(0, 1, 3, 2, 4, 5)
+    y = y.reshape(b, rows * outputs, columns * outputs, -1)
+    height, width = ((n - size) // stride + 1 for n in x_shape[1:3])
+    return y[:, :height, :width]
 
 
 def _resize_to(x: jax.Array, rows: int, columns: int) -> jax.Array:
@@ -109,15 +181,16 @@ def _resize_to(x: jax.Array, rows: int, columns: int) -> jax.Array:
 
 
 # Winograd: for tiles of m outputs and kernels of k taps, n = m + k - 1 points,
-# y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A, summed over channels. Each of the three transforms is
-# one matrix product with a Kronecker square, the ⊙ with its sum n² products of
-# [tiles, C] with [C, O]. The gradient is written out for reverse mode (grad, vjp, also
-# twice); forward mode (jvp) needs `xla`.
+# y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A, summed over channels: n² products of [tiles, C] with
+# [C, O]. They go by rows of n points, so that what is in flight at a time stays small:
+# memory traffic, not arithmetic, is what limits this on a CPU. The gradient is written
+# out for reverse mode (grad, vjp, also twice); forward mode (jvp) needs `xla` or
+# prepared kernels.
 
 
 @jax.custom_vjp
 def _winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return _from_points(_to_points(x, kernel.shape[0]), kernel, x.shape)
+    return _multiply(x, _kernel_to_points(kernel), taps=kernel.shape[0])
 
 
 def _winograd_forward(x, kernel):
@@ -126,70 +199,99 @@ def _winograd_forward(x, kernel):
 
 def _winograd_backward(residuals, dy):
     x, kernel = residuals
-    k, _, channels, features = kernel.shape
-    m = _TILE[k]
-    _, kron_g, kron_a = _kronecker_squares(m, k)
-    points = _to_points(x, k)
-    batch, rows, columns = x.shape[0], dy.shape[1], dy.shape[2]
-    th, tw = -(-rows // m), -(-columns // m)
-    tiles = _resize_to(dy, th * m, tw * m).reshape(batch, th, m, tw, m, features)
-    tiles = tiles.transpose(2, 4, 0, 1, 3, 5).reshape(m * m, -1)
-    dy_points = (kron_a.T @ tiles).reshape(points.shape[0], -1, features)
-    dk_points = lax.dot_general(points, dy_points, (((1,), (1,)), ((0,), (0,))))
-    dk = (kron_g.T @ dk_points.reshape(points.shape[0], -1)).reshape(kernel.shape)
+    k = kernel.shape[0]
+    pairs = zip(_to_points(x, k), _gradient_to_points(dy, k), strict=True)
+    dk_points = [
+        lax.dot_general(x_row, dy_row, (((1,), (1,)), ((0,), (0,))))
+        for x_row, dy_row in pairs
+    ]
     # The gradient of the input is the full correlation with the turned kernel.
     edge = (k - 1, k - 1)
     padded = jnp.pad(dy, ((0, 0), edge, edge, (0, 0)))
     turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-    return _from_points(_to_points(padded, k), turned, padded.shape), dk
+    dx = _multiply(padded, _kernel_to_points(turned), taps=k)
+    return dx, _kernel_from_points(dk_points, k)
 
 
 _winograd.defvjp(_winograd_forward, _winograd_backward)
 
 
-def _to_points(x: jax.Array, k: int) -> jax.Array:
-    """Bᵀ d B of all tiles, ``[n², B * tiles, C]``."""
-    m = _TILE[k]
-    n = m + k - 1
-    kron_b, _, _ = _kronecker_squares(m, k)
-    batch, rows, columns, channels = x.shape
-    th, tw = -(-(rows - k + 1) // m), -(-(columns - k + 1) // m)
-    x = _resize_to(x, th * m + k - 1, tw * m + k - 1)
-    taps = [
-        x[:, i : i + (th - 1) * m + 1 : m, j : j + (tw - 1) * m + 1 : m].reshape(-1)
-        for i in range(n)
-        for j in range(n)
-    ]
-    points = jnp.asarray(kron_b) @ jnp.stack(taps)
-    return points.reshape(n * n, batch * th * tw, channels)
-
-
-def _from_points(
-    points: jax.Array, kernel: jax.Array, x_shape: tuple[int, ...]
-) -> jax.Array:
-    """The products with the kernel and their way back to maps ``[B, H', W', O]``."""
-    k, _, channels, features = kernel.shape
-    m = _TILE[k]
-    _, kron_g, kron_a = _kronecker_squares(m, k)
-    batch = x_shape[0]
-    rows, columns = x_shape[1] - k + 1, x_shape[2] - k + 1
+def _multiply(x: jax.Array, kernel: Sequence[jax.Array], *, taps: int) -> jax.Array:
+    """Maps ``[B, H, W, C]`` by a kernel in points: ``[B, H', W', O]``."""
+    m = _TILE[taps]
+    _, _, a = winograd_matrices(m, taps)
+    batch, (rows, columns) = x.shape[0], (n - taps + 1 for n in x.shape[1:3])
     th, tw = -(-rows // m), -(-columns // m)
-    weights = jnp.asarray(kron_g) @ kernel.reshape(k * k, -1)
-    weights = weights.reshape(-1, channels, features)
-    products = lax.dot_general(points, weights, (((2,), (1,)), ((0,), (0,))))
-    tiles = jnp.asarray(kron_a) @ products.reshape(products.shape[0], -1)
-    tiles = tiles.reshape(m, m, batch, th, tw, features).transpose(2, 3, 0, 4, 1, 5)
-    return tiles.reshape(batch, th * m, tw * m, features)[:, :rows, :columns]
+    folded = []
+    for x_row, kernel_row in zip(_to_points(x, taps), kernel, strict=True):
+        products = lax.dot_general(x_row, kernel_row, (((2,), (1,)), ((0,), (0,))))
+        products = products.reshape(len(products), -1)
+        folded.append(jnp.asarray(a, jnp.float32) @ products)
+    tiles = jnp.stack([_combine(row, folded) for row in a])
+    tiles = tiles.reshape(m, m, batch, th, tw, -1).transpose(2, 3, 0, 4, 1, 5)
+    return tiles.reshape(batch, th * m, tw * m, -1)[:, :rows, :columns]
+
+
+def _to_points(x: jax.Array, k: int) -> list[jax.Array]:
+    """Bᵀ d B of all tiles: n rows of points ``[n, B * tiles, C]``."""
+    m = _TILE[k]
+    b, _, _ = winograd_matrices(m, k)
+    th, tw = (-(-(size - k + 1) // m) for size in x.shape[1:3])
+    x = _resize_to(x, th * m + k - 1, tw * m + k - 1)
+    lines = [x[:, i : i + (th - 1) * m + 1 : m] for i in range(len(b))]
+    points = []
+    for row in b:
+        line = _combine(row, lines)
+        taps = [line[:, :, j : j + (tw - 1) * m + 1 : m] for j in range(len(b))]
+        points.append(jnp.stack([_combine(r, taps) for r in b]))
+    return [row.reshape(len(b), -1, x.shape[-1]) for row in points]
+
+
+def _gradient_to_points(dy: jax.Array, k: int) -> list[jax.Array]:
+    """A dy Aᵀ of all tiles: n rows of points ``[n, B * tiles, O]``."""
+    m = _TILE[k]
+    _, _, a = winograd_matrices(m, k)
+    batch, rows, columns, features = dy.shape
+    th, tw = -(-rows // m), -(-columns // m)
+    tiles = _resize_to(dy, th * m, tw * m).reshape(batch, th, m, tw, m, features)
+    lines = [tiles[:, :, i] for i in range(m)]
+    points = []
+    for column in a.T:
+        line = _combine(column, lines)
+        taps = [line[:, :, :, j] for j in range(m)]
+        points.append(jnp.stack([_combine(c, taps) for c in a.T]))
+    return [row.reshape(len(row), -1, features) for row in points]
+
+
+def _kernel_to_points(kernel: jax.Array) -> list[jax.Array]:
+    """G g Gᵀ: n rows of points ``[n, C, O]``."""
+    k = kernel.shape[0]
+    _, g, _ = winograd_matrices(_TILE[k], k)
+    square = jnp.asarray(np.kron(g, g), jnp.float32)
+    points = square @ kernel.reshape(k * k, -1)
+    return list(points.reshape(len(g), len(g), *kernel.shape[2:]))
+
+
+def _kernel_from_points(points: Sequence[jax.Array], k: int) -> jax.Array:
+    """The transpose of :func:`_kernel_to_points`."""
+    _, g, _ = winograd_matrices(_TILE[k], k)
+    square = jnp.asarray(np.kron(g, g), jnp.float32)
+    stacked = jnp.concatenate(points)
+    kernel = square.T @ stacked.reshape(len(stacked), -1)
+    return kernel.reshape(k, k, *stacked.shape[1:])
+
+
+def _combine(coefficients: np.ndarray, arrays: Sequence[jax.Array]) -> jax.Array:
+    """Sum of arrays times coefficients; those that are zero cost nothing."""
+    terms = (
+        array if c == 1 else array * np.float32(c)
+        for c, array in zip(coefficients, arrays, strict=True)
+        if c != 0
+    )
+    return functools.reduce(jnp.add, terms)
 
 
 @functools.cache
-def _kronecker_squares(m: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``Bᵀ⊗Bᵀ [n², n²]``, ``G⊗G [n², k²]`` and ``Aᵀ⊗Aᵀ [m², n²]``, float32."""
-    matrices = (np.kron(matrix, matrix) for matrix in winograd_matrices(m, k))
-    b, g, a = (matrix.astype(np.float32) for matrix in matrices)
-    return b, g, a
-
-
 def winograd_matrices(m: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Toom-Cook matrices of F(m, k): ``Bᵀ [n, n]``, ``G [n, k]``, ``Aᵀ [m, n]``.
 
@@ -203,4 +305,6 @@ def winograd_matrices(m: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     evaluate = np.vstack([np.vander(points, n, increasing=True), infinity])
     at_k = np.vstack([np.vander(points, k, increasing=True), infinity[:, n - k :]])
     at_m = np.vstack([np.vander(points, m, increasing=True), infinity[:, n - m :]])
-    return np.linalg.inv(evaluate).T, at_k, at_m.T
+    interpolate = np.linalg.inv(evaluate).T
+    interpolate[np.abs(interpolate) < 1e-12] = 0  # what rounding leaves of a zero
+    return interpolate, at_k, at_m.T

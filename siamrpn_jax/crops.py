@@ -27,13 +27,28 @@ def context_side(size: jax.Array, *, context: float = 0.5) -> jax.Array:
     return jnp.sqrt(padded[..., 0] * padded[..., 1])
 
 
-def channel_mean(frame: jax.Array) -> jax.Array:
-    """Mean colour of a frame ``[H, W, 3]``, float32 ``[3]``."""
-    return frame.mean((0, 1), dtype=jnp.float32)
+def channel_mean(frame: jax.Array, *, frame_size: jax.Array | None = None) -> jax.Array:
+    """Mean colour of a frame ``[H, W, 3]``, float32 ``[3]``.
+
+    ``frame_size``, width and height, leaves out what the frame was padded with.
+    """
+    if frame_size is None:
+        return frame.mean((0, 1), dtype=jnp.float32)
+    width, height = frame_size
+    inside = jnp.arange(frame.shape[0])[:, None] < height
+    inside &= jnp.arange(frame.shape[1]) < width
+    total = jnp.where(inside[..., None], frame, 0).sum((0, 1), dtype=jnp.float32)
+    return total / (width * height)
 
 
 def crop_and_resize(
-    frame: jax.Array, center: jax.Array, side: jax.Array, fill: jax.Array, *, size: int
+    frame: jax.Array,
+    center: jax.Array,
+    side: jax.Array,
+    fill: jax.Array,
+    *,
+    size: int,
+    frame_size: jax.Array | None = None,
 ) -> jax.Array:
     """Cuts a square out of a frame and resizes it.
 
@@ -43,23 +58,47 @@ def crop_and_resize(
         side: its side in frame pixels, scalar.
         fill: colour outside the frame, float32 ``[3]``.
         size: n, side of the result in pixels.
+        frame_size: width and height ``[2]`` of a frame padded at its right and lower
+            ends; by default all of it is the frame.
 
     Returns:
         float32 ``[n, n, 3]`` in the grey levels of the frame.
     """
-    height, width, channels = frame.shape
-    offsets = (jnp.arange(size) + 0.5 - size / 2) * (side / size) - 0.5
-    x0, fx = _floor_and_fraction(center[0] + offsets, limit=width)
-    y0, fy = _floor_and_fraction(center[1] + offsets, limit=height)
-    pixels = jnp.asarray(frame).reshape(height * width, channels)
+    if frame_size is None:
+        frame_size = jnp.array(frame.shape[1::-1], jnp.float32)
+    frames, first = jnp.asarray(frame)[None], jnp.zeros((), jnp.int32)
+    return crop_from(
+        frames, first, center, side, fill, size=size, frame_size=frame_size
+    )
 
-    def tap(rows: jax.Array, columns: jax.Array) -> jax.Array:
-        inside = ((rows >= 0) & (rows < height))[:, None] & (
-            (columns >= 0) & (columns < width)
+
+def crop_from(
+    frames: jax.Array,
+    index: jax.Array,
+    center: jax.Array,
+    side: jax.Array,
+    fill: jax.Array,
+    *,
+    size: int,
+    frame_size: jax.Array,
+) -> jax.Array:
+    """:func:`crop_and_resize` of frame ``index`` of ``frames [V, H, W, 3]``.
+
+    Under ``vmap`` over all but the frames, no frame is copied.
+    """
+    _, rows, columns, channels = frames.shape
+    offsets = (jnp.arange(size) + 0.5 - size / 2) * (side / size) - 0.5
+    x0, fx = _floor_and_fraction(center[0] + offsets, limit=frame_size[0])
+    y0, fy = _floor_and_fraction(center[1] + offsets, limit=frame_size[1])
+    pixels = frames.reshape(-1, channels)
+    start = index * rows * columns
+
+    def tap(y: jax.Array, x: jax.Array) -> jax.Array:
+        inside = ((y >= 0) & (y < frame_size[1]))[:, None] & (
+            (x >= 0) & (x < frame_size[0])
         )
-        rows = jnp.clip(rows, 0, height - 1)
-        columns = jnp.clip(columns, 0, width - 1)
-        values = pixels[rows[:, None] * width + columns].astype(jnp.float32)
+        y, x = jnp.clip(y, 0, rows - 1), jnp.clip(x, 0, columns - 1)
+        values = pixels[start + y[:, None] * columns + x].astype(jnp.float32)
         return jnp.where(inside[..., None], values, fill)
 
     fx, fy = fx[None, :, None], fy[:, None, None]
@@ -68,7 +107,9 @@ def crop_and_resize(
     return top * (1 - fy) + bottom * fy
 
 
-def _floor_and_fraction(x: jax.Array, *, limit: int) -> tuple[jax.Array, jax.Array]:
+def _floor_and_fraction(
+    x: jax.Array, *, limit: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     # Far outside only "outside" matters; the clip keeps the integers in range.
     x = jnp.clip(x, -2.0, limit + 1.0)
     floor = jnp.floor(x)

@@ -133,7 +133,7 @@ class SiamRPN(nn.Module):
             a ``PairOutput``.
         """
         features_z, features_x = self.backbone(
-            (self._normalise(z), self._normalise(x)),
+            (normalise(z, self.config.input), normalise(x, self.config.input)),
             train=train,
             frozen_layers=frozen_layers,
             axis_name=axis_name,
@@ -141,7 +141,7 @@ class SiamRPN(nn.Module):
         bn = dict(train=train, axis_name=axis_name)
         template = self.head.embed_template(features_z, **bn)
         search = self.head.embed_search(features_x, **bn)
-        detection = self._detection(
+        detection = make_detection(
             self.head.classify(search.cls, template.cls_kernel, **bn),
             self.head.regress(search.reg, template.reg_kernel, **bn),
         )
@@ -149,18 +149,18 @@ class SiamRPN(nn.Module):
             return PairOutput(detection, None)
         kernel = _roll(template.cls_kernel, axis_name)
         logits = self.head.classify(search.cls, kernel, **bn, update=False)
-        return PairOutput(detection, self._split(logits, 2))
+        return PairOutput(detection, _split(logits, 2))
 
     def embed_template(self, z: jax.Array) -> Template:
         """Exemplar patches ``[B, Z, Z, 3]`` to detection kernels; once per target."""
-        (features,) = self.backbone((self._normalise(z),))
+        (features,) = self.backbone((normalise(z, self.config.input),))
         return self.head.embed_template(features, train=False)
 
     def detect(self, template: Template, x: jax.Array) -> Detection:
         """Search patches ``[B, X, X, 3]`` to logits and offsets; once per frame."""
-        (features,) = self.backbone((self._normalise(x),))
+        (features,) = self.backbone((normalise(x, self.config.input),))
         search = self.head.embed_search(features, train=False)
-        return self._detection(
+        return make_detection(
             self.head.classify(search.cls, template.cls_kernel, train=False),
             self.head.regress(search.reg, template.reg_kernel, train=False),
         )
@@ -171,19 +171,18 @@ class SiamRPN(nn.Module):
         patches = jnp.zeros((1, z, z, 3)), jnp.zeros((1, x, x, 3))
         return jax.jit(self.init)(rng, *patches)
 
-    def _normalise(self, patches: jax.Array) -> jax.Array:
-        config = self.config.input
-        patches = patches.astype(jnp.float32)
-        if config.order == "bgr":
-            patches = patches[..., ::-1]
-        return (patches - jnp.array(config.mean)) / jnp.array(config.std)
 
-    def _detection(self, logits: jax.Array, deltas: jax.Array) -> Detection:
-        return Detection(self._split(logits, 2), self._split(deltas, 4))
+def normalise(patches: jax.Array, config: InputConfig) -> jax.Array:
+    """RGB patches ``[..., 3]``, 0..255, as the first layer wants them."""
+    patches = patches.astype(jnp.float32)
+    if config.order == "bgr":
+        patches = patches[..., ::-1]
+    return (patches - jnp.array(config.mean)) / jnp.array(config.std)
 
-    def _split(self, maps: jax.Array, values: int) -> jax.Array:
-        """``[B, F, F, K * values]`` to ``[B, F, F, K, values]``, anchor-major."""
-        return maps.reshape(*maps.shape[:3], -1, values).astype(jnp.float32)
+
+def make_detection(logits: jax.Array, deltas: jax.Array) -> Detection:
+    """Head outputs ``[B, F, F, 2K]`` and ``[B, F, F, 4K]``, anchor-major."""
+    return Detection(_split(logits, 2), _split(deltas, 4))
 
 
 def embed_template(model: SiamRPN, variables: Any, z: jax.Array) -> Template:
@@ -224,3 +223,8 @@ def _roll(kernels: jax.Array, axis_name: str | None) -> jax.Array:
     if axis_name is not None:
         last = jax.lax.ppermute(last, axis_name, [(i, (i + 1) % n) for i in range(n)])
     return jnp.concatenate([last, kernels[:-1]])
+
+
+def _split(maps: jax.Array, values: int) -> jax.Array:
+    """``[B, F, F, K * values]`` to ``[B, F, F, K, values]``."""
+    return maps.reshape(*maps.shape[:3], -1, values).astype(jnp.float32)

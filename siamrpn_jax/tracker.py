@@ -9,7 +9,8 @@ The algorithm in three lines::
 ``track_step`` is pure and jitted, from a uint8 frame to a box: ``Template`` is fixed
 after the first frame, ``TrackState`` moves, ``TrackOutput`` tells. Boxes are ``cxcywh``
 in frame pixels. Weights, template and state are data: equal configs share one compiled
-function for each frame size, whatever the target.
+function for each frame size, whatever the target. Padded to one size, frames of many
+sizes share one, too: see ``init_track``'s ``frame_size``.
 """
 
 import dataclasses
@@ -23,18 +24,13 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
-from siamrpn_jax import boxes, crops
-from siamrpn_jax.model import (
-    Detection,
-    SiamRPN,
-    detect,
-    embed_template,
-    model_anchors,
-)
+from siamrpn_jax import boxes, crops, inference
+from siamrpn_jax.model import Detection, SiamRPN, model_anchors
 from siamrpn_jax.rpn import Template
 
-Variables = Any
-"""What ``SiamRPN.init_variables`` returns: ``{"params": …, "batch_stats": …}``."""
+Weights = Any
+"""``inference.prepare``'s, or the variables ``{"params": …, "batch_stats": …}``
+themselves: then preparing them is part of each call."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +62,8 @@ class TrackState(struct.PyTreeNode):
     """float32 ``[4]``: ``cxcywh`` of the target in frame pixels."""
     fill: jax.Array
     """float32 ``[3]``: channel mean of the first frame, the colour outside frames."""
+    frame_size: jax.Array
+    """float32 ``[2]``: width and height of the frames without their padding."""
 
 
 class TrackOutput(struct.PyTreeNode):
@@ -98,30 +96,40 @@ class Proposals(struct.PyTreeNode):
 
 @functools.partial(jax.jit, static_argnames="model")
 def init_track(
-    variables: Variables, frame: jax.Array, box: jax.Array, *, model: SiamRPN
+    weights: Weights,
+    frame: jax.Array,
+    box: jax.Array,
+    *,
+    model: SiamRPN,
+    frame_size: ArrayLike | None = None,
 ) -> tuple[Template, TrackState]:
     """Learns a target from its box in the first frame (section 4.2).
 
     Args:
-        variables: of the model.
+        weights: of the model.
         frame: ``[H, W, 3]`` RGB uint8.
         box: ``cxcywh [4]`` in frame pixels, of positive size.
         model: the network (static).
+        frame_size: width and height ``[2]`` of the image where the frames are padded at
+            their right and lower ends; what they are padded with has no influence.
 
     Returns:
         the detection kernels, batch axis 1, and the first state.
     """
-    box, fill = jnp.asarray(box, jnp.float32), crops.channel_mean(frame)
+    box = jnp.asarray(box, jnp.float32)
+    whole = frame.shape[1::-1] if frame_size is None else frame_size
+    whole = jnp.asarray(whole, jnp.float32)
+    fill = crops.channel_mean(frame, frame_size=whole)
     side = crops.context_side(box[2:], context=model.config.context)
     size = model.config.exemplar_size
-    z = crops.crop_and_resize(frame, box[:2], side, fill, size=size)
-    template = embed_template(model, variables, z[None])
-    return template, TrackState(box=box, fill=fill)
+    z = crops.crop_and_resize(frame, box[:2], side, fill, size=size, frame_size=whole)
+    template = inference.embed_template(model, weights, z[None])
+    return template, TrackState(box=box, fill=fill, frame_size=whole)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "config"))
 def track_step(
-    variables: Variables,
+    weights: Weights,
     template: Template,
     state: TrackState,
     frame: jax.Array,
@@ -132,7 +140,7 @@ def track_step(
     """Finds the target in the next frame: crop, detect, select, smooth.
 
     Args:
-        variables: of the model.
+        weights: of the model.
         template: from ``init_track``.
         state: from ``init_track`` or the last step.
         frame: ``[H, W, 3]`` RGB uint8.
@@ -142,15 +150,24 @@ def track_step(
     Returns:
         the next state, and the output for this frame.
     """
-    x, scale = search_patch(state, frame, model=model)
-    detection = detect(model, variables, template, x[None])
+    first = jnp.zeros((), jnp.int32)
+    x = search_patch(state, jnp.asarray(frame)[None], first, model=model)
+    detection = inference.detect(model, weights, template, x[None])
+    return select_box(state, detection, model=model, config=config)
+
+
+def select_box(
+    state: TrackState, detection: Detection, *, model: SiamRPN, config: TrackerConfig
+) -> tuple[TrackState, TrackOutput]:
+    """What ``track_step`` makes of the network's answer for one target."""
+    scale = _patch_scale(state, model)
     last_size = state.box[2:] * scale
     proposals = rank_proposals(detection, last_size, model=model, config=config)
     best = jnp.argmax(proposals.windowed)
     box = _to_frame(proposals.boxes[best], state, scale, model=model)
     step = config.size_lr * proposals.penalties[best] * proposals.scores[best]
     size = state.box[2:] + step * (box[2:] - state.box[2:])
-    box = _clip(jnp.concatenate([box[:2], size]), frame, config.min_size)
+    box = _clip(jnp.concatenate([box[:2], size]), state.frame_size, config.min_size)
     top, top_scores = _best_proposals(proposals, config)
     output = TrackOutput(
         box=box,
@@ -163,26 +180,27 @@ def track_step(
 
 
 def make_tracker(
-    model: SiamRPN, variables: Variables, *, config: TrackerConfig = TrackerConfig()
+    model: SiamRPN, weights: Weights, *, config: TrackerConfig = TrackerConfig()
 ) -> tuple[
-    Callable[[ArrayLike, ArrayLike], tuple[Template, TrackState]],
+    Callable[..., tuple[Template, TrackState]],
     Callable[[Template, TrackState, ArrayLike], tuple[TrackState, TrackOutput]],
 ]:
-    """Closes over network and constants; no compilation for a new target.
+    """Closes over network, prepared weights and constants.
 
     Returns:
-        ``init(frame, box) -> (template, state)`` and
-        ``step(template, state, frame) -> (state, output)``. To close over a target's
-        kernels too: ``functools.partial(step, template)``.
+        ``init(frame, box) -> (template, state)``, which takes ``frame_size`` too, and
+        ``step(template, state, frame) -> (state, output)``. A new target compiles
+        nothing. To close over its kernels too: ``functools.partial(step, template)``.
     """
-    init = functools.partial(init_track, variables, model=model)
-    step = functools.partial(track_step, variables, model=model, config=config)
+    weights = inference.as_prepared(model, weights)
+    init = functools.partial(init_track, weights, model=model)
+    step = functools.partial(track_step, weights, model=model, config=config)
     return init, step
 
 
 @functools.partial(jax.jit, static_argnames=("model", "config"))
 def track_clip(
-    variables: Variables,
+    weights: Weights,
     template: Template,
     state: TrackState,
     frames: jax.Array,
@@ -195,28 +213,28 @@ def track_clip(
     Returns:
         the last state, and the outputs stacked along a first axis of length T.
     """
+    prepared = inference.as_prepared(model, weights)  # once, not in every step
 
     def step(state: TrackState, frame: jax.Array) -> tuple[TrackState, TrackOutput]:
-        return track_step(variables, template, state, frame, model=model, config=config)
+        return track_step(prepared, template, state, frame, model=model, config=config)
 
     return jax.lax.scan(step, state, frames)
 
 
 def search_patch(
-    state: TrackState, frame: jax.Array, *, model: SiamRPN
-) -> tuple[jax.Array, jax.Array]:
-    """The search patch ``[X, X, 3]`` around the last box; its zoom (patch/frame)."""
-    config = model.config
-    side = crops.context_side(state.box[2:], context=config.context)
-    scale = config.exemplar_size / side
-    x = crops.crop_and_resize(
-        frame,
+    state: TrackState, frames: jax.Array, index: jax.Array, *, model: SiamRPN
+) -> jax.Array:
+    """The search patch ``[X, X, 3]`` around the last box, of frame ``index``."""
+    size = model.config.instance_size
+    return crops.crop_from(
+        frames,
+        index,
         state.box[:2],
-        config.instance_size / scale,
+        size / _patch_scale(state, model),
         state.fill,
-        size=config.instance_size,
+        size=size,
+        frame_size=state.frame_size,
     )
-    return x, scale
 
 
 def rank_proposals(
@@ -229,7 +247,7 @@ def rank_proposals(
     ``(1 - wi) * score * penalty + wi * window``.
 
     Args:
-        detection: of one patch, batch axis 1.
+        detection: of one patch, with a batch axis of 1 or none.
         last_size: width and height of the last box in patch pixels.
         model: for anchors and sizes.
         config: selection constants.
@@ -300,6 +318,12 @@ def non_maximum_suppression(
     return jax.lax.fori_loop(0, count, visit, jnp.ones(count, bool))
 
 
+def _patch_scale(state: TrackState, model: SiamRPN) -> jax.Array:
+    """Zoom of the search patch, patch pixels a frame pixel."""
+    side = crops.context_side(state.box[2:], context=model.config.context)
+    return model.config.exemplar_size / side
+
+
 def _window_and_center(
     model: SiamRPN, config: TrackerConfig
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -335,9 +359,8 @@ def _to_frame(
     return jnp.concatenate([center, patch_boxes[..., 2:] / scale], -1)
 
 
-def _clip(box: jax.Array, frame: jax.Array, min_size: float) -> jax.Array:
+def _clip(box: jax.Array, frame_size: jax.Array, min_size: float) -> jax.Array:
     """Centre into the frame, size between ``min_size`` and the frame's."""
-    limit = jnp.array([frame.shape[1], frame.shape[0]], jnp.float32)
-    center = jnp.clip(box[:2], 0.0, limit)
-    size = jnp.clip(box[2:], min_size, limit)
+    center = jnp.clip(box[:2], 0.0, frame_size)
+    size = jnp.clip(box[2:], min_size, frame_size)
     return jnp.concatenate([center, size])

@@ -31,7 +31,9 @@ DEVICE = (
     "backbone",
     "rpn",
     "model",
+    "inference",
     "tracker",
+    "many",
     "training",
 )
 """What runs on the device, in the order of the data flow: imports go upwards here."""

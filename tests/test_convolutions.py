@@ -8,8 +8,9 @@ import pytest
 
 from siamrpn_jax.convolutions import (
     conv2d,
+    conv2d_prepared,
     max_pool,
-    space_to_depth,
+    prepare_kernel,
     winograd_matrices,
 )
 
@@ -160,13 +161,3 @@ def test_max_pool_against_flax(shape):
     found, expected = (jax.jit(jax.grad(f, has_aux=True))(x) for f in (ours, theirs))
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-def test_space_to_depth():
-    x = np.random.default_rng(0).normal(size=(2, 6, 9, 4)).astype(np.float32)
-    y = np.asarray(space_to_depth(jnp.asarray(x), 3))
-    assert y.shape == (2, 2, 3, 36)
-    for row in range(2):
-        for column in range(3):
-            block = x[:, 3 * row : 3 * row + 3, 3 * column : 3 * column + 3]
-            np.testing.assert_array_equal(y[:, row, column], block.reshape(2, -1))

@@ -89,9 +89,9 @@ def stack(trees):
 def test_one_trace_for_all_clips_of_a_size(variables, monkeypatch):
     traces = []
 
-    def counted(state, frame, *, model):
-        traces.append(frame.shape)  # only tracing comes here
-        return search_patch(state, frame, model=model)
+    def counted(state, frames, index, *, model):
+        traces.append(frames.shape)  # only tracing comes here
+        return search_patch(state, frames, index, model=model)
 
     monkeypatch.setattr(tracker, "search_patch", counted)
     for seed in range(3):
@@ -99,7 +99,7 @@ def test_one_trace_for_all_clips_of_a_size(variables, monkeypatch):
         config = TrackerConfig(min_size=4.0)
         other = jax.tree.map(lambda leaf: leaf * 1.01, variables)
         run(other, clip, box, model=make_model(), config=config)
-    assert traces == [(61, 80, 3)]
+    assert traces == [(1, 61, 80, 3)]
 
 
 def test_scan_equals_a_loop(variables):
@@ -174,7 +174,7 @@ def detects(monkeypatch):
     """Sets what the network says; ``track_step`` then runs without jit."""
 
     def choose(detection):
-        monkeypatch.setattr(tracker, "detect", lambda *_: detection)
+        monkeypatch.setattr(tracker.inference, "detect", lambda *_: detection)
 
     return choose
 
@@ -191,7 +191,11 @@ def detection_at(row=4, column=4, anchor=1, *, deltas=(0, 0, 0, 0), logit=2.0):
 
 def step(box, *, shape=(480, 640), config=CONFIG):
     """One step from a box; ``detect`` is given, so weights and frame do not matter."""
-    state = TrackState(box=jnp.asarray(box, jnp.float32), fill=jnp.zeros(3))
+    state = TrackState(
+        box=jnp.asarray(box, jnp.float32),
+        fill=jnp.zeros(3),
+        frame_size=jnp.array(shape[::-1], jnp.float32),
+    )
     frame = jnp.zeros((*shape, 3), jnp.uint8)
     state, output = inspect.unwrap(track_step)(
         None, None, state, frame, model=MODEL, config=config
