@@ -4,11 +4,14 @@ import importlib
 import sys
 
 import siamrpn_jax
+from siamrpn_jax.commands.huge_pages import restart_with_huge_pages
 
 COMMANDS = {
     "train": ("train", "train a tracker on generated scenes or your own data"),
     "track": ("track", "follow objects through a video or camera stream"),
     "eval": ("eval_otb", "one-pass evaluation on annotated sequences"),
+    "export": ("export", "write the tracker as StableHLO that runs with JAX alone"),
+    "benchmark": ("benchmark", "speed beside PyTorch, ONNX Runtime and OpenCV"),
     "doctor": ("doctor", "versions, devices and everything install problems need"),
 }
 
@@ -19,7 +22,7 @@ def main() -> None:
     if name in ("-h", "--help"):
         print("usage: siamrpn COMMAND [OPTIONS]\n")
         for command, (_, text) in COMMANDS.items():
-            print(f"  {command:8} {text}")
+            print(f"  {command:9} {text}")
         print("\nsiamrpn COMMAND --help tells the options.")
         return
     if name == "--version":
@@ -31,5 +34,7 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(2)
+    if name in ("train", "benchmark"):
+        restart_with_huge_pages()
     module = importlib.import_module(f"siamrpn_jax.commands.{COMMANDS[name][0]}")
     module.main(sys.argv[2:])

@@ -19,6 +19,13 @@ from siamrpn_jax.layers import BatchNorm
 from siamrpn_jax.model import Detection, SiamRPN, make_detection, normalise
 from siamrpn_jax.rpn import Template
 
+_BRANCHES = ("cls", "reg")
+
+_CHUNK_BYTES = 6 * 2**20
+"""On a CPU, so much of the first layer's output is computed at a time. Working memory
+then stays below 32 MiB: larger pieces glibc takes from the kernel anew for each call.
+"""
+
 
 class PreparedConv(struct.PyTreeNode):
     """A convolution with its BatchNorm, if it had one."""
@@ -107,6 +114,40 @@ def detect(model: SiamRPN, weights: Any, template: Template, x: jax.Array) -> De
         x: ``[B, X, X, 3]`` RGB, uint8 or float 0..255.
     """
     weights = as_prepared(model, weights)
+    run = functools.partial(_detect, model, weights)
+    chunk = _chunk_size(model)
+    if chunk is None or len(x) <= chunk:
+        return run(template, x)
+    whole = len(x) // chunk * chunk
+    parts = jax.tree.map(
+        lambda a: a[:whole].reshape(-1, chunk, *a.shape[1:]), (template, x)
+    )
+    found = jax.lax.map(lambda part: run(*part), parts)
+    found = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), found)
+    if whole == len(x):
+        return found
+    rest = run(*jax.tree.map(lambda a: a[whole:], (template, x)))
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, rest)
+
+
+def as_prepared(model: SiamRPN, weights: Any) -> Prepared:
+    """Weights that are prepared stay as they are."""
+    return weights if isinstance(weights, Prepared) else prepare(model, weights)
+
+
+def _chunk_size(model: SiamRPN) -> int | None:
+    """Patches that go through the network together; None: all of them."""
+    if jax.default_backend() != "cpu":
+        return None
+    config = model.config
+    first = backbone.describe_layers(config.backbone)[0]
+    side = (config.instance_size - first.size) // first.stride + 1
+    return max(1, _CHUNK_BYTES // (4 * side**2 * first.width))
+
+
+def _detect(
+    model: SiamRPN, weights: Prepared, template: Template, x: jax.Array
+) -> Detection:
     search = _apply(weights.search, _features(model, weights, x))
     if model.config.head.kind == "depthwise":
         kernels = jnp.concatenate([template.cls_kernel, template.reg_kernel], -1)
@@ -120,14 +161,6 @@ def detect(model: SiamRPN, weights: Any, template: Template, x: jax.Array) -> De
     return make_detection(
         _chain(weights.cls_output, cls), _chain(weights.reg_output, reg)
     )
-
-
-def as_prepared(model: SiamRPN, weights: Any) -> Prepared:
-    """Weights that are prepared stay as they are."""
-    return weights if isinstance(weights, Prepared) else prepare(model, weights)
-
-
-_BRANCHES = ("cls", "reg")
 
 
 def _features(model: SiamRPN, weights: Prepared, patches: jax.Array) -> jax.Array:

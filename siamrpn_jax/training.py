@@ -5,10 +5,11 @@ Loss and learning rate are those of the global batch: two devices with half of t
 each do what one device does with all of it.
 """
 
+import collections
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -167,7 +168,7 @@ def pmap_train_step(
         devices=devices,
         donate_argnums=0,
     )
-    everywhere = NamedSharding(Mesh(np.array(devices), ("batch",)), PartitionSpec())
+    everywhere = NamedSharding(_mesh(devices), PartitionSpec())
 
     def mapped_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         # Nothing moves after the first step; without this the second one, whose state
@@ -175,6 +176,28 @@ def pmap_train_step(
         return mapped(jax.device_put(state, everywhere), batch)
 
     return mapped_step
+
+
+def prefetch(
+    batches: Iterator[Batch], *, devices: Sequence[Device], depth: int = 2
+) -> Iterator[Batch]:
+    """Sends batches to the devices ahead of their use.
+
+    While a step runs, the next batches are under way: the devices do not wait for the
+    host's memory.
+
+    Args:
+        batches: with a leading device axis, ``[devices, B, …]``.
+        devices: those of ``pmap_train_step``.
+        depth: batches on the way or waiting.
+    """
+    split = NamedSharding(_mesh(devices), PartitionSpec("batch"))
+    waiting: collections.deque[Batch] = collections.deque()
+    for batch in batches:
+        waiting.append(jax.device_put(batch, split))
+        if len(waiting) >= depth:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def pair_loss(
@@ -342,6 +365,10 @@ def _average(state: TrainState, decay: float | None) -> TrainState:
     new = {"params": state.params, "batch_stats": state.batch_stats}
     ema = jax.tree.map(lambda old, x: old + rate * (x - old), state.ema, new)
     return state.replace(ema=ema)
+
+
+def _mesh(devices: Sequence[Device]) -> Mesh:
+    return Mesh(np.array(devices), ("batch",))
 
 
 def _sample_rngs(rng: jax.Array, size: int, axis_name: str | None) -> jax.Array:

@@ -18,7 +18,8 @@ from siamrpn_jax.presets import paper, small
 from siamrpn_jax.targets import TargetConfig
 from siamrpn_jax.training import OptimizerConfig, TrainConfig
 
-MODEL = SiamRPN(tiny_model())
+TINY = tiny_model()
+MODEL = SiamRPN(TINY)
 SGD = TrainConfig(
     targets=TargetConfig(),
     losses=LossConfig(),
@@ -245,3 +246,34 @@ def test_overfits_four_pairs_until_the_right_anchors_win():
 def test_numbers_out_of_range_are_refused(kind, field, value):
     with pytest.raises(InputError, match=f"{field} is {value}, expected at least"):
         kind(**{field: value})
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_prefetch_sends_ahead_and_keeps_the_order(count):
+    taken = []
+
+    def batches():
+        for i in range(count):
+            taken.append(i)
+            yield loader.Batch(*(x[:, None] for x in random_batch(2, TINY, seed=i)))
+
+    for i, batch in enumerate(training.prefetch(batches(), devices=jax.devices())):
+        assert len(taken) == min(i + 2, count)  # the next one is on its way
+        expected = random_batch(2, TINY, seed=i)
+        for found, wanted in zip(batch, expected, strict=True):
+            assert len(jnp.asarray(found).sharding.device_set) == 2
+            np.testing.assert_array_equal(found[:, 0], wanted)
+    assert len(taken) == count
+
+
+def test_a_step_on_prefetched_batches_is_the_same():
+    step = training.pmap_train_step(MODEL, SGD)
+    batch = loader.Batch(
+        *(np.stack(np.split(x, 2)) for x in random_batch(4, TINY, seed=0))
+    )
+    (sent,) = training.prefetch(iter([batch]), devices=jax.devices())
+    metrics = []
+    for pairs in (batch, sent):
+        state = training.init_state(jax.random.key(0), model=MODEL, config=SGD)
+        metrics.append(step(state, pairs)[1])
+    jax.tree.map(np.testing.assert_array_equal, *metrics)

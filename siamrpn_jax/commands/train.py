@@ -158,7 +158,8 @@ def run(config: Config, *, writers: Sequence[logs.MetricWriter] = ()) -> dict[st
         step_fn = training.pmap_train_step(model, recipe.train, devices=devices)
         validate = functools.partial(_validate, held_out=held_out, model=model)
         loop = _Loop(config, clock, [*own_writers, *writers], store, stop)
-        batches = (_split(batch, len(devices)) for batch in stream)
+        split = (_split(batch, len(devices)) for batch in stream)
+        batches = training.prefetch(split, devices=devices)
         state = loop.run(state, step_fn, batches, validate)
     if stop.requested:
         print(f"stopped at step {int(state.step)}; go on with --resume")

@@ -1,0 +1,161 @@
+"""``siamrpn export``: the tracker as StableHLO files that run without this package."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from siamrpn_jax.commands.errors import run_or_exit
+from siamrpn_jax.commands.track import parse_box
+from siamrpn_jax.errors import InputError
+
+if TYPE_CHECKING:  # --help must not wait for JAX
+    import numpy as np
+
+EXAMPLE_SIZE = (640, 480)
+"""Width and height of the printed example's frames where any size will do."""
+
+
+class ExportError(InputError):
+    """Options that say nothing that can be exported."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Write the tracker, weights included, as files that run with JAX alone.
+
+    Without a target: functions init (frame and box to template and state) and step
+    (template, state and frame to state and output). With one: step alone.
+    """
+
+    out: Path = Path("export")
+    """Folder for the files and for export.json, which describes them."""
+    weights: str = "small"
+    """Name of released weights, a .safetensors file, or a training run's folder."""
+    frame_size: str | None = None
+    """Width and height of the frames, such as 640x480, or 'any'. Default: any; with
+    --template-from the image's size."""
+    platforms: tuple[str, ...] = ("cpu", "cuda", "tpu")
+    """What to export for; this machine need not have it."""
+    template_from: Path | None = None
+    """Image that shows the one target to follow; needs --box."""
+    box: str | None = None
+    """The target in that image as x,y,w,h: top-left corner and size in pixels."""
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Exports, and prints what was written and how it is used.
+
+    Returns:
+        What is in ``export.json``.
+
+    Raises:
+        InputError: a bad frame size, platform, image, box, or weights file.
+        MissingExtraError: flatbuffers is not installed.
+    """
+    frame_size = parse_frame_size(config.frame_size)
+    image, box = _read_target(config)
+    if image is not None:
+        frame_size = _check_size(config, image, frame_size)
+
+    # Imported here: `siamrpn export --help` must not wait for JAX.
+    from siamrpn_jax import exporting
+    from siamrpn_jax.evaluation.results import write_json
+    from siamrpn_jax.extras import require
+    from siamrpn_jax.weights import load_weights
+
+    require("flatbuffers", extra="export")
+    platforms = _check_platforms(config.platforms, known=list(exporting.CONV_IMPL))
+    loaded = load_weights(config.weights)
+    template = state = None
+    if image is not None:
+        template, state = exporting.make_functions(loaded)[0](image, box)
+    exported = {
+        platform: exporting.export_tracker(
+            loaded, platform=platform, frame_size=frame_size, template=template
+        )
+        for platform in platforms
+    }
+    report = exporting.describe(
+        loaded, exported[platforms[0]], weights=config.weights, state=state
+    )
+    report["frame_size"] = frame_size or "any"
+    report["platforms"] = exporting.write_functions(config.out, exported)
+    write_json(config.out / "export.json", report)
+    _print_files(config.out, report["platforms"])
+    print(f"\nRuns as it is with {platforms[0]}, without siamrpn_jax:\n")
+    size, baked = frame_size or EXAMPLE_SIZE, template is not None
+    print(exporting.example(config.out, platforms[0], size, baked=baked), end="")
+    return report
+
+
+def parse_frame_size(text: str | None) -> tuple[int, int] | None:
+    """Reads ``640x480``; None for ``any`` and for None.
+
+    Raises:
+        ExportError: naming the text and what was expected.
+    """
+    if text in (None, "any"):
+        return None
+    match = re.fullmatch(r"0*([1-9]\d*)x0*([1-9]\d*)", text)
+    if not match:
+        raise ExportError(
+            f"--frame-size {text!r}: expected width x height such as 640x480, or any"
+        )
+    return int(match[1]), int(match[2])
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses the command line and runs."""
+    config = tyro.cli(Config, args=argv, prog="siamrpn export")
+    run_or_exit(lambda: run(config))
+
+
+def _read_target(
+    config: Config,
+) -> "tuple[np.ndarray, np.ndarray] | tuple[None, None]":
+    """The image, RGB uint8, and the box in it, ``cxcywh``."""
+    import numpy as np
+
+    from siamrpn_jax.boxes import check_boxes, ltwh_to_cxcywh
+    from siamrpn_jax.data.images import read_image
+
+    if config.template_from is None and config.box is None:
+        return None, None
+    if config.template_from is None or config.box is None:
+        raise ExportError("--template-from and --box: expected both or neither")
+    box = parse_box(config.box)
+    image = read_image(config.template_from)
+    return image, ltwh_to_cxcywh(check_boxes(box, image)).astype(np.float32)
+
+
+def _check_size(
+    config: Config, image: "np.ndarray", size: tuple[int, int] | None
+) -> tuple[int, int]:
+    height, width = image.shape[:2]
+    if config.frame_size is not None and size != (width, height):
+        raise ExportError(
+            f"--frame-size {config.frame_size}: expected {width}x{height}, the size of "
+            f"{config.template_from}"
+        )
+    return width, height
+
+
+def _check_platforms(platforms: tuple[str, ...], *, known: list[str]) -> list[str]:
+    wrong = [name for name in platforms if name not in known]
+    if wrong or not platforms:
+        raise ExportError(
+            f"--platforms {' '.join(wrong)}: expected some of {', '.join(known)}"
+        )
+    return list(dict.fromkeys(platforms))
+
+
+def _print_files(folder: Path, platforms: Mapping[str, Mapping[Any, str]]) -> None:
+    for functions in platforms.values():
+        for name in functions.values():
+            path = folder / name
+            print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
+    print(folder / "export.json")
