@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from siamrpn_jax.api import Tracker as Tracker
     from siamrpn_jax.api import load as load
     from siamrpn_jax.api import track as track
+    from siamrpn_jax.inference import Prepared as Prepared
+    from siamrpn_jax.inference import prepare as prepare
+    from siamrpn_jax.many import Slots as Slots
+    from siamrpn_jax.many import add_target as add_target
+    from siamrpn_jax.many import drop_target as drop_target
+    from siamrpn_jax.many import empty_slots as empty_slots
+    from siamrpn_jax.many import track_many as track_many
     from siamrpn_jax.model import ModelConfig as ModelConfig
     from siamrpn_jax.model import SiamRPN as SiamRPN
     from siamrpn_jax.rpn import Template as Template
@@ -32,40 +39,54 @@ if TYPE_CHECKING:
 # Loaded on first use: who only reads files or asks for help does not wait for JAX.
 _HOME_OF = {
     "ModelConfig": "model",
+    "Prepared": "inference",
     "Results": "api",
     "SiamRPN": "model",
+    "Slots": "many",
     "Template": "rpn",
     "TrackOutput": "tracker",
     "TrackState": "tracker",
     "Tracker": "api",
     "TrackerConfig": "tracker",
+    "add_target": "many",
+    "drop_target": "many",
+    "empty_slots": "many",
     "init_track": "tracker",
     "load": "api",
     "load_weights": "weights",
     "make_tracker": "tracker",
+    "prepare": "inference",
     "save_weights": "weights",
     "track": "api",
     "track_clip": "tracker",
+    "track_many": "many",
     "track_step": "tracker",
 }
 
 __all__ = [
     "ModelConfig",
+    "Prepared",
     "Results",
     "SiamRPN",
+    "Slots",
     "Template",
     "TrackOutput",
     "TrackState",
     "Tracker",
     "TrackerConfig",
     "__version__",
+    "add_target",
+    "drop_target",
+    "empty_slots",
     "init_track",
     "load",
     "load_weights",
     "make_tracker",
+    "prepare",
     "save_weights",
     "track",
     "track_clip",
+    "track_many",
     "track_step",
 ]
 
