@@ -21,10 +21,10 @@ from siamrpn_jax.rpn import Template
 
 _BRANCHES = ("cls", "reg")
 
-_CHUNK_BYTES = 6 * 2**20
-"""On a CPU, so much of the first layer's output is computed at a time. Working memory
-then stays below 32 MiB: larger pieces glibc takes from the kernel anew for each call.
-"""
+_CHUNK_BYTES, _CHUNK_PATCHES = 12 * 2**20, 16
+"""On a CPU, at most so much of the first layer's output, and so many patches, are made
+at a time; measured best. More leaves the caches, and large working memory glibc takes
+from the kernel anew for each call."""
 
 
 class PreparedConv(struct.PyTreeNode):
@@ -142,7 +142,8 @@ def _chunk_size(model: SiamRPN) -> int | None:
     config = model.config
     first = backbone.describe_layers(config.backbone)[0]
     side = (config.instance_size - first.size) // first.stride + 1
-    return max(1, _CHUNK_BYTES // (4 * side**2 * first.width))
+    fitting = _CHUNK_BYTES // (4 * side**2 * first.width)
+    return max(1, min(_CHUNK_PATCHES, fitting))
 
 
 def _detect(

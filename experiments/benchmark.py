@@ -1,0 +1,9 @@
+"""Measures speed: ``python experiments/benchmark.py SECTION [OPTIONS]``."""
+
+from siamrpn_jax.commands.huge_pages import restart_with_huge_pages
+
+if __name__ == "__main__":
+    restart_with_huge_pages()
+    from siamrpn_jax.commands.benchmark import main
+
+    main()
