@@ -30,7 +30,7 @@ from siamrpn_jax.data.images import check_frame
 from siamrpn_jax.errors import InputError
 from siamrpn_jax.inference import prepare
 from siamrpn_jax.many import add_target, empty_slots, track_many
-from siamrpn_jax.tracker import TrackerConfig, make_tracker
+from siamrpn_jax.tracker import TrackerConfig, TrackState, make_tracker
 from siamrpn_jax.video import Video, draw_boxes
 from siamrpn_jax.weights import load_weights
 
@@ -53,7 +53,7 @@ class Tracker:
         pad_to: frames are padded to multiples of so many pixels.
 
     Raises:
-        InputError: ``pad_to`` is less than 1.
+        InputError: ``pad_to`` is not a whole number above 0.
     """
 
     name = "siamrpn"
@@ -62,8 +62,8 @@ class Tracker:
     def __init__(
         self, model: Any, variables: Any, config: TrackerConfig, *, pad_to: int = 1
     ):
-        if pad_to < 1:
-            raise InputError(f"pad_to is {pad_to}, expected at least 1")
+        if not isinstance(pad_to, int) or pad_to < 1:
+            raise InputError(f"pad_to is {pad_to!r}, expected a whole number above 0")
         self.score: float | np.ndarray = np.nan
         """Score of the last update in 0..1: a number, or float64 [N]. How much the
         patch looks like the target; it may stay high when the target is lost."""
@@ -87,7 +87,7 @@ class Tracker:
         frame = check_frame(np.asarray(image))
         boxes = check_boxes(box, frame)
         start = ltwh_to_cxcywh(boxes).astype(np.float32)
-        size = np.array(frame.shape[1::-1], np.float32)
+        self._frame_size = size = frame.shape[1::-1]
         padded = jnp.asarray(_pad(frame, self._pad_to))
         self._many = boxes.ndim == 2
         if self._many:
@@ -114,7 +114,7 @@ class Tracker:
         """Finds the targets in the next frame.
 
         Args:
-            image: RGB uint8 [H, W, 3], or what NumPy can turn into it.
+            image: RGB uint8 [H, W, 3], or what NumPy can turn into it; of any size.
 
         Returns:
             ``ltwh`` float64 [4], or [N, 4] if `init` was given N boxes.
@@ -125,7 +125,10 @@ class Tracker:
         """
         if not self._started:
             raise RuntimeError("update before init: call init(frame, box) first")
-        frame = jnp.asarray(_pad(check_frame(np.asarray(image)), self._pad_to))
+        image = check_frame(np.asarray(image))
+        if image.shape[1::-1] != self._frame_size:
+            self._change_frame_size(image.shape[1::-1])
+        frame = jnp.asarray(_pad(image, self._pad_to))
         if self._many:
             self._slots, output = track_many(
                 self._weights,
@@ -139,6 +142,15 @@ class Tracker:
         boxes, scores = jax.device_get((output.box, output.score))
         self.score = scores.astype(np.float64) if self._many else float(scores)
         return cxcywh_to_ltwh(boxes.astype(np.float64))
+
+    def _change_frame_size(self, size: tuple[int, ...]) -> None:
+        """For films whose frames change their size on the way."""
+        self._frame_size = size
+        if self._many:
+            state = _with_frame_size(self._slots.state, size)
+            self._slots = self._slots.replace(state=state)
+        else:
+            self._state = _with_frame_size(self._state, size)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -219,6 +231,11 @@ def track(
         scores = np.atleast_1d(np.asarray(tracker.score, np.float64))
         milliseconds = 1000 * (time.perf_counter() - start)
         yield Results(index, frame, found, scores, ids, milliseconds)
+
+
+def _with_frame_size(state: TrackState, size: tuple[int, ...]) -> TrackState:
+    like = state.frame_size
+    return state.replace(frame_size=jnp.broadcast_to(jnp.float32(size), like.shape))
 
 
 def _pad(frame: np.ndarray, multiple: int) -> np.ndarray:

@@ -49,7 +49,7 @@ def conv2d(
         kernel: ``[k, k, C, O]``.
         stride: in both directions.
         impl: formulation; ``auto`` takes ``winograd`` on a CPU, else ``xla``. Kernels
-            that Winograd's tiles do not fit (6x6, 9x9 at stride 1) stay with ``xla``.
+            that Winograd's tiles do not fit (10x10 at stride 1) stay with ``xla``.
 
     Returns:
         ``[B, (H - k) // stride + 1, (W - k) // stride + 1, O]``.

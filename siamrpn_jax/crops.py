@@ -66,9 +66,9 @@ def crop_and_resize(
     """
     if frame_size is None:
         frame_size = jnp.array(frame.shape[1::-1], jnp.float32)
-    frames, first = jnp.asarray(frame)[None], jnp.zeros((), jnp.int32)
+    first = jnp.zeros((), jnp.int32)
     return crop_from(
-        frames, first, center, side, fill, size=size, frame_size=frame_size
+        frame[None], first, center, side, fill, size=size, frame_size=frame_size
     )
 
 
@@ -86,6 +86,7 @@ def crop_from(
 
     Under ``vmap`` over all but the frames, no frame is copied.
     """
+    frames = jnp.asarray(frames)
     _, rows, columns, channels = frames.shape
     offsets = (jnp.arange(size) + 0.5 - size / 2) * (side / size) - 0.5
     x0, fx = _floor_and_fraction(center[0] + offsets, limit=frame_size[0])

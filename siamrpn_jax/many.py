@@ -95,15 +95,18 @@ def add_target(
     Raises:
         InputError: there is no such slot.
     """
-    count = len(slots.active)
-    if not 0 <= operator.index(slot) < count:
-        raise InputError(f"slot {slot}, expected 0 to {count - 1}")
+    _check_slot(slots, slot)
     started = init_track(weights, frame, box, model=model, frame_size=frame_size)
     return _fill_slot(slots, slot, *started, video)
 
 
 def drop_target(slots: Slots, slot: int) -> Slots:
-    """Empties a slot; an empty one stays empty."""
+    """Empties a slot; an empty one stays empty.
+
+    Raises:
+        InputError: there is no such slot.
+    """
+    _check_slot(slots, slot)
     return slots.replace(active=slots.active.at[slot].set(False))
 
 
@@ -127,24 +130,31 @@ def track_many(
         config: selection constants (static).
 
     Returns:
-        the slots with their new states, and the outputs, ``[N, …]``. In empty slots
-        the box stays as it is and scores are 0.
+        the slots with their new states, and the outputs, ``[N, …]``. In empty slots,
+        and in those whose video has no frame here, the box stays as it is and scores
+        are 0.
     """
+    frames = jnp.asarray(frames)
+    seen = slots.active & (slots.video >= 0) & (slots.video < len(frames))
     crop = functools.partial(search_patch, model=model)
-    x = jax.vmap(crop, in_axes=(0, None, 0))(
-        slots.state, jnp.asarray(frames), slots.video
-    )
+    x = jax.vmap(crop, in_axes=(0, None, 0))(slots.state, frames, slots.video)
     detection = inference.detect(model, weights, slots.template, x)
     select = functools.partial(select_box, model=model, config=config)
     state, output = jax.vmap(select)(slots.state, detection)
-    box = jnp.where(slots.active[:, None], state.box, slots.state.box)
+    box = jnp.where(seen[:, None], state.box, slots.state.box)
     output = output.replace(
         box=box,
-        score=jnp.where(slots.active, output.score, 0.0),
-        windowed_score=jnp.where(slots.active, output.windowed_score, 0.0),
-        proposal_scores=jnp.where(slots.active[:, None], output.proposal_scores, 0.0),
+        score=jnp.where(seen, output.score, 0.0),
+        windowed_score=jnp.where(seen, output.windowed_score, 0.0),
+        proposal_scores=jnp.where(seen[:, None], output.proposal_scores, 0.0),
     )
     return slots.replace(state=state.replace(box=box)), output
+
+
+def _check_slot(slots: Slots, slot: int) -> None:
+    count = len(slots.active)
+    if not 0 <= operator.index(slot) < count:
+        raise InputError(f"slot {slot}, expected 0 to {count - 1}")
 
 
 @jax.jit

@@ -151,7 +151,7 @@ def track_step(
         the next state, and the output for this frame.
     """
     first = jnp.zeros((), jnp.int32)
-    x = search_patch(state, jnp.asarray(frame)[None], first, model=model)
+    x = search_patch(state, frame[None], first, model=model)
     detection = inference.detect(model, weights, template, x[None])
     return select_box(state, detection, model=model, config=config)
 

@@ -9,6 +9,7 @@ import pytest
 from siamrpn_jax import api, boxes
 from siamrpn_jax.backbone import BackboneConfig
 from siamrpn_jax.data.images import ImageError
+from siamrpn_jax.errors import InputError
 from siamrpn_jax.evaluation.runner import OnePassTracker
 from siamrpn_jax.model import ModelConfig, SiamRPN
 from siamrpn_jax.rpn import HeadConfig
@@ -95,6 +96,44 @@ def test_new_targets_are_not_compiled_for(tracker, frames):
     tracker.init(frames[0], TARGETS[1])
     tracker.update(frames[1])
     assert [function._cache_size() for function in jitted] == before
+
+
+@pytest.mark.parametrize("target", [TARGETS[0], TARGETS], ids=["one", "several"])
+def test_padding_changes_nothing(tracker, variables, frames, target):
+    """80x100 frames in 96x128 ones; the second target looks into the padding."""
+    padding = api.Tracker(MODEL, variables, CONFIG, pad_to=32)
+    for each in (tracker, padding):
+        each.init(frames[0], target)
+    for frame in frames[1:]:
+        expected = tracker.update(frame)
+        assert padding.update(frame) == pytest.approx(expected, abs=1e-3)
+        assert padding.score == pytest.approx(tracker.score, abs=1e-5)
+
+
+def test_sizes_of_a_bucket_compile_once(variables, tracker):
+    padding = api.Tracker(MODEL, variables, CONFIG, pad_to=48)
+    large = np.random.default_rng(1).integers(0, 255, (2, 96, 144, 3), np.uint8)
+    tracker.init(large[0], TARGETS[0])  # multiples of 48: nothing to pad
+    tracker.update(large[1])
+    jitted: list[Any] = [init_track, track_step]
+    before = [function._cache_size() for function in jitted]
+    for height, width in ((96, 144), (49, 97), (80, 100)):
+        padding.init(large[0, :height, :width], TARGETS[0])
+        padding.update(large[1, :height, :width])
+    assert [function._cache_size() for function in jitted] == before
+    padding.init(large[0, :, :96], TARGETS[0])  # the next bucket
+    assert jitted[0]._cache_size() == before[0] + 1
+
+
+@pytest.mark.parametrize("pad_to", [0, -64, 32.0])
+def test_bad_padding_is_refused(tmp_path, variables, pad_to):
+    path = tmp_path / "tiny.safetensors"
+    save_weights(path, variables, model=MODEL, tracker_config=CONFIG, card={})
+    message = f"pad_to is {pad_to}, expected a whole number above 0"
+    with pytest.raises(InputError, match=message):
+        api.Tracker(MODEL, variables, CONFIG, pad_to=pad_to)
+    with pytest.raises(InputError, match=message):
+        api.load(path, pad_to=pad_to)
 
 
 def test_protocol_of_got10k(tracker, frames):
@@ -191,9 +230,26 @@ def test_results_formats():
 def test_load_from_a_file(tmp_path, tracker, variables, frames):
     path = tmp_path / "tiny.safetensors"
     save_weights(path, variables, model=MODEL, tracker_config=CONFIG, card={})
-    loaded = api.load(path)
-    for each in (loaded, tracker):
-        each.init(frames[0], TARGETS[0])
-    assert loaded.update(frames[1]) == pytest.approx(tracker.update(frames[1]))
+    tracker.init(frames[0], TARGETS[0])
+    expected = tracker.update(frames[1])
+    for loaded in (api.load(path), api.load(path, pad_to=32)):
+        loaded.init(frames[0], TARGETS[0])
+        assert loaded.update(frames[1]) == pytest.approx(expected, abs=1e-3)
     with pytest.raises(FileNotFoundError, match="nothing"):
         api.load("nothing")
+
+
+@pytest.mark.parametrize("boxes", [TARGETS[0], TARGETS], ids=["one", "many"])
+def test_frames_may_change_their_size(variables, boxes):
+    """What lies outside a smaller frame is outside, whatever came before."""
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, 90, 120, 3), np.uint8)
+    smaller, found = frames[1, :64, :80], []
+    for pad_to in (1, 96):
+        tracker = api.Tracker(MODEL, variables, CONFIG, pad_to=pad_to)
+        tracker.init(frames[0], boxes)
+        found.append(tracker.update(smaller))
+        again = tracker.update(frames[1])
+        assert again.shape == boxes.shape
+    # Were the larger frame's rest seen instead, padding would not give the same.
+    np.testing.assert_allclose(*found, atol=1e-2)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from siamrpn_jax.convolutions import (
+    PreparedKernel,
     conv2d,
     conv2d_prepared,
     max_pool,
@@ -136,6 +137,122 @@ def test_second_derivatives():
     second = jax.jit(jax.grad(penalty), static_argnums=1)
     expected = second(kernel, "xla")
     check_close(second(kernel, "winograd"), np.asarray(expected), 1e-4)
+
+
+# --- Prepared kernels ---
+
+
+@functools.partial(jax.jit, static_argnames=("stride", "impl"))
+def convolve_prepared(x, kernel, *, stride, impl):
+    """A prepared kernel, what it gives, and what the plain one gives."""
+    prepared = prepare_kernel(kernel, stride=stride, impl=impl)
+    plain = conv2d(x, kernel, stride=stride, impl=impl)
+    return prepared, conv2d_prepared(x, prepared), plain
+
+
+# 9x9 goes by blocks of 2x2 outputs at stride 1, too; 10x10 fits no tile.
+@pytest.mark.parametrize("impl", ["xla", "winograd"])
+@pytest.mark.parametrize(
+    ("k", "stride", "height", "width"), [*LAYERS, (9, 1, 17, 14), (10, 1, 12, 15)]
+)
+def test_prepared_kernels_against_a_slow_sum(impl, k, stride, height, width):
+    x, kernel = arrays(k, height, width)
+    expected, _ = slow_conv(x, kernel, stride)
+    prepared, y, plain = convolve_prepared(x, kernel, stride=stride, impl=impl)
+    assert (prepared.size, prepared.stride) == (k, stride)
+    assert prepared.impl == ("xla" if k == 10 else impl)
+    assert y.shape == expected.shape and y.dtype == jnp.float32
+    check_close(y, expected, TOLERANCES[impl])
+    check_close(y, np.asarray(plain), TOLERANCES[impl])
+
+
+@pytest.mark.parametrize("impl", ["xla", "winograd"])
+def test_prepared_in_bfloat16(impl):
+    x, kernel = (jnp.asarray(a, jnp.bfloat16) for a in arrays(3, 9, 9))
+    expected, _ = slow_conv(np.asarray(x), np.asarray(kernel), 1)
+    _, y, _ = convolve_prepared(x, kernel, stride=1, impl=impl)
+    assert y.dtype == jnp.bfloat16
+    check_close(y.astype(jnp.float32), expected, 1e-2)
+
+
+def test_prepared_kernels_are_pytrees():
+    """One function for all kernels of a kind, and a batch of them under vmap."""
+    x, kernel = arrays(4, 9, 8, batch=3)
+    kernels = np.stack([kernel, -kernel, kernel + 1])
+    traces = []
+
+    @jax.jit
+    def convolve_one(x, prepared: PreparedKernel):
+        traces.append(prepared.impl)
+        return conv2d_prepared(x[None], prepared)
+
+    prepare = functools.partial(prepare_kernel, stride=2, impl="winograd")
+    singles = [convolve_one(x[i], prepare(jnp.asarray(kernels[i]))) for i in range(3)]
+    assert traces == ["winograd"]
+    stacked = jax.vmap(prepare)(jnp.asarray(kernels))
+    assert {len(leaf) for leaf in jax.tree.leaves(stacked)} == {3}
+    assert (stacked.size, stacked.stride) == (4, 2)
+    together = jax.vmap(convolve_one)(x, stacked)
+    for i, (found, single) in enumerate(zip(together, singles, strict=True)):
+        expected, _ = slow_conv(x[i : i + 1], kernels[i], 2)
+        check_close(single, expected, 2e-5)
+        check_close(found, expected, 2e-5)
+
+
+@pytest.mark.parametrize("impl", ["xla", "winograd"])
+@pytest.mark.parametrize(("k", "stride"), [(3, 1), (11, 2)])
+def test_forward_mode_through_prepared_kernels(impl, k, stride):
+    """The sum is linear in maps and in kernels: y' = conv(x', k) + conv(x, k')."""
+    (x, kernel), (dx, dk) = (arrays(k, 15, 14, seed=seed) for seed in (0, 1))
+
+    @jax.jit
+    def tangent(x, kernel, dx, dk):
+        def conv(x, kernel):
+            return conv2d_prepared(x, prepare_kernel(kernel, stride=stride, impl=impl))
+
+        return jax.jvp(conv, (x, kernel), (dx, dk))[1]
+
+    expected = slow_conv(dx, kernel, stride)[0] + slow_conv(x, dk, stride)[0]
+    check_close(tangent(x, kernel, dx, dk), expected, TOLERANCES[impl])
+
+
+def equations(jaxpr):
+    """All equations of a program, those of the functions it calls included."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)
+
+
+def test_what_winograd_multiplies():
+    """3x3 over 14x14: nine tiles of 6x6 products, not 144 outputs of 3x3."""
+    x, kernel = jnp.zeros((1, 14, 14, 32)), jnp.zeros((3, 3, 32, 8))
+    prepared = prepare_kernel(kernel, impl="winograd")
+    programs = {
+        "prepared": jax.make_jaxpr(conv2d_prepared)(x, prepared),
+        "plain": jax.make_jaxpr(functools.partial(conv2d, impl="winograd"))(x, kernel),
+    }
+    dots = {}
+    for name, program in programs.items():
+        found = list(equations(program.jaxpr))
+        names = {equation.primitive.name for equation in found}
+        assert "conv_general_dilated" not in names
+        dots[name] = [e for e in found if e.primitive.name == "dot_general"]
+    products = 0
+    for equation in dots["prepared"]:
+        (contracted, _), (batch, _) = equation.params["dimension_numbers"]
+        if batch:
+            over = equation.invars[0].aval.shape[contracted[0]]
+            products += over * equation.outvars[0].aval.size
+    assert products == 9 * 36 * 32 * 8
+    # A row of points each: products, and their sum into rows of the tile.
+    assert len(dots["prepared"]) == 2 * 6
+    assert len(dots["plain"]) == len(dots["prepared"]) + 1  # G g Gᵀ
+
+
+# --- Pieces ---
 
 
 @pytest.mark.parametrize(("m", "k"), [(3, 2), (4, 3), (4, 5), (2, 3), (6, 3), (1, 2)])

@@ -156,6 +156,74 @@ def test_vmap_over_squares_equals_a_loop():
         np.testing.assert_allclose(many[i], single, atol=1e-3)
 
 
+# --- Padded frames, and several of them ---
+
+
+def padded(frame: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """A frame in the upper left of noise."""
+    rng = np.random.default_rng(9)
+    out = rng.integers(0, 256, (rows, columns, 3)).astype(frame.dtype)
+    out[: frame.shape[0], : frame.shape[1]] = frame
+    return out
+
+
+@pytest.mark.parametrize(("center", "side"), POSITIONS)
+def test_padding_has_no_influence(center, side):
+    frame = np.random.default_rng(0).integers(0, 256, (80, 120, 3), np.uint8)
+    whole = jnp.array([120.0, 80.0])
+    for x, y in (center, (120 - center[0], 80 - center[1]), (130.0, 85.0)):
+        at = jnp.array([x, y])
+        expected = crop(frame, at, side, FILL, size=24)
+        np.testing.assert_array_equal(
+            crop(frame, at, side, FILL, size=24, frame_size=whole), expected
+        )
+        found = crop(padded(frame, 96, 160), at, side, FILL, size=24, frame_size=whole)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_what_lies_beyond_the_frame_size_is_fill():
+    frame = np.full((30, 50, 3), 200, np.uint8)
+    found = crop(
+        frame,
+        jnp.array([40.0, 20.0]),
+        16.0,
+        FILL,
+        size=16,
+        frame_size=jnp.array([41.0, 18.0]),
+    )
+    expected = np.broadcast_to(FILL, (16, 16, 3)).copy()
+    expected[:6, :9] = 200  # rows 12 to 17 and columns 32 to 40
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_frames_in_a_stack_equal_a_loop():
+    """Each square looks at its own frame, of its own size."""
+    rng = np.random.default_rng(5)
+    sizes = [(50, 70), (64, 40), (33, 80)]
+    frames = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    stacked = jnp.stack([padded(frame, 64, 80) for frame in frames])
+    index = np.array([2, 0, 1, 0, 2])
+    centers = np.array([[70, 30], [35, 25], [38, 60], [-4, 52], [20, 5]], np.float32)
+    sides = np.array([30, 45, 22, 64, 110], np.float32)
+    fills = rng.uniform(0, 255, (5, 3)).astype(np.float32)
+    whole = np.array([sizes[i][::-1] for i in index], np.float32)
+
+    def one(index, center, side, fill, whole):
+        return crops.crop_from(
+            stacked, index, center, side, fill, size=16, frame_size=whole
+        )
+
+    many = jax.jit(jax.vmap(one))(index, centers, sides, fills, whole)
+    for n, i in enumerate(index):
+        single = crop(frames[i], centers[n], sides[n], fills[n], size=16)
+        np.testing.assert_allclose(many[n], single, atol=1e-3)
+        expected = slow_crop(frames[i], centers[n], sides[n], fills[n], size=16)
+        np.testing.assert_allclose(many[n], expected, atol=0.02)
+
+
+# --- Sizes and colours ---
+
+
 def test_context_side_is_equation_15():
     w, h = 40.0, 90.0
     p = (w + h) / 2
@@ -170,5 +238,16 @@ def test_channel_mean_of_a_large_frame():
     # 2 M values a channel: a running float32 sum would lose the last digits.
     frame = np.random.default_rng(4).integers(100, 180, (1080, 1920, 3), np.uint8)
     mean = jax.jit(crops.channel_mean)(frame)
+    assert mean.dtype == jnp.float32
+    np.testing.assert_allclose(mean, frame.mean((0, 1)), atol=1e-3)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(480, 640), (3, 5), (1088, 1984)])
+def test_channel_mean_leaves_padding_out(rows, columns):
+    rng = np.random.default_rng(6)
+    height, width = rows - 2, columns - 3
+    frame = rng.integers(100, 180, (height, width, 3), np.uint8)
+    whole = jnp.array([width, height], jnp.float32)
+    mean = jax.jit(crops.channel_mean)(padded(frame, rows, columns), frame_size=whole)
     assert mean.dtype == jnp.float32
     np.testing.assert_allclose(mean, frame.mean((0, 1)), atol=1e-3)

@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import inspect
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from random_variables import random_variables
 from siamrpn_jax import boxes, tracker
 from siamrpn_jax.anchors import AnchorConfig
 from siamrpn_jax.backbone import BackboneConfig
+from siamrpn_jax.inference import prepare
 from siamrpn_jax.model import Detection, ModelConfig, SiamRPN, model_anchors
 from siamrpn_jax.rpn import HeadConfig
 from siamrpn_jax.tracker import (
@@ -129,6 +131,78 @@ def test_made_tracker_equals_the_functions(variables):
         state, output = step(state, frame)
         check_close(output, expected)
         np.testing.assert_array_equal(state.box, output.box)
+
+
+def test_padding_changes_nothing(variables):
+    """The same frames in the upper left of larger ones of noise."""
+    padded = noise(4, 75, 101, seed=1)
+    padded[:, :60, :80] = CLIP
+    size = np.array([80, 60], np.float32)
+    # In the middle, and where the search patch reaches into the padding.
+    for box in (BOX, np.array([72, 50, 20, 24], np.float32)):
+        expected = run(variables, CLIP, box)
+        template, state = init_track(
+            variables, padded[0], box, model=MODEL, frame_size=size
+        )
+        np.testing.assert_allclose(state.fill, CLIP[0].mean((0, 1)), rtol=1e-5)
+        np.testing.assert_array_equal(state.frame_size, size)
+        for frame, wanted in zip(padded[1:], expected, strict=True):
+            state, output = track_step(
+                variables, template, state, frame, model=MODEL, config=CONFIG
+            )
+            check_close(output, wanted)
+            np.testing.assert_array_equal(state.frame_size, size)
+
+
+def test_sizes_of_padded_frames_share_one_trace(variables):
+    init, step = make_tracker(MODEL, variables, config=CONFIG)
+    padded = noise(2, 70, 90, seed=2)
+
+    def track(width, height):
+        size = np.array([width, height], np.float32)
+        template, state = init(padded[0], BOX, frame_size=size)
+        return step(template, state, padded[1])[1].box
+
+    first = track(80, 60)
+    jitted: list[Any] = [init_track, track_step]
+    before = [function._cache_size() for function in jitted]
+    assert np.abs(track(70, 50) - first).max() > 0
+    assert [function._cache_size() for function in jitted] == before
+
+
+def test_prepared_weights_and_variables_agree(variables):
+    """A made tracker prepares once, so both share one trace of the step."""
+    # Traced by no other test; no box here is smaller.
+    config = dataclasses.replace(CONFIG, min_size=4.5)
+    expected = run(variables, CLIP, BOX)
+    jitted: Any = track_step
+    before = jitted._cache_size()
+    for weights in (prepare(MODEL, variables), variables):
+        init, step = make_tracker(MODEL, weights, config=config)
+        template, state = init(CLIP[0], BOX)
+        for frame, wanted in zip(CLIP[1:], expected, strict=True):
+            state, output = step(template, state, frame)
+            check_close(output, wanted)
+    assert jitted._cache_size() == before + 1
+
+
+def test_prepared_weights_under_scan_jit_and_vmap(variables):
+    """Several sets of weights at once: they are data like any other."""
+    both = [variables, jax.tree.map(lambda leaf: 1.1 * leaf, variables)]
+    expected = [stack(run(values, CLIP, BOX)) for values in both]
+    prepared = stack([prepare(MODEL, values) for values in both])
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(0, None))
+    def track(weights, clip):
+        template, state = init_track(weights, clip[0], BOX, model=MODEL)
+        return track_clip(
+            weights, template, state, clip[1:], model=MODEL, config=CONFIG
+        )
+
+    _, outputs = track(prepared, jnp.asarray(CLIP))
+    for i, wanted in enumerate(expected):
+        check_close(jax.tree.map(lambda leaf, i=i: leaf[i], outputs), wanted)
 
 
 def test_the_first_state(variables):

@@ -16,6 +16,8 @@ EXTRAS = {
     "train": ("matplotlib", "tensorboardX"),
     "report": ("matplotlib",),
     "video": ("av",),
+    "export": ("flatbuffers",),
+    "bench": ("torch", "onnxruntime", "onnx"),
 }
 """Modules that each extra installs."""
 
