@@ -87,7 +87,8 @@ class Tracker:
         frame = check_frame(np.asarray(image))
         boxes = check_boxes(box, frame)
         start = ltwh_to_cxcywh(boxes).astype(np.float32)
-        self._frame_size = size = frame.shape[1::-1]
+        self._frame_size = frame.shape[1::-1]
+        size = np.array(self._frame_size, np.float32)
         padded = jnp.asarray(_pad(frame, self._pad_to))
         self._many = boxes.ndim == 2
         if self._many:

@@ -299,7 +299,7 @@ def test_a_video_without_a_frame_keeps_its_box(weights):
             slots,
             slot,
             padded[0, 0],
-            np.float32([40, 30, 24, 18]),
+            np.array([40, 30, 24, 18], np.float32),
             model=DEPTHWISE,
             video=video,
         )
