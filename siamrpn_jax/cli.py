@@ -10,6 +10,7 @@ COMMANDS = {
     "train": ("train", "train a tracker on generated scenes or your own data"),
     "track": ("track", "follow objects through a video or camera stream"),
     "eval": ("eval_otb", "one-pass evaluation on annotated sequences"),
+    "eval-vot": ("eval_vot", "VOT's experiments: EAO, accuracy, robustness, speed"),
     "export": ("export", "write the tracker as StableHLO that runs with JAX alone"),
     "benchmark": ("benchmark", "speed beside PyTorch, ONNX Runtime and OpenCV"),
     "doctor": ("doctor", "versions, devices and everything install problems need"),

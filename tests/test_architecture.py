@@ -45,6 +45,8 @@ HOST_LIBRARIES = {
     "matplotlib",
     "tensorboardX",
     "tensorflow_datasets",
+    "trax",
+    "vot",
     "tqdm",
     "tyro",
 }

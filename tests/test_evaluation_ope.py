@@ -160,3 +160,43 @@ def test_published_results_of_mdnet():
     mean = ope.mean_metrics(rows)
     assert mean.auc == pytest.approx(0.6776, abs=0.0005)
     assert mean.precision == pytest.approx(0.9089, abs=0.0005)
+
+
+def test_absent_frames_may_count_as_missed():
+    truth = np.array([[0, 0, 10, 10], [0, 0, 10, 10], [np.nan] * 4, [0, 0, 10, 10]])
+    predicted = np.array([[0, 0, 10, 10]] * 4, float)
+    found = ope.evaluate(predicted, truth, count_absent=True)
+    assert found.frames == 3
+    assert found.auc == pytest.approx(2 / 3 * 20 / 21)
+    assert found.precision == found.normalized_precision == pytest.approx(2 / 3)
+    every = ope.evaluate(predicted, truth, count_absent=True, skip_first=False)
+    assert every.precision == pytest.approx(3 / 4)
+    predicted[2] = np.nan  # nothing is asked of it
+    assert ope.evaluate(predicted, truth).frames == 2
+
+
+def test_got10k_by_hand():
+    truth = np.array([[0, 0, 10, 10]] * 4, float)
+    predicted = truth.copy()
+    predicted[2, 0] = 2  # overlap 80/120
+    predicted[3, 0] = 50
+    absent = truth.copy()
+    absent[1] = np.nan
+    found = ope.evaluate_got10k(
+        [(predicted, truth, (100, 100)), (predicted, absent, (100, 100))]
+    )
+    assert found.frames == 5
+    assert found.ao == pytest.approx((1 + 2 / 3 + 0 + 2 / 3 + 0) / 5)
+    assert (found.sr50, found.sr75) == (3 / 5, 1 / 5)
+    with pytest.raises(ope.MetricError, match="no sequence"):
+        ope.evaluate_got10k([])
+    with pytest.raises(ope.MetricError, match="shape"):
+        ope.evaluate_got10k([(predicted[:2], truth, (100, 100))])
+
+
+def test_got10k_clips_to_the_image():
+    boxes = np.array([[-5, -5, 20, 20], [90, 95, 20, 20], [120, 50, 20, 20]], float)
+    expected = [[0, 0, 20, 20], [90, 95, 10, 5], [100, 50, 0, 20]]
+    assert ope.clip_got10k(boxes, (100, 100)).tolist() == expected
+    outside = np.array([[200, 0, 10, 10]] * 2, float)
+    assert ope.evaluate_got10k([(outside, outside, (100, 100))]).ao == 0

@@ -16,6 +16,7 @@ EXTRAS = {
     "train": ("matplotlib", "tensorboardX"),
     "report": ("matplotlib",),
     "video": ("av",),
+    "vot": ("vot", "trax"),
     "export": ("flatbuffers",),
     "bench": ("torch", "onnxruntime", "onnx"),
 }

@@ -4,7 +4,8 @@ A tracker is started on the first frame and runs once to the end. Boxes are ``lt
 rows in continuous pixel coordinates; a ground-truth row holding NaN is a frame without
 the target and counts for nothing. Sources: Wu et al., "Online Object Tracking: A
 Benchmark" (CVPR 2013) for success and precision; Müller et al., "TrackingNet" (ECCV
-2018) and Fan et al., "LaSOT" (CVPR 2019) for the normalised precision.
+2018) and Fan et al., "LaSOT" (CVPR 2019) for the normalised precision; Huang et al.,
+"GOT-10k" (TPAMI 2019) for average overlap and success rates.
 """
 
 import dataclasses
@@ -51,8 +52,26 @@ class OpeMetrics:
     """[51]: share of frames within each of NORMALIZED_THRESHOLDS."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Got10kMetrics:
+    """GOT-10k's figures, of one sequence or of many; all in 0..1 but the frames."""
+
+    ao: float
+    """Average overlap."""
+    sr50: float
+    """Share of frames with an overlap above 0.5."""
+    sr75: float
+    """Share of frames with an overlap above 0.75."""
+    frames: int
+    """Number of frames counted."""
+
+
 def evaluate(
-    predicted: np.ndarray, truth: np.ndarray, *, skip_first: bool = True
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    *,
+    skip_first: bool = True,
+    count_absent: bool = False,
 ) -> OpeMetrics:
     """Evaluates the boxes of one sequence.
 
@@ -61,6 +80,8 @@ def evaluate(
         truth: [T, 4] ``ltwh``; rows with NaN are frames without the target.
         skip_first: leave out the first frame, where the tracker was given its box and
             so did not earn it. The OTB toolkit counts it: pass False for its figures.
+        count_absent: whether frames without the target count, as missed, which is what
+            the toolkits of OTB, UAV123, NfS and LaSOT do.
 
     Raises:
         MetricError: shapes differ, a prediction is not finite, or no frame remains.
@@ -68,20 +89,67 @@ def evaluate(
     predicted = np.asarray(predicted, np.float64)
     truth = np.asarray(truth, np.float64)
     counted = _counted_frames(predicted, truth, skip_first=skip_first)
+    frames = len(truth) - skip_first if count_absent else len(counted)
+    present = len(counted) / frames
     predicted, truth = predicted[counted], truth[counted]
-    success = success_curve(overlaps(predicted, truth))
-    precision = precision_curve(center_errors(predicted, truth))
-    normalized = normalized_precision_curve(normalized_center_errors(predicted, truth))
+    success = present * success_curve(overlaps(predicted, truth))
+    precision = present * precision_curve(center_errors(predicted, truth))
+    normalized = present * normalized_precision_curve(
+        normalized_center_errors(predicted, truth)
+    )
     return OpeMetrics(
         auc=float(success.mean()),
         precision=float(precision[20]),
         normalized_precision=float(normalized[20]),
         normalized_precision_auc=float(normalized.mean()),
-        frames=len(truth),
+        frames=frames,
         success_curve=success,
         precision_curve=precision,
         normalized_precision_curve=normalized,
     )
+
+
+def evaluate_got10k(
+    sequences: Iterable[tuple[np.ndarray, np.ndarray, tuple[int, int]]],
+) -> Got10kMetrics:
+    """GOT-10k's figures over all frames of all sequences together, as its toolkit.
+
+    The first frame of a sequence never counts, nor do frames without the target. The
+    paper's mAO is another figure: a mean over classes of objects.
+
+    Args:
+        sequences: for each, predicted boxes and truth as for `evaluate`, and width and
+            height of the image, to which boxes are clipped as `clip_got10k` does.
+
+    Raises:
+        MetricError: as `evaluate` says, or there is no sequence.
+    """
+    overlap = []
+    for predicted, truth, size in sequences:
+        predicted = np.asarray(predicted, np.float64)
+        truth = np.asarray(truth, np.float64)
+        counted = _counted_frames(predicted, truth, skip_first=True)
+        pair = [clip_got10k(boxes[counted], size) for boxes in (predicted, truth)]
+        overlap.append(overlaps(pair[0], pair[1]))
+    if not overlap:
+        raise MetricError("the figures of no sequence: expected at least one")
+    every = np.concatenate(overlap)
+    return Got10kMetrics(
+        ao=float(every.mean()),
+        sr50=float((every > 0.5).mean()),
+        sr75=float((every > 0.75).mean()),
+        frames=len(every),
+    )
+
+
+def clip_got10k(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Clips ``ltwh`` boxes ``[T, 4]`` to an image of width and height ``size``.
+
+    As GOT-10k's toolkit: a corner left of or above the image moves to its edge with the
+    whole box, which keeps its size.
+    """
+    corner = np.clip(boxes[:, :2], 0, size)
+    return np.concatenate([corner, np.clip(boxes[:, 2:], 0, size - corner)], axis=1)
 
 
 def mean_metrics(metrics: Iterable[OpeMetrics]) -> OpeMetrics:
@@ -161,8 +229,8 @@ def _counted_frames(
             f"predicted boxes have shape {predicted.shape}, ground truth "
             f"{truth.shape}: expected the same [frames, 4]"
         )
-    _check_boxes("predicted", predicted, np.full(len(predicted), True))
     counted = np.asarray(~np.isnan(truth).any(axis=1))
+    _check_boxes("predicted", predicted, counted)
     _check_boxes("ground-truth", truth, counted)
     counted[:1] &= not skip_first
     if not counted.any():

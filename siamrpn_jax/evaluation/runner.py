@@ -79,7 +79,7 @@ def run_sequence(tracker: OnePassTracker, sequence: Sequence) -> Run:
             tracker.init(frame, box)
         else:
             where = f"{sequence.name}, frame {index}"
-            boxes.append(_update(tracker, frame, boxes[-1], where=where))
+            boxes.append(update_box(tracker, frame, boxes[-1], where=where))
             scores[index] = getattr(tracker, "score", np.nan)
         seconds.append(time.perf_counter() - start)
     return Run(np.stack(boxes), scores, np.array(seconds))
@@ -142,12 +142,23 @@ def read_ahead(paths: Items[Path], *, depth: int = 8) -> Iterator[np.ndarray]:
 def _warm_up(tracker: OnePassTracker, sequence: Sequence, box: np.ndarray) -> None:
     tracker.init(read_image(sequence.frames[0]), box)
     frame = read_image(sequence.frames[1])
-    _update(tracker, frame, box, where=f"{sequence.name}, frame 1")
+    update_box(tracker, frame, box, where=f"{sequence.name}, frame 1")
 
 
-def _update(
+def update_box(
     tracker: OnePassTracker, frame: np.ndarray, last: np.ndarray, *, where: str
 ) -> np.ndarray:
+    """A tracker's next box, ``ltwh`` float64 ``[4]``.
+
+    Args:
+        tracker: returns a box, as got10k's do, or found and box, as OpenCV's do.
+        frame: RGB uint8 ``[H, W, 3]``.
+        last: the box that stays where a tracker found none.
+        where: sequence and frame, for the error.
+
+    Raises:
+        RunError: it returned something that is not a finite box.
+    """
     answer = tracker.update(frame)
     if isinstance(answer, tuple) and len(answer) == 2:
         found, answer = answer

@@ -1,0 +1,579 @@
+"""``siamrpn eval-vot``: VOT's experiments and figures, of one tracker or several."""
+
+import contextlib
+import dataclasses
+import hashlib
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import tyro
+
+from siamrpn_jax.commands.errors import run_or_exit
+from siamrpn_jax.errors import InputError
+
+if TYPE_CHECKING:  # --help must not wait for JAX
+    from siamrpn_jax.data.vot import VotSequence
+    from siamrpn_jax.evaluation.report_data import VotBenchmark
+    from siamrpn_jax.evaluation.runner import OnePassTracker
+    from siamrpn_jax.evaluation.vot import Trajectory, UnsupervisedFigures, VotFigures
+    from siamrpn_jax.evaluation.vot_runner import ProtocolConfig, VotRun
+
+WHOLE = 60
+"""Sequences of VOT2015 to VOT2019."""
+
+
+class EvaluationError(InputError):
+    """Options that do not go together, or results that are not there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Run trackers as VOT does, and tell EAO, accuracy, robustness and speed.
+
+    Without a data set, on a small generated one.
+    """
+
+    dataset: Literal["vot2015", "vot2016", "vot2017", "vot2018", "vot2019"] | None = (
+        None
+    )
+    """Its year says which lengths EAO is about. None: generated sequences."""
+    root: Path | None = None
+    """The data set: a folder that `vot initialize` made (sequences/list.txt), or one
+    with a folder for each sequence."""
+    groundtruth: Path | None = None
+    """Instead of root: PySOT's JSON file of the data set; for --results-only."""
+    experiment: Literal["baseline", "realtime", "unsupervised"] = "baseline"
+    """baseline: started anew after each failure. realtime: so too, and frames do not
+    wait for the tracker. unsupervised: started once."""
+    weights: tuple[str, ...] = ()
+    """Names of released weights, .safetensors files, or training runs' folders. Default
+    small, if there is no --tracker."""
+    tracker: tuple[Literal["static", "kcf", "csrt"], ...] = ()
+    """Others to compare with: static repeats the first box; kcf and csrt need
+    opencv-contrib-python."""
+    results_only: tuple[Path, ...] = ()
+    """Run nothing, score raw results: folders of trackers, that hold
+    [<experiment>/]<sequence>/<sequence>_001.txt."""
+    convention: Literal["legacy", "toolkit"] = "legacy"
+    """Whose formulas: legacy as in published tables up to VOT2019, or those of VOT's
+    Python toolkit."""
+    overlap: Literal["pysot", "official"] | None = None
+    """How regions are drawn: as PySOT does, and with it most published figures of
+    Siamese trackers, or as VOT's Python toolkit. Default: as the convention does."""
+    json: Path | None = None
+    """Write the figures to this file."""
+    report: Path | None = None
+    """Write a page with tables and plots to this folder (siamrpn-jax[report])."""
+    results: Path | None = None
+    """Write raw results to <tracker>/<experiment>/ in this folder, in the toolkit's
+    format; what is there is not run again. Default results/<dataset>; generated
+    sequences leave none."""
+    repetitions: int = 1
+    """Runs of each sequence; three equal ones are enough, as in the toolkit."""
+    fps: float = 20.0
+    """Frames a second of the realtime experiment; 20 in VOT2017 to VOT2019."""
+    grace: int = 3
+    """Answers after a start whose lateness realtime forgives, the start's included."""
+    force: bool = False
+    """Remove the results that are there, and run again."""
+    check_with_toolkit: bool = False
+    """Have VOT's own toolkit score the same results, and compare (siamrpn-jax[vot])."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Dataset:
+    name: str
+    sequences: "tuple[VotSequence, ...]"
+    interval: tuple[int, int]
+
+    @property
+    def complete(self) -> bool:
+        return self.name == "synthetic" or len(self.sequences) == WHOLE
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Scored:
+    """A tracker, its results and its figures."""
+
+    name: str
+    folder: Path
+    results: "Mapping[str, list[VotRun]]"
+    figures: "VotFigures | UnsupervisedFigures"
+    warm_up: float | None
+    """Seconds; None where nothing was run."""
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Runs and scores, prints a table, and writes what was asked for.
+
+    Returns:
+        The report, as it is written to ``json``: of one tracker its figures, of several
+        ``{"trackers": {name: figures}}``.
+
+    Raises:
+        InputError: options, sequences or results that cannot be used; all are named.
+    """
+    _check_options(config)
+    # Imported here: `siamrpn eval-vot --help` must not wait for JAX.
+    from siamrpn_jax.evaluation import results
+    from siamrpn_jax.extras import require
+
+    if config.report:
+        require("matplotlib", extra="report")  # told before an hour of tracking
+    with _open_dataset(config) as data, _open_results(config) as folder:
+        _print_head(config, data)
+        names = _names(config)
+        if config.results_only:
+            scored = [
+                _score(config, data, name, _experiment_folder(config, path), None)
+                for name, path in zip(names, config.results_only, strict=True)
+            ]
+        else:
+            # All are opened first: the last one's fault is told before hours of work.
+            opened = [
+                _open(config, data, folder / name, source)
+                for name, source in zip(names, _sources(config), strict=True)
+            ]
+            scored = [
+                _run_and_score(config, data, name, tracker, place)
+                for name, (tracker, place) in zip(names, opened, strict=True)
+            ]
+        _print_table(config, data, scored)
+        if config.check_with_toolkit:
+            for one in scored:
+                _check_with_toolkit(data, one)
+        rows = {one.name: _as_json(config, data, one) for one in scored}
+        report = {"trackers": rows} if len(rows) > 1 else next(iter(rows.values()))
+        if config.json:
+            results.write_json(config.json, report)
+        if config.report:
+            _write_report(config, config.report, data, scored)
+    return report
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses the command line and runs."""
+    config = tyro.cli(Config, args=argv, prog="siamrpn eval-vot")
+    run_or_exit(lambda: run(config))
+
+
+# ------------------------------------------------------------------ what is evaluated
+
+
+def _check_options(config: Config) -> None:
+    places = [place for place in (config.root, config.groundtruth) if place]
+    if len(places) > 1:
+        raise EvaluationError("--root and --groundtruth: expected one of them")
+    if places and not config.dataset:
+        raise EvaluationError(
+            f"{places[0]}: expected --dataset, whose year says what EAO is about"
+        )
+    if config.dataset and not places:
+        raise EvaluationError(
+            f"--dataset {config.dataset}: expected --root with its folder (or "
+            "--groundtruth for --results-only)"
+        )
+    if config.groundtruth and not config.results_only:
+        raise EvaluationError("--groundtruth has no images: expected --results-only")
+    if config.results_only and (config.weights or config.tracker):
+        raise EvaluationError(
+            "--results-only runs nothing: expected no tracker beside it"
+        )
+    if config.check_with_toolkit and config.experiment == "unsupervised":
+        raise EvaluationError(
+            "--check-with-toolkit: expected an experiment with resets, not unsupervised"
+        )
+    if config.repetitions < 1:
+        raise EvaluationError(
+            f"--repetitions {config.repetitions}: expected at least 1"
+        )
+
+
+@contextlib.contextmanager
+def _open_dataset(config: Config) -> Iterator[_Dataset]:
+    from siamrpn_jax.data.vot import read_vot_dataset
+    from siamrpn_jax.evaluation import vot_results, vot_synthetic
+    from siamrpn_jax.evaluation.vot import interval_of
+
+    if config.dataset is None:
+        with tempfile.TemporaryDirectory(prefix="siamrpn-vot-") as folder:
+            vot_synthetic.write_synthetic(Path(folder))
+            sequences = read_vot_dataset(folder)
+            yield _Dataset("synthetic", sequences, vot_synthetic.INTERVAL)
+        return
+    if config.root:
+        sequences = read_vot_dataset(config.root)
+    else:
+        assert config.groundtruth is not None
+        sequences = vot_results.read_vot_annotations(config.groundtruth)
+    year = int(config.dataset.removeprefix("vot"))
+    yield _Dataset(config.dataset, sequences, interval_of(year))
+
+
+@contextlib.contextmanager
+def _open_results(config: Config) -> Iterator[Path]:
+    if config.results or config.dataset:
+        yield config.results or Path("results") / str(config.dataset)
+    else:
+        with tempfile.TemporaryDirectory(prefix="siamrpn-vot-") as folder:
+            yield Path(folder)
+
+
+def _sources(config: Config) -> list[str]:
+    """What each tracker is made from: weights, then baselines."""
+    default = () if config.tracker else ("small",)
+    return [*(config.weights or default), *config.tracker]
+
+
+def _names(config: Config) -> list[str]:
+    """Names of the trackers, and of their folders; weights by file or run."""
+    if config.results_only:
+        names = [path.resolve().name for path in config.results_only]
+    else:
+        names = [_name(source) for source in _sources(config)]
+    for name in names:
+        if names.count(name) > 1:
+            raise EvaluationError(f"two trackers are named {name}: expected one")
+    return names
+
+
+def _name(source: str) -> str:
+    path = Path(source)
+    if path.suffix != ".safetensors":
+        return path.resolve().name if path.is_dir() else path.name
+    return path.resolve().parent.name if path.stem == "weights" else path.stem
+
+
+# ------------------------------------------------------------------ running
+
+
+def _open(
+    config: Config, data: _Dataset, folder: Path, source: str
+) -> "tuple[OnePassTracker, Path]":
+    """A tracker, and the folder for its results."""
+    from siamrpn_jax.evaluation.vot_runner import open_folder
+
+    tracker, made_from = _make_tracker(config, source)
+    folder = folder / config.experiment
+    settings = _settings(data, _protocol(config), made_from)
+    open_folder(folder, settings, data.sequences, force=config.force)
+    return tracker, folder
+
+
+def _run_and_score(
+    config: Config, data: _Dataset, name: str, tracker: "OnePassTracker", folder: Path
+) -> _Scored:
+    from siamrpn_jax.evaluation.vot_runner import run_to_files
+
+    warm_up: list[float] = []
+    for sequence in data.sequences:
+        seconds = run_to_files(
+            tracker,
+            sequence,
+            folder,
+            config=_protocol(config),
+            repetitions=config.repetitions,
+        )
+        if seconds is not None:
+            warm_up.append(seconds)
+        told = "was there" if seconds is None else f"warm-up {seconds:.1f} s"
+        print(f"{name}  {sequence.name}  {len(sequence)} frames  {told}", flush=True)
+    return _score(config, data, name, folder, sum(warm_up) if warm_up else None)
+
+
+def _protocol(config: Config) -> "ProtocolConfig":
+    from siamrpn_jax.evaluation.vot_runner import ProtocolConfig
+
+    return ProtocolConfig(
+        experiment=config.experiment,
+        # Not by the convention: one run can be scored by both.
+        overlap=config.overlap or "pysot",
+        fps=config.fps,
+        grace=config.grace,
+    )
+
+
+def _make_tracker(
+    config: Config, source: str
+) -> "tuple[OnePassTracker, dict[str, Any]]":
+    """A tracker, and what its results depend on."""
+    if source in config.tracker:
+        import cv2
+
+        from siamrpn_jax.evaluation.baselines import BaselineName, make_baseline
+
+        baseline = make_baseline(cast(BaselineName, source))
+        return baseline, {"opencv": cv2.__version__}
+    from siamrpn_jax import configs
+    from siamrpn_jax.api import Tracker
+    from siamrpn_jax.weights import load_weights
+
+    loaded = load_weights(source)
+    tracker = Tracker(loaded.model, loaded.variables, loaded.tracker_config)
+    return tracker, {
+        "weights": _digest(loaded.variables),
+        "model": configs.to_json(loaded.model.config),
+        "tracker_config": configs.to_json(loaded.tracker_config),
+    }
+
+
+def _digest(variables: Any) -> str:
+    import jax
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(variables):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _settings(
+    data: _Dataset, protocol: "ProtocolConfig", made_from: Mapping[str, Any]
+) -> dict[str, Any]:
+    import siamrpn_jax
+
+    settings = {"siamrpn_jax": siamrpn_jax.__version__, "dataset": data.name}
+    settings |= {"experiment": protocol.experiment, **made_from}
+    if protocol.experiment != "unsupervised":
+        settings["overlap"] = protocol.overlap
+    if protocol.experiment == "realtime":
+        settings |= {"fps": protocol.fps, "grace": protocol.grace}
+    return settings
+
+
+# ------------------------------------------------------------------ scoring
+
+
+def _experiment_folder(config: Config, folder: Path) -> Path:
+    inner = folder / config.experiment
+    return inner if inner.is_dir() else folder
+
+
+def _score(
+    config: Config,
+    data: _Dataset,
+    name: str,
+    folder: Path,
+    warm_up: float | None,
+) -> _Scored:
+    from siamrpn_jax.evaluation import vot
+    from siamrpn_jax.evaluation.vot_runner import read_runs
+
+    try:
+        results = {one.name: read_runs(folder, one) for one in data.sequences}
+        runs = _trajectories(results)
+        if config.experiment == "unsupervised":
+            figures = vot.evaluate_unsupervised(
+                runs,
+                data.sequences,
+                convention=config.convention,
+                overlap=config.overlap,
+            )
+        else:
+            figures = vot.evaluate(
+                runs,
+                data.sequences,
+                interval=data.interval,
+                convention=config.convention,
+                overlap=config.overlap,
+            )
+    except InputError as error:
+        raise EvaluationError(
+            f"{name}: {error} (read from {folder}/<sequence>/<sequence>_001.txt)"
+        ) from error
+    return _Scored(name, folder, results, figures, warm_up)
+
+
+def _trajectories(
+    results: "Mapping[str, list[VotRun]]",
+) -> "dict[str, list[Trajectory]]":
+    return {name: [run.regions for run in runs] for name, runs in results.items()}
+
+
+def _check_with_toolkit(data: _Dataset, scored: _Scored) -> None:
+    from siamrpn_jax.evaluation import toolkit, vot
+
+    figures = vot.evaluate(
+        _trajectories(scored.results),
+        data.sequences,
+        interval=data.interval,
+        convention="toolkit",
+    )
+    theirs = toolkit.check_with_toolkit(figures, scored.folder, data.sequences)
+    print(
+        f"{scored.name}: the toolkit has the same figures, EAO {theirs.eao:.6f}, "
+        f"accuracy {theirs.accuracy:.6f}, weighted failures {theirs.failures:.6f}"
+    )
+
+
+def _fps(results: "Mapping[str, list[VotRun]]") -> float | None:
+    """Updates a second over all runs; None where their times are not known."""
+    import numpy as np
+
+    runs = [run for own in results.values() for run in own]
+    seconds = np.concatenate([run.updates for run in runs])
+    total = float(seconds.sum())
+    return len(seconds) / total if total > 0 else None
+
+
+def _as_json(config: Config, data: _Dataset, scored: _Scored) -> dict[str, Any]:
+    figures = scored.figures.as_dict()
+    if config.experiment == "unsupervised":
+        frames = {sequence.name: len(sequence) for sequence in data.sequences}
+        figures |= {
+            "eao": None,
+            "accuracy": figures.pop("average_overlap"),
+            "robustness": None,
+            "failures": None,
+            "interval": None,
+            "sequences": {
+                name: {"frames": frames[name], "accuracy": accuracy, "failures": None}
+                for name, accuracy in figures["sequences"].items()
+            },
+        }
+    for name, row in figures["sequences"].items():
+        row["fps"] = _fps({name: scored.results[name]})
+    ran = not config.results_only
+    return {
+        "tracker": scored.name,
+        "dataset": data.name,
+        "experiment": config.experiment,
+        "complete": data.complete,
+        "fps": _fps(scored.results),
+        "warm_up_seconds": scored.warm_up,
+        "device": _device() if ran else None,
+        "realtime": {"fps": config.fps, "grace": config.grace}
+        if ran and config.experiment == "realtime"
+        else None,
+        **figures,
+    }
+
+
+def _device() -> str:
+    """What JAX runs on, where it was used."""
+    import os
+
+    jax = sys.modules.get("jax")
+    kind = jax.devices()[0].device_kind if jax else "cpu"
+    return f"{kind}, {os.cpu_count()} cores"
+
+
+# ------------------------------------------------------------------ printing
+
+
+def _print_head(config: Config, data: _Dataset) -> None:
+    frames = sum(len(sequence) for sequence in data.sequences)
+    print(f"{data.name}, {len(data.sequences)} sequences, {frames} frames", end="")
+    if data.name == "synthetic":
+        print(": generated, its figures compare with those of no data set")
+    elif data.complete:
+        print()
+    else:
+        print(
+            f": not the {WHOLE} of the whole set, figures do not compare with its own"
+        )
+    timing = f" at {config.fps:g} frames/s, grace {config.grace}"
+    known = config.experiment == "realtime" and not config.results_only
+    print(f"experiment {config.experiment}{timing if known else ''}")
+
+
+def _print_table(config: Config, data: _Dataset, scored: list[_Scored]) -> None:
+    figures = scored[0].figures
+    low, high = data.interval
+    lengths = f", EAO over lengths {low} to {high}"
+    print(
+        f"convention {figures.convention}, overlap {figures.overlap}"
+        f"{'' if config.experiment == 'unsupervised' else lengths}"
+    )
+    head = ["EAO", "Accuracy", "Failure", "lost", "per 100", "frames/s"]
+    if config.experiment == "unsupervised":
+        head = ["overlap", "frames/s"]
+    print(_row("tracker", *head))
+    for one in scored:
+        print(_row(one.name, *_cells(one)))
+    for one in scored:
+        if one.warm_up is not None:
+            print(
+                f"{one.name}: {one.warm_up:.1f} s of compilation and warm-up, which "
+                f"frames/s leaves out; on {_device()}"
+            )
+    if config.experiment != "unsupervised":
+        print(
+            "Failure: lost by sequence, the paper's column. per 100: lost by 100 frames"
+        )
+
+
+def _cells(scored: _Scored) -> list[str]:
+    from siamrpn_jax.evaluation.vot import UnsupervisedFigures
+
+    fps, figures = _fps(scored.results), scored.figures
+    speed = "-" if fps is None else f"{fps:.1f}"
+    if isinstance(figures, UnsupervisedFigures):
+        return [f"{figures.average_overlap:.3f}", speed]
+    share = figures.failures / len(figures.sequences)
+    return [
+        f"{figures.eao:.3f}",
+        f"{figures.accuracy:.3f}",
+        f"{share:.2f}",
+        f"{figures.failures:.1f}",
+        f"{figures.robustness:.3f}",
+        speed,
+    ]
+
+
+def _row(name: str, *cells: str) -> str:
+    return f"{name:<24}" + "".join(f"{cell:>10}" for cell in cells)
+
+
+# ------------------------------------------------------------------ report
+
+
+def _write_report(
+    config: Config, folder: Path, data: _Dataset, scored: list[_Scored]
+) -> None:
+    import siamrpn_jax
+    from siamrpn_jax.evaluation import report
+    from siamrpn_jax.evaluation.report_data import Report
+
+    options = [
+        f"{field.name}={getattr(config, field.name)}"
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != field.default
+    ]
+    about = {"options": ", ".join(options), "siamrpn_jax": siamrpn_jax.__version__}
+    if not config.results_only:
+        about["device"] = _device()
+    benchmark = _benchmark(config, data, scored)
+    title = f"{data.name} {config.experiment}"
+    page = report.write_report(folder, Report(title, vot=(benchmark,), about=about))
+    print(f"report  {page}")
+
+
+def _benchmark(config: Config, data: _Dataset, scored: list[_Scored]) -> "VotBenchmark":
+    from siamrpn_jax.evaluation.report_data import (
+        VotBenchmark,
+        VotEntry,
+        find_failures,
+    )
+
+    return VotBenchmark(
+        dataset=data.name,
+        experiment=config.experiment,
+        convention=scored[0].figures.convention,
+        overlap=scored[0].figures.overlap,
+        interval=None if config.experiment == "unsupervised" else data.interval,
+        entries=tuple(
+            VotEntry.of(
+                one.name,
+                one.figures,
+                data.sequences,
+                fps=_fps(one.results),
+                lost=find_failures(_trajectories(one.results), data.sequences),
+                note=str(one.folder) if config.results_only else "",
+            )
+            for one in scored
+        ),
+    )

@@ -1,0 +1,509 @@
+"""Result files and annotations that other tools write and read.
+
+===========  =====================================================================
+VOT          ``<sequence>/<sequence>_001.txt``: a line for each frame, a code or a
+             region; ``<sequence>_001_time.value``: seconds. Further runs are 002, ….
+             The toolkit may write ``.bin`` instead, which is read, too.
+PySOT        JSON of ground truth: VOT2018.json, OTB2015.json, …
+OTB          ``<sequence>.txt``: a line ``x,y,w,h`` for each frame.
+GOT-10k      ``<sequence>/<sequence>_001.txt`` and ``<sequence>_time.txt``, zipped for
+             the server.
+===========  =====================================================================
+
+Rows of VOT are as `siamrpn_jax.evaluation.regions` describes them. Boxes of the others
+are ``ltwh`` in pixels counted from 0; ``origin`` says what the files count from.
+"""
+
+import dataclasses
+import json
+import re
+import struct
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence as Items
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from siamrpn_jax.data.vot import VotSequence
+from siamrpn_jax.evaluation.regions import area, format_region, parse_region
+from siamrpn_jax.evaluation.results import (
+    ResultError,
+    read_otb_results,
+    write_otb_results,
+)
+from siamrpn_jax.evaluation.vot import Trajectory
+from siamrpn_jax.files import replacing
+
+Origin = Literal[0, 1]
+"""What files count pixels from."""
+
+PYSOT_ATTRIBUTES = (
+    "camera_motion",
+    "illum_change",
+    "motion_change",
+    "size_change",
+    "occlusion",
+)
+"""Keys of attributes in PySOT's JSON of VOT data sets."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BoxAnnotation:
+    """Ground truth of a sequence in a one-pass benchmark."""
+
+    name: str
+    """Name of the sequence."""
+    boxes: np.ndarray
+    """float64 ``[T, 4]`` ``ltwh``; NaN where the target is absent."""
+    attributes: tuple[str, ...]
+    """What the sequence is difficult for."""
+
+
+def read_vot_results(
+    folder: str | Path,
+    sequences: Iterable[VotSequence],
+    *,
+    experiment: str = "baseline",
+) -> dict[str, tuple[Trajectory, ...]]:
+    """Reads all runs of a tracker in an experiment.
+
+    Args:
+        folder: of the experiment, or of the tracker, with a folder of that name.
+        sequences: what results are expected for.
+        experiment: name of the experiment.
+
+    Returns:
+        Name of a sequence -> its runs, at least one.
+
+    Raises:
+        ResultError: sequences without results, all named; or a file with more or fewer
+            rows than its sequence has frames.
+        siamrpn_jax.evaluation.regions.RegionError: a row is no region.
+    """
+    folder, sequences = Path(folder), list(sequences)
+    if (folder / experiment).is_dir():
+        folder = folder / experiment
+    files = {s.name: find_vot_runs(folder, s.name) for s in sequences}
+    _check_complete(files, f"{folder}: no file <sequence>/<sequence>_001.txt for")
+    return {
+        s.name: tuple(
+            read_trajectory(path, frames=len(s), name=s.name) for path in files[s.name]
+        )
+        for s in sequences
+    }
+
+
+def vot_run_path(folder: str | Path, name: str, number: int) -> Path:
+    """File of a run, ``number`` from 1."""
+    return Path(folder) / name / f"{name}_{number:03d}.txt"
+
+
+def vot_time_path(path: str | Path) -> Path:
+    """File of seconds beside the file of a run."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}_time.value")
+
+
+def find_vot_runs(folder: str | Path, name: str) -> tuple[Path, ...]:
+    """Files of a sequence's runs, in order; ``.bin`` before ``.txt``, as the toolkit.
+
+    Raises:
+        ResultError: a number is left out.
+    """
+    numbered = re.compile(re.escape(name) + r"_(\d{3})\.(bin|txt)")
+    place = Path(folder) / name
+    found: dict[int, Path] = {}
+    for path in sorted(place.iterdir(), reverse=True) if place.is_dir() else ():
+        if match := numbered.fullmatch(path.name):
+            found[int(match[1])] = path  # .bin comes after .txt here
+    if sorted(found) != list(range(1, len(found) + 1)):
+        numbers = ", ".join(f"{number:03d}" for number in sorted(found))
+        raise ResultError(f"{place}: has runs {numbers}, expected 001, 002, …")
+    return tuple(found[number] for number in sorted(found))
+
+
+def read_trajectory(
+    path: str | Path, *, frames: int | None = None, name: str = ""
+) -> Trajectory:
+    """Reads the file of a run, text or the toolkit's binary.
+
+    Args:
+        path: the file.
+        frames: number of rows that there must be, if it is known.
+        name: of the sequence, for the error.
+
+    Returns:
+        For each frame a code ``[1]``, a box ``[4]`` or a polygon ``[2n]``.
+
+    Raises:
+        ResultError: more or fewer rows, or a broken file.
+        siamrpn_jax.evaluation.regions.RegionError: a row is no region, as file:line.
+    """
+    path = Path(path)
+    content = _read_bytes(path)
+    if content[:2] == struct.pack("<h", 1):  # no text begins so
+        rows = tuple(_unpack(content, path))
+    else:
+        lines = _decode(content, path).rstrip().splitlines()
+        rows = tuple(
+            parse_region(line, where=f"{path}:{number}")
+            for number, line in enumerate(lines, start=1)
+        )
+    _check_count(path, len(rows), frames, name)
+    return rows
+
+
+def write_trajectory(path: str | Path, rows: Trajectory) -> None:
+    """Writes a run as text; folders are made where they are missing."""
+    _write(path, (format_region(row) for row in rows))
+
+
+def read_seconds(path: str | Path, *, frames: int | None = None) -> np.ndarray:
+    """Reads ``_time.value``: float64 ``[T]`` seconds; NaN for an empty line.
+
+    Raises:
+        ResultError: a line is no number of at least 0, or ``frames`` is another number.
+    """
+    lines = _decode(_read_bytes(Path(path)), Path(path)).split("\n")
+    lines = lines[:-1] if lines[-1] == "" else lines
+    seconds = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            value = float(line) if line.strip() else np.nan
+        except ValueError:
+            value = -1.0
+        if value < 0 or value == np.inf:
+            raise ResultError(f"{path}:{number}: {line!r}, expected seconds or nothing")
+        seconds.append(value)
+    _check_count(Path(path), len(seconds), frames, "")
+    return np.array(seconds)
+
+
+def write_seconds(path: str | Path, seconds: np.ndarray) -> None:
+    """Writes ``_time.value``: a line for each frame, empty where there is NaN."""
+    _write(path, ("" if np.isnan(value) else f"{value:.6f}" for value in seconds))
+
+
+def read_vot_annotations(path: str | Path) -> tuple[VotSequence, ...]:
+    """Reads PySOT's JSON of a VOT data set, such as VOT2018.json.
+
+    Returns:
+        Sequences whose frames are the names in the file; nothing is looked for there.
+
+    Raises:
+        ResultError: naming the sequence, and the frame of a region that is not finite
+            or has no area.
+    """
+    return tuple(
+        _vot_annotation(path, name, entry) for name, entry in _read_entries(path)
+    )
+
+
+def read_box_annotations(
+    path: str | Path, *, origin: Origin = 1
+) -> dict[str, BoxAnnotation]:
+    """Reads PySOT's JSON of a one-pass benchmark, such as OTB2015.json.
+
+    Args:
+        path: the file.
+        origin: what it counts pixels from.
+
+    Returns:
+        By name. A box with NaN or without area says that the target is absent.
+
+    Raises:
+        ResultError: naming the sequence and the frame.
+    """
+    found = {}
+    for name, entry in _read_entries(path):
+        boxes = _rows(path, name, entry, sizes=(4,))
+        boxes = np.array([row - _shift(origin) for row in boxes])
+        boxes[~(boxes[:, 2:] > 0).all(axis=1)] = np.nan
+        attributes = tuple(str(tag) for tag in entry.get("attr") or ())
+        found[name] = BoxAnnotation(name, boxes, attributes)
+    return found
+
+
+def read_box_results(
+    folder: str | Path,
+    annotations: Mapping[str, BoxAnnotation],
+    *,
+    origin: Origin = 1,
+) -> dict[str, np.ndarray]:
+    """Reads a tracker's results in OTB's layout, ``<sequence>.txt``.
+
+    Names of files and sequences are equal but for case and ``-`` or ``_``. A file may
+    end before frames at the end of the sequence from which the target is absent: NaN
+    stands there, as nothing is known and nothing counts.
+
+    Args:
+        folder: with the files.
+        annotations: what results are expected for.
+        origin: what the files count pixels from.
+
+    Returns:
+        By name of sequence: float64 ``[T, 4]`` ``ltwh``.
+
+    Raises:
+        ResultError: sequences without results, all named; two files for one; a line
+            that is no box; or more or fewer lines than frames.
+    """
+    places = _match_files(Path(folder), annotations)
+    _check_complete(places, f"{folder}: no file <sequence>.txt for")
+    found = {}
+    for name, annotation in annotations.items():
+        boxes = read_otb_results(places[name][0], origin=origin)
+        rest = annotation.boxes[len(boxes) :]
+        if np.isnan(rest).any(axis=1).all():
+            boxes = np.concatenate([boxes, np.full_like(rest, np.nan)])
+        _check_count(places[name][0], len(boxes), len(annotation.boxes), name)
+        found[name] = boxes
+    return found
+
+
+def write_got10k_run(
+    folder: str | Path,
+    name: str,
+    boxes: np.ndarray,
+    seconds: np.ndarray,
+    *,
+    origin: Origin = 1,
+) -> None:
+    """Writes a run for GOT-10k: ``<name>/<name>_001.txt`` and ``<name>_time.txt``.
+
+    Args:
+        folder: of the tracker.
+        name: of the sequence.
+        boxes: ``[T, 4]`` ``ltwh``; the first one is the given box.
+        seconds: ``[T]``.
+        origin: what the file counts pixels from.
+
+    Raises:
+        ResultError: boxes and seconds differ in number, or are not finite.
+    """
+    place = Path(folder) / name
+    if len(boxes) != len(seconds) or not np.isfinite(seconds).all():
+        raise ResultError(
+            f"{place}: {len(boxes)} boxes and {len(seconds)} times, expected as many "
+            "of both, all finite"
+        )
+    write_otb_results(place / f"{name}_001.txt", boxes, origin=origin)
+    _write(place / f"{name}_time.txt", (f"{value:.8f}" for value in seconds))
+
+
+def read_got10k_results(
+    folder: str | Path, frames: Mapping[str, int], *, origin: Origin = 1
+) -> dict[str, tuple[np.ndarray, ...]]:
+    """Reads a tracker's results on GOT-10k.
+
+    Args:
+        folder: of the tracker.
+        frames: name of a sequence -> its length.
+        origin: what the files count pixels from.
+
+    Returns:
+        Name of a sequence -> boxes of its runs, each float64 ``[T, 4]`` ``ltwh``.
+
+    Raises:
+        ResultError: sequences without results, all named; a line that is no box; or
+            more or fewer lines than frames.
+    """
+    files = {name: find_vot_runs(folder, name) for name in frames}
+    _check_complete(files, f"{folder}: no file <sequence>/<sequence>_001.txt for")
+    found = {}
+    for name, paths in files.items():
+        found[name] = tuple(read_otb_results(path, origin=origin) for path in paths)
+        for path, boxes in zip(paths, found[name], strict=True):
+            _check_count(path, len(boxes), frames[name], name)
+    return found
+
+
+def zip_got10k(path: str | Path, folder: str | Path, frames: Mapping[str, int]) -> None:
+    """Packs a tracker's results for GOT-10k's server.
+
+    Args:
+        path: the file to write.
+        folder: of the tracker; its sequences become the folders in the file.
+        frames: name of a sequence -> its length: all that must be there.
+
+    Raises:
+        ResultError: as `read_got10k_results` says, or times are missing.
+    """
+    folder = Path(folder)
+    read_got10k_results(folder, frames)
+    times = {
+        n: [p for p in [folder / n / f"{n}_time.txt"] if p.is_file()] for n in frames
+    }
+    _check_complete(times, f"{folder}: no file <sequence>/<sequence>_time.txt for")
+    with (
+        replacing(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name in sorted(frames):
+            for file in (*find_vot_runs(folder, name), *times[name]):
+                # A fixed date makes equal results equal files.
+                entry = zipfile.ZipInfo(f"{name}/{file.name}")
+                archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def _unpack(content: bytes, path: Path) -> Iterator[np.ndarray]:
+    """Rows of the toolkit's binary format, version 1.
+
+    After version (int16) and number (uint32), each row is a type (uint8) and then: 0 a
+    code (uint32), 1 a box (4 float32), 2 a polygon (uint16 and that many pairs of
+    float32). 3, a mask, is none of the experiments here.
+    """
+    offset = 0
+
+    def take(layout: str) -> tuple[Any, ...]:
+        nonlocal offset
+        values = struct.unpack_from(layout, content, offset)
+        offset += struct.calcsize(layout)
+        return values
+
+    try:
+        _, count = take("<hI")
+        for number in range(1, count + 1):
+            (kind,) = take("<B")
+            if kind == 0:
+                row = take("<I")
+            elif kind == 1:
+                row = take("<4f")
+            elif kind == 2:
+                (corners,) = take("<H")
+                row = take(f"<{2 * corners}f")
+            else:
+                raise ResultError(
+                    f"{path}: row {number} has type {kind}, expected a code, a box or "
+                    "a polygon"
+                )
+            text = ",".join(str(value) for value in row)
+            yield parse_region(text, where=f"{path}: row {number}")
+    except struct.error as error:
+        raise ResultError(f"{path}: broken, ends within a row ({error})") from error
+    if offset != len(content):
+        raise ResultError(f"{path}: broken, goes on after its {count} rows")
+
+
+def _vot_annotation(
+    path: str | Path, name: str, entry: Mapping[str, Any]
+) -> VotSequence:
+    regions = _rows(path, name, entry, sizes=(4, 8))
+    for index, region in enumerate(regions):
+        if not (np.isfinite(region).all() and area(region) > 0):
+            raise ResultError(
+                f"{path}: {name}, frame {index}: {region.tolist()}, expected finite "
+                "numbers of a region with an area"
+            )
+    width, height = (entry.get(key) for key in ("width", "height"))
+    if not all(isinstance(side, int) and side > 0 for side in (width, height)):
+        raise ResultError(
+            f"{path}: {name}: width is {width}, height {height}, expected whole "
+            "numbers above 0"
+        )
+    attributes = {}
+    for key in PYSOT_ATTRIBUTES:
+        flags = entry.get(key) or [0] * len(regions)  # PySOT leaves some lists empty
+        if len(flags) != len(regions) or not set(flags) <= {0, 1}:
+            raise ResultError(
+                f"{path}: {name}: {key} has {len(flags)} values, expected 0 or 1 for "
+                f"each of {len(regions)} frames"
+            )
+        attributes[key] = np.array(flags, bool)
+    frames = tuple(Path(str(image)) for image in entry.get("img_names") or ())
+    size = (entry["width"], entry["height"])
+    return VotSequence(name, frames, tuple(regions), size, attributes, None)
+
+
+def _read_entries(path: str | Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Name and content of each sequence in PySOT's JSON."""
+    path = Path(path)
+    try:
+        content = json.loads(_decode(_read_bytes(path), path))
+    except json.JSONDecodeError as error:
+        raise ResultError(f"{path}: is no JSON ({error})") from error
+    if not isinstance(content, dict) or not content:
+        raise ResultError(f"{path}: expected an object, a sequence for each key")
+    for name, entry in content.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("gt_rect"), list):
+            raise ResultError(f"{path}: {name}: expected an object with a list gt_rect")
+        yield name, entry
+
+
+def _rows(
+    path: str | Path, name: str, entry: Mapping[str, Any], *, sizes: tuple[int, ...]
+) -> list[np.ndarray]:
+    rows = []
+    for index, values in enumerate(entry["gt_rect"]):
+        try:
+            row = np.array(values, np.float64)
+        except (TypeError, ValueError):
+            row = np.empty(0)
+        if row.ndim != 1 or row.size not in sizes:
+            expected = " or ".join(str(size) for size in sizes)
+            raise ResultError(
+                f"{path}: {name}, frame {index}: {values!r}, expected "
+                f"{expected} numbers"
+            )
+        rows.append(row)
+    if not rows:
+        raise ResultError(f"{path}: {name}: gt_rect is empty, expected a row a frame")
+    return rows
+
+
+def _match_files(folder: Path, names: Iterable[str]) -> dict[str, list[Path]]:
+    def plain(name: str) -> str:
+        return name.lower().replace("-", "_")
+
+    present: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*.txt")):
+        present.setdefault(plain(path.stem), []).append(path)
+    found = {name: present.get(plain(name), []) for name in names}
+    for name, paths in found.items():
+        if len(paths) > 1:
+            files = ", ".join(path.name for path in paths)
+            raise ResultError(f"{folder}: {files} are for {name}, expected one file")
+    return found
+
+
+def _check_complete(files: Mapping[str, Items[Path]], what: str) -> None:
+    missing = [name for name, found in files.items() if not found]
+    if missing:
+        raise ResultError(
+            f"{what} {len(missing)} of {len(files)} sequences: {', '.join(missing)}"
+        )
+
+
+def _check_count(path: Path, rows: int, frames: int | None, name: str) -> None:
+    if frames is not None and rows != frames:
+        raise ResultError(
+            f"{path}: {rows} rows for {frames} frames{f' of {name}' if name else ''}, "
+            "expected one for each"
+        )
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ResultError(f"{path}: cannot be read ({error})") from error
+
+
+def _decode(content: bytes, path: Path) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ResultError(f"{path}: is no text ({error})") from error
+
+
+def _write(path: str | Path, lines: Iterable[str]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _shift(origin: Origin) -> np.ndarray:
+    if origin not in (0, 1):
+        raise ResultError(f"origin {origin!r}: expected 0 or 1")
+    return np.array([origin, origin, 0.0, 0.0])

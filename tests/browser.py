@@ -1,0 +1,109 @@
+"""A real headless Chromium, driven over WebDriver's own HTTP interface."""
+
+import base64
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+ARGUMENTS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+)
+
+
+class Browser:
+    """One window."""
+
+    def __init__(self, session_url):
+        self._url = session_url
+
+    def open(self, url):
+        self._post("url", {"url": url})
+
+    def run(self, script):
+        """Runs the body of a JavaScript function and returns what it returns."""
+        return self._post("execute/sync", {"script": script, "args": []})
+
+    def logs(self):
+        """Messages of the console since the last call, with their level."""
+        entries = self._post("se/log", {"type": "browser"})
+        return [(entry["level"], entry["message"]) for entry in entries]
+
+    def save_page(self, path):
+        """Writes the whole page as PNG."""
+        height = self.run("return document.documentElement.scrollHeight")
+        self._post("window/rect", {"width": 1280, "height": height + 200})
+        picture = request("GET", f"{self._url}/screenshot")
+        path.write_bytes(base64.b64decode(picture))
+
+    def _post(self, command, body):
+        return request("POST", f"{self._url}/{command}", body)
+
+
+@contextlib.contextmanager
+def open_browser(profile, *, width, height=900):
+    """A window of so many pixels; skips where there is no Chromium.
+
+    The profile is an empty folder.
+    """
+    binary = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not binary or not driver:
+        pytest.skip("skipped: no chromium and chromedriver (Debian: chromium-driver)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = f"http://127.0.0.1:{port}"
+    command = [driver, f"--port={port}", "--silent"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            _wait(server, process)
+            size = f"--window-size={width},{height}"
+            options = {
+                "binary": binary,
+                "args": [*ARGUMENTS, size, f"--user-data-dir={profile}"],
+            }
+            capabilities = {
+                "goog:chromeOptions": options,
+                "goog:loggingPrefs": {"browser": "ALL"},
+            }
+            body = {"capabilities": {"alwaysMatch": capabilities}}
+            session = request("POST", f"{server}/session", body)
+            url = f"{server}/session/{session['sessionId']}"
+            yield Browser(url)
+            request("DELETE", url)
+        finally:
+            process.terminate()
+
+
+def request(method, url, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    message = urllib.request.Request(url, data, headers, method=method)
+    with urllib.request.urlopen(message, timeout=60) as answer:
+        return json.load(answer)["value"]
+
+
+def _wait(server, process):
+    for _ in range(150):
+        with contextlib.suppress(urllib.error.URLError, ConnectionError):
+            if request("GET", f"{server}/status")["ready"]:
+                return
+        assert process.poll() is None, "chromedriver ended"
+        time.sleep(0.1)
+    raise AssertionError("chromedriver does not answer")
