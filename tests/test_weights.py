@@ -117,3 +117,13 @@ def test_bundled_weights_follow_their_card():
     loaded = weights.load_weights("small")
     for field in ("data", "command", "figures", "licence", "steps", "pairs"):
         assert field in loaded.card
+
+
+def test_a_folder_of_the_same_name_does_not_hide_what_comes_with_the_package(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "small").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert weights.load_weights("small").card["name"] == "small"
+    with pytest.raises(FileNotFoundError, match="no finished training run"):
+        weights.load_weights("./small")

@@ -109,6 +109,8 @@ def bundled() -> list[str]:
 
 
 def _find(source: str | Path) -> Path:
+    if source in bundled():  # a folder of that name is ./small
+        return Path(str(resources.files(__name__) / f"{source}.safetensors"))
     path = Path(source)
     if path.is_dir():
         path = path / FILE_NAME
@@ -117,8 +119,6 @@ def _find(source: str | Path) -> Path:
         raise FileNotFoundError(f"{path} is missing: no finished training run is there")
     if path.is_file():
         return path
-    if str(source) in bundled():
-        return Path(str(resources.files(__name__) / f"{source}.safetensors"))
     raise FileNotFoundError(
         f"no weights {str(source)!r}: expected a .safetensors file, the folder of a "
         f"training run, or one of {', '.join(bundled())}"
