@@ -1,4 +1,4 @@
-"""One-pass evaluation on a folder of sequences; the same as ``siamrpn eval``."""
+"""One-pass evaluation: OTB, UAV123, LaSOT, GOT-10k, …; same as ``siamrpn eval``."""
 
 from siamrpn_jax.commands.eval_otb import main
 

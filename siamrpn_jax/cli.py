@@ -9,7 +9,7 @@ from siamrpn_jax.commands.huge_pages import restart_with_huge_pages
 COMMANDS = {
     "train": ("train", "train a tracker on generated scenes or your own data"),
     "track": ("track", "follow objects through a video or camera stream"),
-    "eval": ("eval_otb", "one-pass evaluation on annotated sequences"),
+    "eval": ("eval_otb", "one-pass evaluation: OTB, LaSOT, GOT-10k, … or folders"),
     "eval-vot": ("eval_vot", "VOT's experiments: EAO, accuracy, robustness, speed"),
     "export": ("export", "write the tracker as StableHLO that runs with JAX alone"),
     "benchmark": ("benchmark", "speed beside PyTorch, ONNX Runtime and OpenCV"),

@@ -230,7 +230,7 @@ def test_check_with_toolkit(dataset, tmp_path, monkeypatch, capsys):
             "expected an experiment with resets",
         ),
         (["--experiment", "realtime", "--fps", "0"], "fps is 0"),
-        (["--weights", "small", "small"], "two trackers are named small"),
+        (["--weights", "small", "small"], "several trackers are named small"),
         (["--weights", "nothing"], "no weights 'nothing'"),
         (["--dataset", "vot2018", "--root", "nowhere"], "nowhere: no such folder"),
     ],

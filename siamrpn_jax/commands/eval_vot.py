@@ -2,15 +2,20 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from siamrpn_jax.commands.contestants import (
+    Contestant,
+    check_names,
+    make_contestants,
+    open_contestant,
+)
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.errors import InputError
 
@@ -125,21 +130,20 @@ def run(config: Config) -> dict[str, Any]:
         require("matplotlib", extra="report")  # told before an hour of tracking
     with _open_dataset(config) as data, _open_results(config) as folder:
         _print_head(config, data)
-        names = _names(config)
         if config.results_only:
+            names = [path.resolve().name for path in config.results_only]
+            check_names(names)
             scored = [
                 _score(config, data, name, _experiment_folder(config, path), None)
                 for name, path in zip(names, config.results_only, strict=True)
             ]
         else:
+            contestants = make_contestants(config.weights, config.tracker)
             # All are opened first: the last one's fault is told before hours of work.
-            opened = [
-                _open(config, data, folder / name, source)
-                for name, source in zip(names, _sources(config), strict=True)
-            ]
+            opened = [_open(config, data, folder, one) for one in contestants]
             scored = [
-                _run_and_score(config, data, name, tracker, place)
-                for name, (tracker, place) in zip(names, opened, strict=True)
+                _run_and_score(config, data, one.name, tracker, place)
+                for one, (tracker, place) in zip(contestants, opened, strict=True)
             ]
         _print_table(config, data, scored)
         if config.check_with_toolkit:
@@ -222,42 +226,17 @@ def _open_results(config: Config) -> Iterator[Path]:
             yield Path(folder)
 
 
-def _sources(config: Config) -> list[str]:
-    """What each tracker is made from: weights, then baselines."""
-    default = () if config.tracker else ("small",)
-    return [*(config.weights or default), *config.tracker]
-
-
-def _names(config: Config) -> list[str]:
-    """Names of the trackers, and of their folders; weights by file or run."""
-    if config.results_only:
-        names = [path.resolve().name for path in config.results_only]
-    else:
-        names = [_name(source) for source in _sources(config)]
-    for name in names:
-        if names.count(name) > 1:
-            raise EvaluationError(f"two trackers are named {name}: expected one")
-    return names
-
-
-def _name(source: str) -> str:
-    path = Path(source)
-    if path.suffix != ".safetensors":
-        return path.resolve().name if path.is_dir() else path.name
-    return path.resolve().parent.name if path.stem == "weights" else path.stem
-
-
 # ------------------------------------------------------------------ running
 
 
 def _open(
-    config: Config, data: _Dataset, folder: Path, source: str
+    config: Config, data: _Dataset, folder: Path, contestant: Contestant
 ) -> "tuple[OnePassTracker, Path]":
     """A tracker, and the folder for its results."""
     from siamrpn_jax.evaluation.vot_runner import open_folder
 
-    tracker, made_from = _make_tracker(config, source)
-    folder = folder / config.experiment
+    tracker, made_from = open_contestant(contestant)
+    folder = folder / contestant.name / config.experiment
     settings = _settings(data, _protocol(config), made_from)
     open_folder(folder, settings, data.sequences, force=config.force)
     return tracker, folder
@@ -294,40 +273,6 @@ def _protocol(config: Config) -> "ProtocolConfig":
         fps=config.fps,
         grace=config.grace,
     )
-
-
-def _make_tracker(
-    config: Config, source: str
-) -> "tuple[OnePassTracker, dict[str, Any]]":
-    """A tracker, and what its results depend on."""
-    if source in config.tracker:
-        import cv2
-
-        from siamrpn_jax.evaluation.baselines import BaselineName, make_baseline
-
-        baseline = make_baseline(cast(BaselineName, source))
-        return baseline, {"opencv": cv2.__version__}
-    from siamrpn_jax import configs
-    from siamrpn_jax.api import Tracker
-    from siamrpn_jax.weights import load_weights
-
-    loaded = load_weights(source)
-    tracker = Tracker(loaded.model, loaded.variables, loaded.tracker_config)
-    return tracker, {
-        "weights": _digest(loaded.variables),
-        "model": configs.to_json(loaded.model.config),
-        "tracker_config": configs.to_json(loaded.tracker_config),
-    }
-
-
-def _digest(variables: Any) -> str:
-    import jax
-    import numpy as np
-
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(variables):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _settings(

@@ -62,19 +62,19 @@ def read_otb_results(path: str | Path, *, origin: Literal[0, 1] = 1) -> np.ndarr
 
 def make_report(
     tracker: str,
-    sequences: Mapping[str, tuple[OpeMetrics, float]],
+    sequences: Mapping[str, tuple[OpeMetrics, float | None]],
     *,
     mean: OpeMetrics,
-    fps: float,
+    fps: float | None,
     skip_first: bool,
 ) -> dict[str, Any]:
     """Gathers an evaluation in a JSON-ready dictionary.
 
     Args:
         tracker: name of the tracker.
-        sequences: metrics and frames a second of each sequence.
+        sequences: metrics and frames a second of each sequence; None where unknown.
         mean: mean over the sequences.
-        fps: frames a second over all frames.
+        fps: frames a second over all frames; None where unknown.
         skip_first: whether the first frame was left out.
     """
     return {
@@ -106,7 +106,7 @@ def _write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _figures(metrics: OpeMetrics, fps: float) -> dict[str, float | int]:
+def _figures(metrics: OpeMetrics, fps: float | None) -> dict[str, float | int | None]:
     return {
         "auc": metrics.auc,
         "precision": metrics.precision,
