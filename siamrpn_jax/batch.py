@@ -1,18 +1,61 @@
 """What the data side hands to the training step."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
+Array = Any
+"""NumPy's on the host, JAX's on the device."""
 
 
 class Batch(NamedTuple):
     """B pairs of patches; uint8, a quarter of the bytes that floats would be."""
 
-    z: np.ndarray
+    z: Array
     """Exemplar patches, uint8 ``[B, Z, Z, 3]``."""
-    x: np.ndarray
+    x: Array
     """Search patches, uint8 ``[B, X, X, 3]``."""
-    box: np.ndarray
+    box: Array
     """The target in the search patch, ``cxcywh`` float32 ``[B, 4]`` in its pixels."""
-    positive: np.ndarray
+    positive: Array
     """float32 ``[B]``: 1 where the search patch shows the exemplar's target, else 0."""
+
+
+class RawPatches(NamedTuple):
+    """B patches to be: images of one size C, and all that is drawn for them.
+
+    The changes are applied in the order of the fields. A field is None where the
+    recipe never makes that change. One sample has the same fields without the axis B.
+    """
+
+    image: Array
+    """uint8 ``[B, C, C, 3]``."""
+    matrix: Array
+    """float32 ``[B, 2, 3]``, continuous pixels: the point ``d`` from the middle of the
+    patch lies at ``M[:, :2] @ d + M[:, 2]`` of the image."""
+    fill: Array
+    """uint8 ``[B, 3]``: the colour outside the image."""
+    table: Array | None
+    """uint8 ``[B, 256, 3]``: the new value of each level, for each channel."""
+    mixing: Array | None
+    """float32 ``[B, 3, 3]``: ``new = M @ old`` for the channels of a pixel."""
+    shrunk: Array | None
+    """int32 ``[B]``: side in pixels that the patch is shrunk to and enlarged from."""
+    blur: Array | None
+    """float32 ``[B, 13, 13]``: kernel, anchored in its middle."""
+    noise: Array | None
+    """float32 ``[B]``: standard deviation of Gaussian noise, grey levels."""
+    noise_seed: Array
+    """uint32 ``[B]``."""
+
+
+class RawBatch(NamedTuple):
+    """B pairs that the device crops and colours: `augmentation.render` makes a `Batch`.
+
+    One pair has the same fields without the axis B.
+    """
+
+    z: RawPatches
+    x: RawPatches
+    box: Array
+    """As in `Batch`."""
+    positive: Array
+    """As in `Batch`."""

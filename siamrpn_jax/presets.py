@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from siamrpn_jax import published
 from siamrpn_jax.anchors import AnchorConfig
 from siamrpn_jax.backbone import BackboneConfig
 from siamrpn_jax.data.augment import AugmentConfig, paper_augment, small_augment
@@ -40,7 +41,9 @@ def paper() -> Recipe:
     """
     return Recipe(
         train=TrainConfig(),
-        data=DataConfig(video=1.0, stills=0.0, composites=0.0),
+        data=DataConfig(  # "less than 100" frames apart (section 5.1)
+            video=1.0, stills=0.0, composites=0.0, max_interval=99
+        ),
         augment=paper_augment(),
         model=ModelConfig(),
         tracker=TrackerConfig(),
@@ -88,5 +91,36 @@ def small() -> Recipe:
     )
 
 
-PRESETS: dict[str, Callable[[], Recipe]] = {"small": small, "paper": paper}
+def pysot() -> Recipe:
+    """PySOT's ``siamrpn_alex_dwxcorr``: for its weights, to train on from them.
+
+    Like PySOT's training: plain L1; a twentieth of the rate from the first epoch to the
+    last. Its sum of gradients over 16 GPUs is a rate 16 times as high as it says.
+    """
+    recipe = paper()
+    optimizer = OptimizerConfig(learning_rate=1e-2, final_learning_rate=5e-4)
+    train = TrainConfig(losses=LossConfig(sigma=None), optimizer=optimizer)
+    return dataclasses.replace(
+        recipe,
+        train=train,
+        model=published.pysot_model(head="depthwise"),
+        tracker=published.pysot_tracker(),
+    )
+
+
+def dasiamrpn() -> Recipe:
+    """DaSiamRPN's network, of usual width, for its weights; trained as the paper's."""
+    return dataclasses.replace(
+        paper(),
+        model=published.dasiamrpn_model(),
+        tracker=published.dasiamrpn_tracker("vot"),
+    )
+
+
+PRESETS: dict[str, Callable[[], Recipe]] = {
+    "small": small,
+    "paper": paper,
+    "pysot": pysot,
+    "dasiamrpn": dasiamrpn,
+}
 """Every recipe by the name that the command line takes."""

@@ -24,6 +24,7 @@ DEVICE = (
     "anchors",
     "crops",
     "batch",
+    "augmentation",
     "targets",
     "losses",
     "convolutions",

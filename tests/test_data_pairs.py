@@ -57,6 +57,31 @@ def test_a_pair_depends_on_seed_and_index_alone(root, kind):
     assert any((expected[0].x != e.x).any() for e in expected[1:])
 
 
+GOLDEN = np.array(
+    [
+        [69.2, 30.4, 18.4, 12.0, 0.0, 150.1, 75.0],
+        [60.4, 28.4, 37.0, 30.8, 0.0, 174.3, 131.5],
+        [57.9, 25.8, 34.1, 32.7, 0.0, 146.2, 113.6],
+        [34.4, 29.1, 12.9, 21.7, 1.0, 92.8, 82.7],
+        [50.9, 50.4, 24.9, 23.3, 1.0, 106.6, 102.7],
+        [44.2, 25.5, 28.0, 24.9, 1.0, 80.3, 57.5],
+        [70.3, 34.0, 32.8, 35.6, 1.0, 117.5, 123.1],
+        [29.6, 26.3, 31.5, 29.2, 0.0, 32.5, 27.4],
+    ]
+)
+"""Box, positive, and mean level of exemplar and search patch of pairs 0, 1, …"""
+
+
+def test_the_stream_of_a_seed_stays_as_it_is(root):
+    """Runs that are resumed with a later version go on with the same pairs."""
+    pairs = dataset(root, synthetic=0.2, negative_probability=0.3)
+    found = [
+        [*p.box, p.positive, p.z.mean(), p.x.mean()]
+        for p in map(pairs.__getitem__, range(8))
+    ]
+    np.testing.assert_allclose(found, GOLDEN, atol=1.0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_form_of_a_pair(root, kind):
     pairs = dataset(root, **only(kind))
@@ -138,12 +163,12 @@ def test_negatives_never_show_their_own_target(tmp_path):
         drawn = pairs._draw(rng, i)
         kind, origin = drawn.origin
         assert kind == "image" and origin in pairs.pool.origins
-        other = pairs._draw_other(rng, i, drawn.origin)
+        other = pairs._draw_other(rng, i, drawn)
         assert drawn.origin not in other.shown
         scenes += other.origin[0] == "scene"
     assert scenes < 30
     single = dataset(tmp_path / "s0", **only("composites"))
-    other = single._draw_other(rng, 0, single._draw(rng, 0).origin)
+    other = single._draw_other(rng, 0, single._draw(rng, 0))
     assert other.origin[0] == "scene"
 
 
@@ -199,9 +224,9 @@ def test_frames_of_a_pair_are_close(tmp_path):
     pairs = dataset(tmp_path, max_interval=2, **only("video"))
     seen = []
     original = pairs._views
-    pairs._views = lambda rng, images, targets, **k: (
+    pairs._views = lambda rng, reads, targets, **k: (
         seen.append((targets[0].image, targets[1].image)),
-        original(rng, images, targets, **k),
+        original(rng, reads, targets, **k),
     )[1]
     for i in range(100):
         pairs[i]
@@ -225,6 +250,8 @@ def test_folders_without_data(tmp_path):
         {"video": -1.0},
         {"stills": float("nan")},
         {"negative_probability": 1.5},
+        {"negative_same_category": -0.1},
+        {"folders": ("a", "b"), "weights": (1.0, -1.0)},
         {"validation_fraction": -0.1},
         {"seed": -1},
         {"max_interval": -1},

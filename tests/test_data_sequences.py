@@ -71,6 +71,17 @@ def test_bad_lines_are_named(tmp_path, line):
         read_ground_truth(path)
 
 
+def test_bad_lines_can_be_collected(tmp_path):
+    folder = make(tmp_path / "a", ["1,2,3,4", "1,2,3", "nan,nan,nan,nan", "1,2,0,4"])
+    faults: dict[int, str] = {}
+    sequence = read_sequence(folder, faults=faults)
+    assert list(faults) == [1, 3]
+    assert faults[1].startswith("3 values in '1,2,3'")
+    np.testing.assert_array_equal(np.isnan(sequence.boxes[:, 0]), [False] + [True] * 3)
+    with pytest.raises(SequenceError, match=r"groundtruth.txt:2: 3 values"):
+        read_sequence(folder)
+
+
 def test_count_mismatch_gives_both_counts(tmp_path):
     make(tmp_path, ["1,2,3,4"] * 5)
     (tmp_path / "img" / "6.jpg").touch()

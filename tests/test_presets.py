@@ -26,7 +26,7 @@ def test_paper_is_the_published_recipe():
     assert optimizer.frozen_layers == 3
     pairs = train.steps_per_epoch * recipe.batch_size
     assert train.epochs == 50 and pairs == pytest.approx(600_000, abs=128)
-    assert (recipe.data.video, recipe.data.max_interval) == (1.0, 100)
+    assert (recipe.data.video, recipe.data.max_interval) == (1.0, 99)
 
 
 def test_paper_augment_moves_by_pixels_of_its_patches():
@@ -50,7 +50,15 @@ def test_small_trains_from_scratch():
     assert recipe.train.losses.hard_negatives > 0
 
 
-@pytest.mark.parametrize(("name", "count"), [("small", 593_214), ("paper", 22_632_512)])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("small", 593_214),
+        ("paper", 22_632_512),
+        ("pysot", 6_251_102),
+        ("dasiamrpn", 22_632_932),
+    ],
+)
 def test_every_model_builds(name, count):
     model = SiamRPN(PRESETS[name]().model)
     variables = jax.eval_shape(model.init_variables, jax.random.key(0))
@@ -58,7 +66,7 @@ def test_every_model_builds(name, count):
 
 
 def test_every_preset_is_tested():
-    assert set(PRESETS) == {"small", "paper"}
+    assert set(PRESETS) == {"small", "paper", "pysot", "dasiamrpn"}
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -9,7 +9,11 @@ In the order of the data flow:
 - `pool`: everything found below the user's folders, and its weights.
 - `drawing`: painting inside outlines.
 - `synthetic`: generated sequences, no files needed.
-- `augment`: windows, crops and colours of a pair.
+- `augment`: how far pairs are varied; windows and crops.
+- `photometry`: colours and sharpness.
+- `views`: what a patch will show, rendered here or sent to the device.
+- `records`: prepared folders, a record for each frame of each track.
+- `prepared`: which of their records make pairs.
 - `composites`: pairs of pasted objects.
 - `pairs`: the mixture of all sources, a pair for each index.
 - `loader`: batches, by threads or worker processes.

@@ -1,4 +1,4 @@
-"""Augmentation of a training pair: which window is cropped, and its colours.
+"""How far training pairs are varied, and the geometry: which window is cropped.
 
 A `Window` is a rectangle of an image, possibly rotated and mirrored, that `crop`
 resizes to a square patch; `map_box` says where a box lands in it. Both use continuous
@@ -8,20 +8,12 @@ side ``s`` and a patch of ``n`` pixels, patch pixel ``i`` looks at image coordin
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-
-_LIGHTING_RGB = np.array(
-    [
-        [-0.55919361, 0.98062831, -0.41940627],
-        [1.72091413, 0.19879334, -1.82968581],
-        [4.64467907, 4.73710203, 4.88324118],
-    ]
-)
-"""Colour offset of three unit normals, grey levels: the "lighting" of PySOT."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +125,6 @@ def small_augment() -> AugmentConfig:
     )
 
 
-# ---------------------------------------------------------------------- geometry
-
-
 class Window(NamedTuple):
     """A rectangle of an image that becomes a square patch."""
 
@@ -240,17 +229,23 @@ def window_matrix(window: Window, size: int) -> np.ndarray:
     return np.column_stack([linear, offset])
 
 
-def crop(image: np.ndarray, window: Window, size: int) -> np.ndarray:
+def crop(
+    image: np.ndarray,
+    window: Window,
+    size: int,
+    *,
+    fill: Sequence[float] | np.ndarray | None = None,
+) -> np.ndarray:
     """Cuts a window out of an image and resizes it.
 
     Args:
         image: ``uint8 [H, W, 3]``.
         window: in continuous pixel coordinates of ``image``.
         size: n, side of the patch in pixels.
+        fill: colour outside the image, ``[3]``; its channel mean by default.
 
     Returns:
-        ``uint8 [n, n, 3]``: bilinear between pixel centres, no antialiasing; outside
-        the image its channel mean.
+        ``uint8 [n, n, 3]``: bilinear between pixel centres, no antialiasing.
     """
     matrix = window_matrix(window, size)
     # OpenCV's coordinates are pixel indices: 0 is a pixel's centre, not its border.
@@ -261,7 +256,7 @@ def crop(image: np.ndarray, window: Window, size: int) -> np.ndarray:
         (size, size),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=cv2.mean(image),
+        borderValue=cv2.mean(image) if fill is None else [float(v) for v in fill],
     )
 
 
@@ -298,104 +293,3 @@ def map_box(
     width = linear[0, 0] * w + 0.5 * linear[0, 1] * h
     height = linear[1, 1] * h + 0.5 * linear[1, 0] * w
     return np.array([*center, width, height], np.float32)
-
-
-# ------------------------------------------------------------------- photometry
-
-
-def photometric(
-    template: np.ndarray,
-    search: np.ndarray,
-    rng: np.random.Generator,
-    config: AugmentConfig,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Varies the colours and the sharpness of a pair; geometry stays.
-
-    Args:
-        template: ``uint8 [Z, Z, 3]``.
-        search: ``uint8 [X, X, 3]``.
-        rng: the source of randomness.
-        config: what to vary.
-
-    Returns:
-        New images of the same shapes (or the same ones, where nothing was drawn).
-    """
-    z, x = template, search
-    if rng.random() < config.color_probability:
-        table = color_table(rng, config.color_strength)
-        z, x = cv2.LUT(z, table), cv2.LUT(x, table)
-    if rng.random() < config.search_color_probability:
-        x = cv2.LUT(x, color_table(rng, 0.5 * config.color_strength))
-    if config.lighting:
-        z, x = (_light(image, rng, config.lighting) for image in (z, x))
-    if rng.random() < config.grey_probability:
-        z, x = _grey(z), _grey(x)
-    elif rng.random() < config.channel_swap_probability:
-        order = rng.permutation(3)
-        z, x = (np.ascontiguousarray(image[..., order]) for image in (z, x))
-    if rng.random() < config.low_resolution_probability:
-        fraction = rng.uniform(0.2, 0.9)
-        z = _low_resolution(z, fraction)
-        x = _low_resolution(x, fraction * math.exp(rng.uniform(-0.2, 0.2)))
-    if rng.random() < config.search_blur_probability:
-        x = _blur(x, rng)
-    if rng.random() < config.template_blur_probability:
-        z = _blur(z, rng)
-    if rng.random() < config.noise_probability:
-        sigma = rng.uniform(2, 10)
-        z, x = _noise(z, rng, sigma * rng.random()), _noise(x, rng, sigma)
-    return z, x
-
-
-def color_table(rng: np.random.Generator, strength: float) -> np.ndarray:
-    """Draws a look-up table of gamma, gain and bias.
-
-    Args:
-        rng: the source of randomness.
-        strength: 1 is gamma e^±.4, gain e^±.25, channel gain e^±.12, bias ±.12.
-
-    Returns:
-        ``uint8 [1, 256, 3]`` for ``cv2.LUT``.
-    """
-    level = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
-    gamma = math.exp(rng.uniform(-0.4, 0.4) * strength)
-    gain = rng.uniform(-0.25, 0.25) + rng.uniform(-0.12, 0.12, 3)
-    bias = rng.uniform(-0.12, 0.12) * strength
-    table = level**gamma * np.exp(gain * strength).astype(np.float32) + bias
-    return (np.clip(table, 0, 1) * 255).astype(np.uint8)[None]
-
-
-def _light(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
-    offset = _LIGHTING_RGB @ rng.standard_normal(3) * strength
-    levels = np.arange(256)[:, None] - offset
-    return cv2.LUT(image, np.clip(levels, 0, 255).astype(np.uint8)[None])
-
-
-def _grey(image: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-
-
-def _low_resolution(image: np.ndarray, fraction: float) -> np.ndarray:
-    size = image.shape[0]
-    small = max(12, int(size * min(max(fraction, 0.15), 1.0)))
-    shrunk = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
-    return cv2.resize(shrunk, (size, size), interpolation=cv2.INTER_LINEAR)
-
-
-def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    if rng.random() < 0.5:
-        return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2))
-    # Odd lengths only: an even kernel has no middle and would move the image.
-    length = 2 * int(rng.integers(1, 7)) + 1
-    kernel = np.zeros((length, length), np.float32)
-    kernel[length // 2] = 1
-    middle = (length - 1) / 2
-    turn = cv2.getRotationMatrix2D((middle, middle), rng.uniform(0, 180), 1)
-    kernel = cv2.warpAffine(kernel, turn, (length, length))
-    return cv2.filter2D(image, -1, kernel / kernel.sum())
-
-
-def _noise(image: np.ndarray, rng: np.random.Generator, sigma: float) -> np.ndarray:
-    noise = rng.standard_normal(image.shape[:2], np.float32) * np.float32(sigma)
-    # OpenCV rounds and saturates in one pass.
-    return cv2.add(image, cv2.merge([noise, noise, noise]), dtype=cv2.CV_8U)

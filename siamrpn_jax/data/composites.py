@@ -16,12 +16,12 @@ import numpy as np
 from siamrpn_jax.data.augment import (
     AugmentConfig,
     Window,
-    color_table,
     context_side,
     crop,
     sample_scale,
 )
 from siamrpn_jax.data.drawing import paint
+from siamrpn_jax.data.photometry import color_table
 from siamrpn_jax.data.pool import DataError, Pool, Target
 
 _DISTRACTORS = np.cumsum([0.3, 0.35, 0.2])  # Chance of 0, 1, 2; the rest is 3.

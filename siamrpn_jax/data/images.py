@@ -96,7 +96,7 @@ def decode_image(data: bytes, *, name: str) -> np.ndarray:
     if not data:
         raise ImageError(f"{name}: the file is empty, expected an image")
     # cv2.imread would return a truncated jpeg with a grey tail; imdecode refuses it.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -106,7 +106,7 @@ def decode_image(data: bytes, *, name: str) -> np.ndarray:
             f"{name}: cannot be decoded; expected a complete image file, found "
             f"{len(data)} bytes that are truncated or in no known format"
         )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return image
 
 
 def check_frame(frame: np.ndarray, *, name: str = "frame") -> np.ndarray:

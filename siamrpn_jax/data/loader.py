@@ -9,18 +9,21 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
+from typing import Any
 
 import cv2
 import grain
 import numpy as np
 from absl import flags
 
-from siamrpn_jax.batch import Batch
+from siamrpn_jax.batch import Batch, RawBatch
 from siamrpn_jax.data.augment import AugmentConfig
-from siamrpn_jax.data.pairs import DataConfig, Pair, PairDataset, usable_kinds
+from siamrpn_jax.data.pairs import DataConfig, PairDataset, mixture
 from siamrpn_jax.data.pool import open_pools
+from siamrpn_jax.data.prepared import open_tracks, warn_of_small_crops
+from siamrpn_jax.data.records import is_prepared
 from siamrpn_jax.errors import InputError
 
 _MIB = 2**20
@@ -51,15 +54,32 @@ def open_datasets(
 
     Raises:
         DataError: no data, or none of the kinds with a weight can be made from it.
+        RecordError: a prepared folder that cannot be used.
         SequenceError: a malformed sequence.
         StillsError: malformed stills.
         ImageError: the first frame of a sequence is no image.
     """
+    folders = config.weighted_folders()
+    prepared = [
+        open_tracks(
+            folder,
+            validation_fraction=config.validation_fraction,
+            weight=weight,
+            balance=config.balance,
+        )
+        for folder, weight in folders
+        if is_prepared(folder)
+    ]
+    patches = instance_size / exemplar_size
+    for tracks, _ in prepared:
+        warn_of_small_crops(tracks.records, augment, patches=patches)
+    others = [(folder, weight) for folder, weight in folders if not is_prepared(folder)]
     training, held_out = open_pools(
-        config.folders,
+        [folder for folder, _ in others],
         validation_fraction=config.validation_fraction,
         bytes_limit=config.bytes_mib * _MIB,
         decoded_limit=config.decoded_mib * _MIB,
+        weight=sum(weight for _, weight in others),
     )
     make = functools.partial(
         PairDataset,
@@ -69,22 +89,27 @@ def open_datasets(
         augment=augment,
         context=context,
     )
-    empty = bool(config.folders) and not len(held_out.store)
-    if empty or not usable_kinds(config, held_out):
-        return make(training), None
-    return make(training), make(held_out, validation=True)
+    whole = make(training, prepared=[tracks for tracks, _ in prepared])
+    kept = [tracks for _, tracks in prepared if len(tracks)]
+    empty = bool(config.folders) and not len(held_out.store) and not kept
+    if empty or not mixture(config, held_out, kept):
+        return whole, None
+    return whole, make(held_out, prepared=kept, validation=True)
 
 
-class BatchStream(Iterator[Batch]):
-    """An endless iterator of batches; close it, or use it in a ``with`` statement."""
+class BatchStream(Iterator[Any]):
+    """An endless iterator of batches; close it, or use it in a ``with`` statement.
 
-    def __init__(self, iterator: grain.DatasetIterator[Batch], *, shared: bool):
+    It yields `Batch`, or `RawBatch` if the device augments.
+    """
+
+    def __init__(self, iterator: grain.DatasetIterator[Any], *, shared: bool):
         self._iterator, self._shared = iterator, shared
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Any:
         batch = next(self._iterator)
         # Workers hand over shared memory, which must not outlive grain itself.
-        return Batch(*map(np.array, batch)) if self._shared else batch
+        return _map(np.array, batch) if self._shared else batch
 
     def close(self) -> None:
         """Stops the threads and worker processes."""
@@ -107,6 +132,7 @@ def batches(
     prefetch: int = 4,
     host_index: int = 0,
     host_count: int = 1,
+    device_augment: bool = False,
 ) -> BatchStream:
     """Starts the stream of batches.
 
@@ -123,9 +149,11 @@ def batches(
         prefetch: batches made ahead in each process.
         host_index: which share of every global batch is wanted.
         host_count: into how many shares it is split.
+        device_augment: leave crops and colours to `augmentation.render`.
 
     Returns:
-        An endless iterator of `Batch` with ``batch_size // host_count`` pairs.
+        An endless iterator of `Batch`, or of `RawBatch` if the device augments, with
+        ``batch_size // host_count`` pairs.
 
     Raises:
         InputError: a number out of range, or hosts that do not divide the batch.
@@ -149,6 +177,7 @@ def batches(
         batch_size=batch_size,
         first=host_index * share,
         share=share,
+        raw=device_augment,
     )
     # Batching before the split over workers keeps the stream independent of it.
     pairs = grain.MapDataset.range(start_step * share, _ENDLESS).map(fetch)
@@ -166,18 +195,33 @@ def batches(
     return BatchStream(iter(stream), shared=workers > 0)
 
 
-def stack(pairs: SequenceOf[Pair]) -> Batch:
-    """Stacks pairs along a new first axis."""
-    z, x, box, positive = (np.stack(column) for column in zip(*pairs, strict=True))
-    return Batch(z, x, box, positive)
+def stack(pairs: SequenceOf[Any]) -> Any:
+    """Stacks single pairs, all `Batch` or all `RawBatch`, along a new first axis."""
+    return _map(lambda *arrays: np.stack(arrays), *pairs)
 
 
 def _fetch(
-    element: int, *, dataset: PairDataset, batch_size: int, first: int, share: int
-) -> Pair:
+    element: int,
+    *,
+    dataset: PairDataset,
+    batch_size: int,
+    first: int,
+    share: int,
+    raw: bool,
+) -> Batch | RawBatch:
     """From an element of one host's stream to its pair in the global stream."""
     step, place = divmod(element, share)
-    return dataset[step * batch_size + first + place]
+    index = step * batch_size + first + place
+    return dataset.raw(index) if raw else Batch(*dataset[index])
+
+
+def _map(function: Callable[..., Any], *trees: Any) -> Any:
+    """Maps the arrays at each place of equal nested tuples; None stays."""
+    first = trees[0]
+    if isinstance(first, tuple):
+        parts = zip(*trees, strict=True)
+        return type(first)(*(_map(function, *part) for part in parts))
+    return None if first is None else function(*trees)
 
 
 def _start_worker(worker_index: int, worker_count: int) -> None:

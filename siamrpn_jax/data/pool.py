@@ -11,11 +11,11 @@ import logging
 import math
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -39,6 +39,7 @@ _ASPECT_RANGE = (0.15, 6.5)  # Width over height.
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Any)
 
 
 class DataError(InputError):
@@ -101,12 +102,15 @@ class Pool:
     neighbours: dict[int, tuple[Target, ...]] = field(default_factory=dict)
     """The objects of an image, by its index."""
 
+    weight: float = 1.0
+    """How much all of it counts beside prepared folders."""
+
 
 class Weighted(Generic[Item]):
     """Items that are drawn with unequal probabilities."""
 
-    def __init__(self, items: Iterable[Item], weights: Iterable[float]):
-        self._items = tuple(items)
+    def __init__(self, items: SequenceOf[Item], weights: Iterable[float]):
+        self._items = items
         self._cumulative = np.cumsum(np.fromiter(weights, np.float64))
 
     def __len__(self) -> int:
@@ -140,6 +144,7 @@ def open_pools(
     validation_fraction: float,
     bytes_limit: int,
     decoded_limit: int,
+    weight: float = 1.0,
 ) -> tuple[Pool, Pool]:
     """Reads the annotations below some folders; no image is decoded.
 
@@ -153,6 +158,7 @@ def open_pools(
         validation_fraction: share that is held out.
         bytes_limit: see `ImageStore`, for each pool.
         decoded_limit: see `ImageStore`, for each pool.
+        weight: of each pool.
 
     Returns:
         The pool for training and the held-out one; parts of them may be empty.
@@ -175,20 +181,27 @@ def open_pools(
             for still in stills.read_stills(folder).images:
                 images.append(_sort_image(root, still, rejected))
         _report(root, rejected)
-    held_out = _held_out({c.folder: c.name for c in clips}, validation_fraction)
+    out = held_out({c.folder: c.name for c in clips}, validation_fraction)
     for kind in ("natural", "small", "bare"):
         names = {i.still.path: i.name for i in images if i.kind == kind}
-        held_out |= _held_out(names, validation_fraction)
+        out |= held_out(names, validation_fraction)
 
     def assemble(*, validation: bool) -> Pool:
         return _assemble(
-            [c for c in clips if (c.folder in held_out) == validation],
-            [i for i in images if (i.still.path in held_out) == validation],
+            [c for c in clips if (c.folder in out) == validation],
+            [i for i in images if (i.still.path in out) == validation],
             bytes_limit=bytes_limit,
             decoded_limit=decoded_limit,
+            weight=weight,
         )
 
     return assemble(validation=False), assemble(validation=True)
+
+
+def held_out(names: Mapping[Key, str], fraction: float) -> set[Key]:
+    """The keys whose names come first in the order of a hash; never all of them."""
+    order = sorted(names, key=lambda k: (_hash(names[k]), names[k], k))
+    return set(order[: max(min(len(order) - 1, math.ceil(fraction * len(order))), 0)])
 
 
 class _Clip(NamedTuple):
@@ -215,10 +228,8 @@ _Rejected = dict[str, list[Path]]
 """Where things were left out, by reason."""
 
 
-def _held_out(names: dict[Path, str], fraction: float) -> set[Path]:
-    """The paths whose names come first in the order of a hash; never all of them."""
-    order = sorted(names, key=lambda p: (zlib.crc32(names[p].encode()), names[p], p))
-    return set(order[: max(min(len(order) - 1, math.ceil(fraction * len(order))), 0)])
+def _hash(name: str) -> int:
+    return zlib.crc32(name.encode("utf-8", "surrogateescape"))
 
 
 def _name(root: Path, path: Path) -> str:
@@ -263,7 +274,12 @@ def _detect(root: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _assemble(
-    clips: list[_Clip], images: list[_Image], *, bytes_limit: int, decoded_limit: int
+    clips: list[_Clip],
+    images: list[_Image],
+    *,
+    bytes_limit: int,
+    decoded_limit: int,
+    weight: float,
 ) -> Pool:
     """Numbers the images, and weights what they show."""
     numbers: dict[Path, int] = {}
@@ -305,6 +321,7 @@ def _assemble(
         small=tuple(small),
         backgrounds=np.array(backgrounds, np.int64),
         neighbours={targets[0].image: targets for _, targets in natural},
+        weight=weight,
     )
 
 
@@ -323,7 +340,7 @@ def _balanced(items: list[tuple[str, Item]]) -> Weighted[Item]:
     """Weights items by the size of their source."""
     counts = Counter(source for source, _ in items)
     weights = (counts[source] ** _STILL_EXPONENT for source, _ in items)
-    return Weighted((item for _, item in items), weights)
+    return Weighted([item for _, item in items], weights)
 
 
 def _sort_image(root: Path, still: stills.Still, rejected: _Rejected) -> _Image:

@@ -95,12 +95,15 @@ def find_sequences(root: str | os.PathLike[str]) -> list[Path]:
     return natural_sort(found)
 
 
-def read_sequence(path: str | os.PathLike[str]) -> Sequence:
+def read_sequence(
+    path: str | os.PathLike[str], *, faults: dict[int, str] | None = None
+) -> Sequence:
     """Reads one sequence.
 
     Args:
         path: a sequence folder, see the module's description, or a ground truth file
             in it.
+        faults: as for `read_ground_truth`.
 
     Returns:
         The sequence.
@@ -112,7 +115,8 @@ def read_sequence(path: str | os.PathLike[str]) -> Sequence:
     path = Path(path)
     text = path if path.is_file() else _find_ground_truth(path)
     folder = text.parent
-    boxes, frames = read_ground_truth(text), _find_frames(folder)
+    boxes = read_ground_truth(text, faults=faults)
+    frames = find_frames(folder)
     name = folder.resolve().name
     if text.name == "groundtruth_rect.txt" and len(frames) != len(boxes):
         first, last = OTB_RANGES.get(name, (1, 0))
@@ -127,11 +131,15 @@ def read_sequence(path: str | os.PathLike[str]) -> Sequence:
     return Sequence(f"{name}-{numbered[1]}" if numbered else name, frames, boxes)
 
 
-def read_ground_truth(path: str | os.PathLike[str]) -> np.ndarray:
+def read_ground_truth(
+    path: str | os.PathLike[str], *, faults: dict[int, str] | None = None
+) -> np.ndarray:
     """Reads a ground truth file; a name with ``groundtruth_rect`` means 1-based.
 
     Args:
         path: a text file, one box a line; empty lines at its end are ignored.
+        faults: where given, malformed lines do not raise: their rows are ``nan``, and
+            what is wrong with them is put here, by the row from 0.
 
     Returns:
         ``float64 [T, 4]``, ``ltwh`` 0-based; ``nan`` rows where the target is absent.
@@ -146,9 +154,14 @@ def read_ground_truth(path: str | os.PathLike[str]) -> np.ndarray:
         raise SequenceError(f"{path}: cannot be read as text ({error})") from error
     if not lines:
         raise SequenceError(f"{path}: is empty, expected one box x,y,w,h a line")
-    boxes = np.stack(
-        [_parse_line(line, f"{path}:{n}") for n, line in enumerate(lines, 1)]
-    )
+    boxes = np.full((len(lines), 4), np.nan)
+    for row, line in enumerate(lines):
+        try:
+            boxes[row] = _parse_line(line)
+        except SequenceError as error:
+            if faults is None:
+                raise SequenceError(f"{path}:{row + 1}: {error}") from None
+            faults[row] = str(error)
     if path.name.startswith("groundtruth_rect."):
         boxes[:, :2] -= 1
     return boxes
@@ -173,6 +186,21 @@ def polygon_to_ltwh(polygon: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         size = extent * np.sqrt(np.prod(sides) / np.prod(extent))
     return np.concatenate([corners.mean(axis=0) - size / 2, size])
+
+
+def find_frames(folder: Path) -> tuple[Path, ...]:
+    """The images in ``img/``, in ``color/`` or in the folder itself, in natural order.
+
+    Raises:
+        SequenceError: there are none.
+    """
+    for name in FRAME_FOLDERS:
+        place = folder / name
+        if place.is_dir():
+            frames = [p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
+            if frames:
+                return tuple(natural_sort(frames))
+    raise SequenceError(f"{folder}: has no frames; expected {LAYOUT}")
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
@@ -205,24 +233,23 @@ def natural_sort(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=key)
 
 
-def _parse_line(line: str, where: str) -> np.ndarray:
+def _parse_line(line: str) -> np.ndarray:
     try:
         values = np.array([float(v) for v in re.split(r"[,\s]+", line.strip(" \t,"))])
     except ValueError:
         raise SequenceError(
-            f"{where}: cannot parse {line!r}, expected numbers x,y,w,h"
+            f"cannot parse {line!r}, expected numbers x,y,w,h"
         ) from None
     if len(values) not in (4, 8):
         raise SequenceError(
-            f"{where}: {len(values)} values in {line!r}, expected 4 (x,y,w,h) or 8 "
-            "(a polygon)"
+            f"{len(values)} values in {line!r}, expected 4 (x,y,w,h) or 8 (a polygon)"
         )
     if np.isnan(values).all() or not values.any():
         return np.full(4, np.nan)
     box = polygon_to_ltwh(values) if len(values) == 8 else values
     if not np.isfinite(box).all() or (box[2:] <= 0).any():
         raise SequenceError(
-            f"{where}: box {line!r}, expected finite numbers with positive width and "
+            f"box {line!r}, expected finite numbers with positive width and "
             "height (all nan or all 0: absent)"
         )
     return box
@@ -239,13 +266,3 @@ def _find_ground_truth(folder: Path) -> Path:
         names = ", ".join(p.name for p in natural_sort(numbered))
         raise SequenceError(f"{folder}: has {names}; expected one of them to be named")
     raise SequenceError(f"{folder}: has no ground truth; expected {LAYOUT}")
-
-
-def _find_frames(folder: Path) -> tuple[Path, ...]:
-    for name in FRAME_FOLDERS:
-        place = folder / name
-        if place.is_dir():
-            frames = [p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
-            if frames:
-                return tuple(natural_sort(frames))
-    raise SequenceError(f"{folder}: has no frames; expected {LAYOUT}")

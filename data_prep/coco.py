@@ -1,0 +1,222 @@
+"""COCO: 118,287 images to train on with 860,001 boxes of 80 classes; and files like it.
+
+Lin et al., ECCV 2014. A JSON file lists ``images``, ``annotations``, ``categories``.
+A ``bbox`` is ``x, y, w, h`` in pixels, counted from 0, with fractions. Left out by rule
+are crowds (``iscrowd``: one box about many objects) and objects with a side below
+``--min-side``; how many is told.
+
+Other files of this form are named by ``--annotations`` and ``--images``. LVIS, whose
+images have an address in place of ``file_name``, is one: ``--annotations
+lvis_v1_train.json --images .``, with the folder ``train2017`` in ``--raw``.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data_prep.stills import still_track
+from data_prep.tracks import (
+    Dataset,
+    Options,
+    PreparationError,
+    Rejection,
+    Track,
+    Unit,
+)
+
+KEPT = frozenset(
+    "images annotations categories id image_id category_id name file_name coco_url "
+    "width height bbox iscrowd".split()
+)
+"""What is read of the JSON file. Outlines are most of it, and would fill gigabytes."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CocoOptions(Options):
+    """Options of COCO."""
+
+    split: str = "train2017"
+    """Which images: ``train2017``, ``val2017``; those of 2014 can be read as well."""
+    min_side: float = 10
+    """Leave out objects with a side below so many pixels."""
+    annotations: str = ""
+    """Another file of this form, below ``--raw``."""
+    images: str = ""
+    """The folder that file names in it are relative to, below ``--raw``."""
+
+
+class Object(NamedTuple):
+    """An annotation, not yet checked."""
+
+    number: int
+    """Among those of its image, with those left out."""
+
+    bbox: Any
+    category: str
+
+
+class Image(NamedTuple):
+    """What a unit holds."""
+
+    annotations: Path
+    """The file that it is listed in."""
+
+    path: Path | None
+    """None: it is not listed, there are annotations only."""
+
+    size: tuple[int, int] | None
+    objects: tuple[Object, ...]
+
+
+def list_units(options: CocoOptions) -> list[Unit]:
+    """A unit for each image with objects."""
+    file = options.annotations or f"annotations/instances_{options.split}.json"
+    images = options.raw / (options.images or options.split)
+    if not images.is_dir():
+        raise PreparationError(f"{images}: no such folder, expected images")
+    return list_images(options.raw / file, images, min_side=options.min_side)
+
+
+def list_images(
+    annotations: Path, images: Path, *, min_side: float, prefix: str = ""
+) -> list[Unit]:
+    """A unit for each image with objects, of any file of this form.
+
+    Args:
+        annotations: the JSON file.
+        images: the folder that its file names are relative to.
+        min_side: objects with a smaller side are left out.
+        prefix: begins the keys.
+
+    Raises:
+        PreparationError: the file is no JSON, lists an image without an id or a name,
+            two of the same, or no objects.
+    """
+    content = _load(annotations)
+    found: dict[Any, list[dict]] = {}
+    try:
+        names = {str(c["id"]): str(c["name"]) for c in content.get("categories", ())}
+        listed = {entry["id"]: entry for entry in content["images"]}
+        keys = {name: prefix + _file_name(entry) for name, entry in listed.items()}
+        for annotation in content["annotations"]:
+            found.setdefault(annotation.get("image_id"), []).append(annotation)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise PreparationError(f"{annotations}: malformed ({error!r})") from error
+    if len(set(keys.values())) < len(content["images"]):
+        raise PreparationError(f"{annotations}: lists an image twice")
+    units, left_out = [], Counter()
+    for image_id in dict.fromkeys([*listed, *found]):
+        objects = []
+        for number, annotation in enumerate(found.get(image_id, ())):
+            if reason := _rule(annotation, min_side):
+                left_out[reason] += 1
+                continue
+            category = names.get(str(annotation.get("category_id")), "")
+            objects.append(Object(number, annotation.get("bbox"), category))
+        if objects:
+            entry = listed.get(image_id)
+            path = images / _file_name(entry) if entry else None
+            image = Image(annotations, path, _size(entry), tuple(objects))
+            units.append(Unit(keys.get(image_id, f"{prefix}image {image_id}"), image))
+    if left_out:
+        counts = ", ".join(f"{n} {reason}" for reason, n in sorted(left_out.items()))
+        log.warning("%s: left out by rule: %s", annotations, counts)
+    if not units:
+        raise PreparationError(f"{annotations}: has no usable annotations")
+    return units
+
+
+def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
+    """A track for each object of one image."""
+    image: Image = unit.content
+    for item in image.objects:
+        box = _box(item.bbox)
+        if image.path is None:
+            reason = f"an annotation of {unit.key}, which is not listed"
+            yield Rejection(str(image.annotations), None, reason)
+        elif box is None:
+            reason = f"{unit.key}: bbox {str(item.bbox)[:80]}, expected x,y,w,h"
+            yield Rejection(str(image.annotations), None, reason)
+        else:
+            yield still_track(
+                unit.key,
+                item.number,
+                image.path,
+                box,
+                category=item.category,
+                size=image.size,
+            )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    def slim(entry: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in entry.items() if key in KEPT}
+
+    try:
+        content = json.loads(path.read_bytes(), object_hook=slim)
+    except OSError as error:
+        raise PreparationError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise PreparationError(f"{path}: is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise PreparationError(f"{path}: is a list, expected images and annotations")
+    return content
+
+
+def _file_name(entry: dict[str, Any]) -> str:
+    """In LVIS, the folder and the file at the end of the image's address."""
+    if name := entry.get("file_name"):
+        return name
+    return "/".join(entry["coco_url"].split("/")[-2:])
+
+
+def _size(entry: dict[str, Any] | None) -> tuple[int, int] | None:
+    try:
+        return (int(entry["width"]), int(entry["height"])) if entry else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _rule(annotation: dict[str, Any], min_side: float) -> str:
+    """Why an annotation is left out, though nothing is wrong with it."""
+    if annotation.get("iscrowd"):
+        return "crowds"
+    box = _box(annotation.get("bbox"))
+    if box and 0 < min(box[2:]) < min_side:
+        return f"objects below {min_side:g} pixels"
+    return ""
+
+
+def _box(bbox: Any) -> tuple[float, float, float, float] | None:
+    try:
+        x, y, w, h = map(float, bbox)
+    except (TypeError, ValueError):
+        return None
+    return x, y, w, h
+
+
+DATASET = Dataset(
+    name="coco",
+    title="COCO",
+    layout="""\
+RAW/annotations/instances_train2017.json
+RAW/train2017/000000000009.jpg
+(for --split val2017, with that name; for other files of this form see --help)""",
+    origin="https://cocodataset.org/#download (train2017.zip, 18 GB, and "
+    "annotations_trainval2017.zip)",
+    list_units=list_units,
+    read_unit=read_unit,
+    units_per_shard=600,
+    options=CocoOptions,
+)
+
+if __name__ == "__main__":
+    from data_prep.command import main
+
+    main("coco")

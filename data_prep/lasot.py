@@ -1,0 +1,112 @@
+"""LaSOT: 1,400 videos of 70 classes, some 2,500 frames each.
+
+Fan et al., CVPR 2019. A video's folder holds ``img/%08d.jpg`` from 1, a box ``x,y,w,h``
+a frame in ``groundtruth.txt``, and 0 or 1 for each frame, in a single line, in
+``full_occlusion.txt`` and ``out_of_view.txt``; with either the target is absent.
+``nlp.txt``, a sentence on the target, is not read.
+
+Boxes count pixels from 1 (so the authors). The test set is the four videos of each
+class that ``testing_set.txt`` names, or `LASOT_TEST`; of the rest only the 70 classes
+are for training: the 15 that were added in 2020 are for evaluation alone.
+"""
+
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from data_prep.rows import numbered_track, read_labels, read_lines, read_rows
+from data_prep.tracks import (
+    Dataset,
+    Options,
+    PreparationError,
+    Rejection,
+    Track,
+    Unit,
+)
+from siamrpn_jax.data.benchmark_lists import LASOT_TEST
+from siamrpn_jax.data.sequences import natural_sort
+
+CLASSES = frozenset(name.rpartition("-")[0] for name in LASOT_TEST)
+"""The 70 classes of the training set, each of which is also in the test set."""
+
+
+@dataclass(frozen=True)
+class LasotOptions(Options):
+    """Options of LaSOT."""
+
+    split: Literal["train", "test", "all"] = "train"
+    """Which videos; the benchmark is on those of test (protocol II)."""
+
+
+def list_units(options: LasotOptions) -> list[Unit]:
+    """A unit for each video, in folders of the classes or without them."""
+    folders = {
+        text.parent.name: text.parent
+        for pattern in ("*/groundtruth.txt", "*/*/groundtruth.txt")
+        for text in options.raw.glob(pattern)
+    }
+    listed, _ = read_lines(options.raw / "testing_set.txt")
+    test = {line.strip() for line in listed} or set(LASOT_TEST)
+    kept = [
+        folder
+        for name, folder in folders.items()
+        if options.split == "all" or _split(name, test) == options.split
+    ]
+    if not kept:
+        found = f"{len(folders)} videos, none to {options.split}" if folders else "none"
+        raise PreparationError(f"{options.raw}: expected LaSOT videos, found {found}")
+    return [Unit(path.name, path) for path in natural_sort(kept)]
+
+
+def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
+    """The track of one video."""
+    folder: Path = unit.content
+    rows = read_rows(folder / "groundtruth.txt", columns=4, expected="x,y,w,h")
+    occluded, rows = read_labels(folder / "full_occlusion.txt", rows, most=1)
+    outside, rows = read_labels(folder / "out_of_view.txt", rows, most=1)
+    yield from numbered_track(
+        rows,
+        folder / "img",
+        "%08d.jpg",
+        boxes=rows.values - (1, 1, 0, 0),
+        visibility=np.where(occluded | outside, 0, 1).astype(np.float32),
+        name=unit.key,
+        video=unit.key,
+        category=_category(unit.key),
+    )
+
+
+def _split(name: str, test: Set[str]) -> str:
+    """``train``, ``test``, or nothing for classes that were added later."""
+    if name in test:
+        return "test"
+    return "train" if _category(name) in CLASSES else ""
+
+
+def _category(name: str) -> str:
+    """Of ``airplane-1``, airplane."""
+    return name.rpartition("-")[0]
+
+
+DATASET = Dataset(
+    name="lasot",
+    title="LaSOT",
+    layout="""\
+RAW/airplane/airplane-1/img/%08d.jpg        (from 00000001.jpg; the folders of the
+RAW/airplane/airplane-1/groundtruth.txt      classes may be left out)
+RAW/airplane/airplane-1/full_occlusion.txt, out_of_view.txt
+RAW/testing_set.txt                         (may be missing)""",
+    origin="http://vision.cs.stonybrook.edu/~lasot/ (a zip file for each class)",
+    list_units=list_units,
+    read_unit=read_unit,
+    units_per_shard=1,
+    options=LasotOptions,
+)
+
+if __name__ == "__main__":
+    from data_prep.command import main
+
+    main("lasot")

@@ -1,0 +1,29 @@
+"""The same shards under Apache Beam."""
+
+import functools
+
+import pytest
+from prepared_folders import DATASET, assert_same_folders, write_prepared
+
+from data_prep import beam, writer
+from data_prep.tracks import Options
+from siamrpn_jax.extras import MissingExtraError
+
+
+def test_beam_writes_what_processes_write(tmp_path):
+    pytest.importorskip("apache_beam", reason="skipped: no apache_beam (extra 'beam')")
+    reference, out = tmp_path / "reference", tmp_path / "out"
+    write_prepared(reference, tracks=5, length=3)
+    options = Options(raw=tmp_path / "reference.raw", out=out)
+    run = functools.partial(beam.run, arguments=["--runner=DirectRunner"])
+    summary = writer.prepare(DATASET, options, run=run)
+    assert summary.accepted and summary.written == 15
+    assert_same_folders(out, reference)
+
+
+def test_without_beam(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "apache_beam", None)
+    write_prepared(tmp_path / "reference", tracks=1, length=1)
+    options = Options(raw=tmp_path / "reference.raw", out=tmp_path / "out")
+    with pytest.raises(MissingExtraError, match=r"siamrpn-jax\[beam\]"):
+        writer.prepare(DATASET, options, run=beam.run)
