@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from siamrpn_jax import configs
+from siamrpn_jax import configs, distributed
 from siamrpn_jax.errors import InputError
 from siamrpn_jax.files import replacing
 from siamrpn_jax.training import TrainState
@@ -26,6 +26,8 @@ class Checkpoints:
     A checkpoint appears under its name only when it is complete: a run that is killed
     while saving continues from the one before. The data stream is a function of seed
     and step, so the step is also the data position.
+
+    Several processes share the folder; all must make the same calls.
     """
 
     def __init__(self, folder: Path | str, *, keep: int = 2):
@@ -46,7 +48,9 @@ class Checkpoints:
         step = int(state.step)
         if step not in self._manager.all_steps():
             self._check_space(state)
-            items = ocp.args.Composite(state=ocp.args.StandardSave(state))
+            items = ocp.args.Composite(
+                state=ocp.args.StandardSave(distributed.as_global(state))
+            )
             with self._naming_the_folder():
                 self._manager.save(step, args=items)
 
@@ -69,7 +73,8 @@ class Checkpoints:
 
         Args:
             like: a state of the same shapes, for example a fresh one; the restored
-                arrays lie on the default device, whatever devices saved them.
+                arrays lie on the default device of each process, whatever devices
+                saved them.
 
         Raises:
             CheckpointError: there is none, or its arrays have other names or shapes.
@@ -79,7 +84,7 @@ class Checkpoints:
         if step is None:
             raise CheckpointError(f"no checkpoint in {self._folder}")
         self._check_shapes(step, like)
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         target = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like
         )

@@ -20,14 +20,16 @@ from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
-from siamrpn_jax import boxes, losses, targets
-from siamrpn_jax.batch import Batch
+from siamrpn_jax import augmentation, boxes, losses, targets
+from siamrpn_jax.batch import Batch, RawBatch
 from siamrpn_jax.errors import check_least
 from siamrpn_jax.losses import LossConfig
 from siamrpn_jax.model import SiamRPN, detect, embed_template, model_anchors
 from siamrpn_jax.targets import TargetConfig
 
 Metrics = dict[str, jax.Array]
+Pairs = Batch | RawBatch
+"""Patches, or what the device makes them of."""
 Device = Any
 """What ``jax.devices()`` lists."""
 
@@ -113,7 +115,7 @@ def init_state(rng: jax.Array, *, model: SiamRPN, config: TrainConfig) -> TrainS
 
 def train_step(
     state: TrainState,
-    batch: Batch,
+    batch: Pairs,
     *,
     model: SiamRPN,
     config: TrainConfig,
@@ -131,6 +133,12 @@ def train_step(
     Returns:
         the next state and the metrics of the global batch, the same on all devices.
     """
+    if isinstance(batch, RawBatch):
+        batch = augmentation.render(
+            batch,
+            exemplar_size=model.config.exemplar_size,
+            instance_size=model.config.instance_size,
+        )
     gradient_fn = jax.grad(pair_loss, has_aux=True)
     gradients, (metrics, batch_stats) = gradient_fn(
         state.params, state, batch, model=model, config=config, axis_name=axis_name
@@ -151,36 +159,51 @@ def train_step(
 
 def pmap_train_step(
     model: SiamRPN, config: TrainConfig, *, devices: Sequence[Device] | None = None
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, Pairs], tuple[TrainState, Metrics]]:
     """``train_step`` over devices.
 
     The state goes in and comes out as it is, neither stacked nor replicated by the
     caller; its buffers are donated. The batch has a leading device axis,
     ``[devices, B, …]``.
+
+    With several processes (``jax.distributed``) ``devices`` are those of all of them,
+    process by process; each calls the step with the same state and with its own part
+    of the batch, ``[its devices, B, …]``, and gets arrays of its own devices back.
     """
     devices = jax.devices() if devices is None else devices
-    step = functools.partial(train_step, model=model, config=config, axis_name="batch")
+    everywhere = NamedSharding(_mesh(devices), PartitionSpec())
+
+    def step(
+        rng: jax.Array, state: TrainState, batch: Pairs
+    ) -> tuple[TrainState, Metrics]:
+        state, metrics = train_step(
+            state.replace(rng=rng), batch, model=model, config=config, axis_name="batch"
+        )
+        return state.replace(rng=None), metrics
+
     mapped = jax.pmap(
         step,
         axis_name="batch",
-        in_axes=(None, 0),
+        in_axes=(None, None, 0),
         out_axes=None,
         devices=devices,
-        donate_argnums=0,
+        donate_argnums=1,
     )
-    everywhere = NamedSharding(_mesh(devices), PartitionSpec())
 
-    def mapped_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def mapped_step(state: TrainState, batch: Pairs) -> tuple[TrainState, Metrics]:
         # Nothing moves after the first step; without this the second one, whose state
         # comes from the devices, would be compiled anew.
-        return mapped(jax.device_put(state, everywhere), batch)
+        state = jax.device_put(state, everywhere)
+        # With several processes pmap reads keys back; this one is never waited for.
+        stepped, metrics = mapped(state.rng, state.replace(rng=None), batch)
+        return stepped.replace(rng=state.rng), metrics
 
     return mapped_step
 
 
 def prefetch(
-    batches: Iterator[Batch], *, devices: Sequence[Device], depth: int = 2
-) -> Iterator[Batch]:
+    batches: Iterator[Pairs], *, devices: Sequence[Device], depth: int = 2
+) -> Iterator[Pairs]:
     """Sends batches to the devices ahead of their use.
 
     While a step runs, the next batches are under way: the devices do not wait for the
@@ -192,7 +215,7 @@ def prefetch(
         depth: batches on the way or waiting.
     """
     split = NamedSharding(_mesh(devices), PartitionSpec("batch"))
-    waiting: collections.deque[Batch] = collections.deque()
+    waiting: collections.deque[Pairs] = collections.deque()
     for batch in batches:
         waiting.append(jax.device_put(batch, split))
         if len(waiting) >= depth:
@@ -368,7 +391,8 @@ def _average(state: TrainState, decay: float | None) -> TrainState:
 
 
 def _mesh(devices: Sequence[Device]) -> Mesh:
-    return Mesh(np.array(devices), ("batch",))
+    """The devices of this process."""
+    return Mesh(np.array(devices), ("batch",)).local_mesh
 
 
 def _sample_rngs(rng: jax.Array, size: int, axis_name: str | None) -> jax.Array:

@@ -23,7 +23,13 @@ ALEXNET = ModelConfig(
     head=HeadConfig(width=16),
     conv_impl="xla",
 )
-CONFIGS = {"alexnet": ALEXNET, "compact": tiny_model()}
+CONFIGS = {
+    "alexnet": ALEXNET,
+    "alexnet depthwise": dataclasses.replace(
+        ALEXNET, head=HeadConfig("depthwise", width=16, template_relu=True)
+    ),
+    "compact": tiny_model(),
+}
 
 
 def network(config):

@@ -1,5 +1,7 @@
 """Turns, rounds and ratios, by a clock that only calls move."""
 
+import time
+
 import pytest
 
 from siamrpn_jax.benchmarks.timing import Plan, Timing, measure, ratio
@@ -81,3 +83,9 @@ def test_the_ratio_is_taken_within_rounds():
     ours = Timing(((1.0,), (2.0,), (1.0,)))
     theirs = Timing(((2.0,), (4.0,), (2.5,)))
     assert ratio(ours, theirs) == pytest.approx(0.5)
+
+
+def test_cpu_time_is_what_calls_compute_not_how_long_they_wait():
+    plan = Plan(rounds=1, turn_seconds=0.0, calls=1, skipped=0, cpu_time=True)
+    times = measure({"waits": lambda: time.sleep(0.05)}, plan=plan)
+    assert times["waits"].median < 0.04

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -237,6 +238,50 @@ def test_own_writers_get_the_metrics(tmp_path):
     card = train.run(config, writers=[recorder])
     assert [step for step, _ in recorder.steps] == [2, 2]
     assert card["steps"] == 2
+
+
+def test_device_augments_and_a_resumed_run_remembers_it(tmp_path):
+    config = tiny_config(tmp_path / "run", epochs=1, steps_per_epoch=1)
+    card = train.run(dataclasses.replace(config, augment_on="device"))
+    assert card["steps"] == 1
+    parsed = train._parse(["--resume", "--out", str(config.out)])
+    assert parsed.augment_on == "device"
+    with pytest.raises(CheckpointError, match="augment_on: 'device' -> 'host'"):
+        train.run(dataclasses.replace(config, resume=True))
+
+
+def test_where_and_how_to_augment_are_options_of_one_name():
+    config = train._parse(
+        ["--augment", "device", "--augment.search-shift", ".1"]
+        + ["--data", "a", "b", "--weights", "1", "2"]
+    )
+    assert config.augment_on == "device"
+    assert config.recipe.augment.search_shift == 0.1
+    assert config.recipe.data.folders == ("a", "b")
+    assert config.recipe.data.weights == (1.0, 2.0)
+
+
+def test_devices_of_several_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(train.distributed, "several", lambda: True)
+    config = dataclasses.replace(tiny_config(tmp_path / "run"), devices=1)
+    with pytest.raises(TrainingError, match="devices=1 is for a single process"):
+        train._devices(config)
+    devices = [SimpleNamespace(process_index=i) for i in (1, 0, 1)]
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+    config = dataclasses.replace(config, devices=None)
+    with pytest.raises(
+        TrainingError, match="processes have 1, 2 devices, expected the"
+    ):
+        train._devices(config)
+
+
+def test_folder_that_processes_do_not_share_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(train.distributed, "is_first", lambda: False)
+    monkeypatch.setattr(train, "_FOLDER_SECONDS", 0.0)
+    config = tiny_config(tmp_path / "run")
+    started = train.RunConfig(config.recipe, None, "")
+    with pytest.raises(TrainingError, match="run/config.json of the first process is"):
+        train._write_config(config, started)
 
 
 def test_damaged_config_is_one_line(tmp_path, capsys):

@@ -9,7 +9,7 @@ import optax
 import pytest
 from small_models import random_batch, tiny_model
 
-from siamrpn_jax import boxes, training
+from siamrpn_jax import augmentation, boxes, training
 from siamrpn_jax.data import loader
 from siamrpn_jax.errors import InputError
 from siamrpn_jax.losses import LossConfig
@@ -208,8 +208,8 @@ def test_overfits_four_pairs_until_the_right_anchors_win():
         instance_size=model.config.instance_size,
         augment=recipe.augment,
     )
-    pairs = [data[i] for i in range(4)]
-    batch = loader.stack(pairs)
+    pairs = zip(*(data[i] for i in range(4)), strict=True)
+    batch = loader.Batch(*map(np.stack, pairs))
     optimizer = dataclasses.replace(recipe.train.optimizer, warmup_steps=10, ema=None)
     config = dataclasses.replace(
         recipe.train, optimizer=optimizer, epochs=1, steps_per_epoch=200
@@ -258,6 +258,7 @@ def test_prefetch_sends_ahead_and_keeps_the_order(count):
             yield loader.Batch(*(x[:, None] for x in random_batch(2, TINY, seed=i)))
 
     for i, batch in enumerate(training.prefetch(batches(), devices=jax.devices())):
+        assert isinstance(batch, loader.Batch)
         assert len(taken) == min(i + 2, count)  # the next one is on its way
         expected = random_batch(2, TINY, seed=i)
         for found, wanted in zip(batch, expected, strict=True):
@@ -277,3 +278,29 @@ def test_a_step_on_prefetched_batches_is_the_same():
         state = training.init_state(jax.random.key(0), model=MODEL, config=SGD)
         metrics.append(step(state, pairs)[1])
     jax.tree.map(np.testing.assert_array_equal, *metrics)
+
+
+def test_a_step_renders_what_the_device_augments():
+    recipe = small()
+    data, _ = loader.open_datasets(
+        recipe.data,
+        exemplar_size=TINY.exemplar_size,
+        instance_size=TINY.instance_size,
+        augment=recipe.augment,
+    )
+    raw = loader.stack([data.raw(i) for i in range(4)])
+    render = functools.partial(
+        augmentation.render,
+        exemplar_size=TINY.exemplar_size,
+        instance_size=TINY.instance_size,
+    )
+    step = functools.partial(training.train_step, model=MODEL, config=SGD)
+    state = training.init_state(jax.random.key(0), model=MODEL, config=SGD)
+    one, metrics = jax.jit(step)(state, raw)
+    two, expected = jax.jit(step)(state, jax.jit(render)(raw))
+    for a, b in zip(
+        jax.tree.leaves((one.params, metrics)),
+        jax.tree.leaves((two.params, expected)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)

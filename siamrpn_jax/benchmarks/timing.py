@@ -32,6 +32,8 @@ class Plan:
     """First calls of a turn that do not count; one where it takes very long."""
     rest_seconds: float = 0.05
     """Pause before a turn, in which the pools of the one before fall asleep."""
+    cpu_time: bool = False
+    """Count the CPU seconds of all threads of this process, not those of the clock."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +91,8 @@ def measure(
         names = list(contestants)
         for name in names if number % 2 == 0 else reversed(names):
             sleep(plan.rest_seconds)
-            rounds[name].append(_turn(contestants[name], plan, clock))
+            counted = time.process_time if plan.cpu_time else clock
+            rounds[name].append(_turn(contestants[name], plan, counted))
     return {name: Timing(tuple(turns)) for name, turns in rounds.items()}
 
 

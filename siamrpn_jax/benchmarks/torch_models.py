@@ -46,6 +46,7 @@ class TorchSiamRPN(torch.nn.Module):
         super().__init__()
         params, stats = jax.device_get((variables["params"], variables["batch_stats"]))
         self.kind, self.width = config.head.kind, config.head.width
+        self.template_relu = config.head.template_relu
         self.alexnet = config.backbone.kind == "alexnet"
         self.frozen_layers = frozen_layers
         strides = [2] if self.alexnet else [4, 2]
@@ -106,6 +107,8 @@ class TorchSiamRPN(torch.nn.Module):
         maps = [self.head[f"template_{name}"](features)[0] for name in ("cls", "reg")]
         if self.kind == "up_channel":
             maps = [y.reshape(len(y), -1, self.width, *y.shape[2:]) for y in maps]
+        elif self.template_relu:
+            maps = [F.relu(y) for y in maps]
         return maps[0], maps[1]
 
     def correlate(

@@ -92,12 +92,12 @@ def _ours(net: Network, config: TrainConfig, batch: Batch) -> Running:
     devices = jax.devices()[:1]
     step = training.pmap_train_step(net.model, config, devices=devices)
     stacked = Batch(*(x[None] for x in batch))
-    (batch,) = training.prefetch(iter([stacked]), devices=devices)
+    (ready,) = training.prefetch(iter([stacked]), devices=devices)
     state = first_state(net, config)
 
     def call() -> Any:
         nonlocal state
-        state, metrics = step(state, batch)
+        state, metrics = step(state, ready)
         jax.block_until_ready(state)
         return metrics
 

@@ -8,6 +8,9 @@ A run is a folder::
     events.out.tfevents…  the same for TensorBoard
     weights.safetensors   the result, with its model card
     losses.png, strip.png curves, and unseen scenes being tracked
+
+Several processes (see ``distributed``) share the batch and the folder. The first one
+writes, prints, validates and evaluates, the others wait for it.
 """
 
 import collections
@@ -15,6 +18,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import json
 import math
 import shlex
 import signal
@@ -23,31 +27,47 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import jax
 import numpy as np
 import tyro
 from tqdm.auto import tqdm
 
-from siamrpn_jax import boxes, checkpoints, configs, logs, training, weights
+from siamrpn_jax import (
+    boxes,
+    checkpoints,
+    configs,
+    distributed,
+    logs,
+    training,
+    weights,
+)
 from siamrpn_jax.batch import Batch
 from siamrpn_jax.checkpoints import Checkpoints
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.data import loader, synthetic
 from siamrpn_jax.data.pairs import PairDataset
+from siamrpn_jax.distributed import ProcessConfig
 from siamrpn_jax.errors import InputError, check_least
 from siamrpn_jax.evaluation import ope, plots
 from siamrpn_jax.extras import require
 from siamrpn_jax.model import SiamRPN
 from siamrpn_jax.presets import PRESETS, Recipe
 from siamrpn_jax.tracker import init_track, track_clip
-from siamrpn_jax.training import Metrics, TrainState
+from siamrpn_jax.training import Metrics, Pairs, TrainState
 
 _CONFIG_FILE = "config.json"
 
+_FOLDER_SECONDS = 90.0
+"""How long a file may take to be seen by other processes: network file systems cache
+for up to a minute that it did not exist."""
+
 _UNSEEN_SEED = 2**32
 """Training draws 32-bit seeds: scenes with this one and later ones are never seen."""
+
+
+AugmentOn = Literal["host", "device"]
 
 
 class TrainingError(InputError):
@@ -65,18 +85,22 @@ class Config:
     """Continue the run in ``out`` from its newest checkpoint."""
     init: str | None = None
     """Start from these weights (name, file or run) instead of random ones."""
+    augment_on: Annotated[AugmentOn, tyro.conf.arg(name="augment")] = "host"
+    """Where pairs are cropped and coloured. An accelerator spares the host a quarter
+    of its time for pairs of prepared folders, and gets 2.8 times as many bytes."""
     workers: int = 0
     """Processes that make batches; 0: threads of this process."""
     threads: int = 2
     """Threads that make batches, in each process."""
     devices: int | None = None
-    """How many devices share the batch; all by default."""
+    """How many devices share the batch; all by default, and with several processes."""
     log_every: int = 20
     """Steps between two lines of metrics."""
     checkpoint_minutes: float = 5.0
     """Minutes between two checkpoints; there is one more at the end."""
     evaluate: int = 8
     """Unseen generated scenes to track at the end; 0: none."""
+    process: Annotated[ProcessConfig, tyro.conf.arg(name="")] = ProcessConfig()
 
     def __post_init__(self) -> None:
         """Raises InputError on numbers out of range."""
@@ -94,6 +118,8 @@ class RunConfig:
     """The weights it started from, or None for random ones."""
     command: str
     """The command line, for the model card."""
+    augment_on: AugmentOn = "host"
+    """Where pairs were cropped and coloured; the two differ by rounding and noise."""
 
 
 def run(config: Config, *, writers: Sequence[logs.MetricWriter] = ()) -> dict[str, Any]:
@@ -101,21 +127,26 @@ def run(config: Config, *, writers: Sequence[logs.MetricWriter] = ()) -> dict[st
 
     Args:
         config: what to train, and where.
-        writers: where metrics go beside ``metrics.jsonl`` and TensorBoard files.
+        writers: where metrics go beside ``metrics.jsonl`` and TensorBoard files; used
+            by the first process only.
 
     Returns:
-        the model card of the weights; empty if a signal stopped the run.
+        the model card of the weights; empty if a signal stopped the run, and in all
+        processes but the first.
 
     Raises:
-        TrainingError: the run exists already, the batch does not fit the devices, or
-            the loss is not finite.
+        TrainingError: the run exists already, the batch does not fit the devices, the
+            loss is not finite, or processes do not fit together.
         CheckpointError: nothing to resume, or a run of another config.
         DataError: unusable data.
+        InputError: the other processes cannot be joined.
     """
     require("tensorboardX", extra="train")
     require("matplotlib", extra="train")
-    devices, started = _devices(config), _describe_run(config)
-    recipe = started.recipe
+    started = _describe_run(config)
+    distributed.start(config.process)
+    devices, recipe = _devices(config), started.recipe
+    _check_processes_agree(config)
 
     # Data
     data, validation = loader.open_datasets(
@@ -125,7 +156,7 @@ def run(config: Config, *, writers: Sequence[logs.MetricWriter] = ()) -> dict[st
         augment=recipe.augment,
         context=recipe.model.context,
     )
-    print(data.describe())
+    distributed.say(data.describe())
     held_out = _validation_batches(validation)
 
     # Model and state
@@ -135,10 +166,9 @@ def run(config: Config, *, writers: Sequence[logs.MetricWriter] = ()) -> dict[st
             contextlib.closing(Checkpoints(config.out / "checkpoints"))
         )
         state = _start(config, started, model, store)
-        if not config.resume:
-            checkpoints.write_config(config.out / _CONFIG_FILE, started)
+        _write_config(config, started)
         clock = _Clock(config, recipe, int(state.step))
-        print(_headline(config, recipe, state, len(devices)))
+        distributed.say(_headline(config, recipe, state, devices))
 
         # Loop
         own_writers = [
@@ -152,17 +182,21 @@ def run(config: Config, *, writers: Sequence[logs.MetricWriter] = ()) -> dict[st
                 start_step=int(state.step),
                 workers=config.workers,
                 threads=config.threads,
+                host_index=jax.process_index(),
+                host_count=jax.process_count(),
+                device_augment=config.augment_on == "device",
             )
         )
         stop = stack.enter_context(_StopSignal())
         step_fn = training.pmap_train_step(model, recipe.train, devices=devices)
         validate = functools.partial(_validate, held_out=held_out, model=model)
         loop = _Loop(config, clock, [*own_writers, *writers], store, stop)
-        split = (_split(batch, len(devices)) for batch in stream)
+        split = (_split(batch, len(devices) // jax.process_count()) for batch in stream)
         batches = training.prefetch(split, devices=devices)
         state = loop.run(state, step_fn, batches, validate)
-    if stop.requested:
-        print(f"stopped at step {int(state.step)}; go on with --resume")
+        stopped, _ = distributed.agree(stop=stop.requested, save=False)
+    if stopped:
+        distributed.say(f"stopped at step {int(state.step)}; go on with --resume")
         return {}
     return _finish(config, started, model, state, held_out, clock)
 
@@ -170,29 +204,31 @@ def run(config: Config, *, writers: Sequence[logs.MetricWriter] = ()) -> dict[st
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line: ``train [PRESET] [OPTIONS]``; the default preset is ``small``."""
     args = list(sys.argv[1:] if argv is None else argv)
-    run_or_exit(lambda: run(_parse(args)))
+    with distributed.ending_together():
+        run_or_exit(lambda: run(_parse(args)))
 
 
 def _parse(args: list[str]) -> Config:
     preset = args[0] if args and args[0] in PRESETS else None
     options = args[1:] if preset else args
-    config = _parse_options(options, PRESETS[preset or "small"]())
-    stored = config.out / _CONFIG_FILE
-    if config.resume and stored.is_file() and not preset:
-        # The recipe need not be repeated, and what is repeated must be the same.
-        recipe = checkpoints.read_config(stored, RunConfig).recipe
-        config = _parse_options(options, recipe)
+    config = _parse_options(options, Config(recipe=PRESETS[preset or "small"]()))
+    path = config.out / _CONFIG_FILE
+    if config.resume and path.is_file() and not preset:
+        # What made the run need not be repeated, and what is repeated must be the same.
+        stored = checkpoints.read_config(path, RunConfig)
+        default = Config(recipe=stored.recipe, augment_on=stored.augment_on)
+        config = _parse_options(options, default)
     return config
 
 
-def _parse_options(options: list[str], recipe: Recipe) -> Config:
+def _parse_options(options: list[str], default: Config) -> Config:
     return tyro.cli(
         Config,
         prog=f"siamrpn train [{'|'.join(PRESETS)}]",
         description="Train a tracker; the word before the options chooses a preset, "
         "whose values are the defaults shown.",
         args=options,
-        default=Config(recipe=recipe),
+        default=default,
     )
 
 
@@ -214,8 +250,8 @@ class _Loop:
     def run(
         self,
         state: TrainState,
-        step_fn: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
-        batches: Iterator[Batch],
+        step_fn: Callable[[TrainState, Pairs], tuple[TrainState, Metrics]],
+        batches: Iterator[Pairs],
         validate: Callable[[Any], dict[str, float]],
     ) -> TrainState:
         """Trains to the end or to a signal; the last state is saved."""
@@ -227,30 +263,54 @@ class _Loop:
             self._window.add(step, metrics)
             done = step + 1
             ends_epoch = self._clock.ends_epoch(done)
-            if done % self._config.log_every == 0 or ends_epoch:
+            writes = ends_epoch or done % self._config.log_every == 0
+            if writes:
                 self._write(done, self._clock.log(done, self._window.fetch()))
             if ends_epoch:
-                figures = validate(training.eval_variables(state))
-                self._write(done, figures)
-                self._clock.report(done, figures)
-            if self._stop.requested:
+                self._end_epoch(done, state, validate)
+            stop, save = self._agree(waited=writes)
+            if stop:
                 break
-            if self._clock.checkpoint_is_due():
+            if save:
                 self._save(state)
         self._save(state)
         return state
 
-    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+    def _next(self, batches: Iterator[Pairs]) -> Pairs | None:
         try:
             return next(batches)
         except Exception:
             # A signal to the whole process group may have reached the workers first.
-            if self._stop.requested:
+            if self._stop.requested and not distributed.several():
                 return None
             raise
 
+    def _end_epoch(
+        self,
+        done: int,
+        state: TrainState,
+        validate: Callable[[Any], dict[str, float]],
+    ) -> None:
+        """Validates; other processes wait for the first."""
+        if distributed.is_first():
+            figures = validate(training.eval_variables(state))
+            self._write(done, figures)
+            self._clock.report(done, figures)
+        distributed.wait(f"validation at step {done}")
+
+    def _agree(self, *, waited: bool) -> tuple[bool, bool]:
+        """Whether to stop, and whether to save.
+
+        Several processes ask each other only where they ``waited`` for the devices.
+        """
+        if distributed.several() and not waited:
+            return False, False
+        return distributed.agree(
+            stop=self._stop.requested, save=self._clock.checkpoint_is_due()
+        )
+
     def _write(self, step: int, metrics: dict[str, float]) -> None:
-        for writer in self._writers if metrics else ():
+        for writer in self._writers if metrics and distributed.is_first() else ():
             writer.write(step, metrics)
 
     def _save(self, state: TrainState) -> None:
@@ -271,10 +331,12 @@ def _describe_run(config: Config) -> RunConfig:
                 "--out"
             )
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        return RunConfig(_thaw(config.recipe, config.init), config.init, command)
+        recipe = _thaw(config.recipe, config.init)
+        return RunConfig(recipe, config.init, command, config.augment_on)
     stored = checkpoints.read_config(path, RunConfig)
     init = config.init or stored.init
-    checkpoints.check_same(path, stored, RunConfig(config.recipe, init, stored.command))
+    wanted = RunConfig(config.recipe, init, stored.command, config.augment_on)
+    checkpoints.check_same(path, stored, wanted)
     return stored
 
 
@@ -283,15 +345,17 @@ def _thaw(recipe: Recipe, init: str | None) -> Recipe:
     frozen = recipe.train.optimizer.frozen_layers
     if not frozen or init:
         return recipe
-    print(f"training all layers: the first {frozen} are random, not pretrained")
     optimizer = dataclasses.replace(recipe.train.optimizer, frozen_layers=0)
     train = dataclasses.replace(recipe.train, optimizer=optimizer)
     return dataclasses.replace(recipe, train=train)
 
 
 def _devices(config: Config) -> list[training.Device]:
-    devices = jax.devices()
+    """The devices that share the batch, process by process."""
+    devices = sorted(jax.devices(), key=lambda device: device.process_index)
     count = len(devices) if config.devices is None else config.devices
+    if distributed.several():
+        _check_devices_of_all(config, devices)
     if not 1 <= count <= len(devices):
         raise TrainingError(f"devices={count}, but there are {len(devices)}")
     if config.recipe.batch_size % count:
@@ -299,6 +363,50 @@ def _devices(config: Config) -> list[training.Device]:
             f"batch_size={config.recipe.batch_size} does not divide by {count} devices"
         )
     return devices[:count]
+
+
+def _check_devices_of_all(config: Config, devices: list[training.Device]) -> None:
+    if config.devices is not None:
+        raise TrainingError(
+            f"devices={config.devices} is for a single process; JAX_LOCAL_DEVICE_IDS "
+            "chooses the devices of one of several"
+        )
+    counts = collections.Counter(device.process_index for device in devices)
+    if len(set(counts.values())) > 1:
+        numbers = ", ".join(str(counts[i]) for i in sorted(counts))
+        raise TrainingError(
+            f"the processes have {numbers} devices, expected the same number each"
+        )
+
+
+def _check_processes_agree(config: Config) -> None:
+    """Other steps or other lines of metrics, and the processes would wait forever."""
+    free = {"process": ProcessConfig(), "workers": 0, "threads": 1}
+    own = configs.to_json(dataclasses.replace(config, **free))
+    text = json.dumps(own, default=str)
+    first = distributed.from_first(text)
+    if first != text:
+        differing = configs.differences(json.loads(first), json.loads(text))
+        raise TrainingError(
+            f"process {jax.process_index()} was started with other options than the "
+            f"first: {'; '.join(differing)}"
+        )
+
+
+def _write_config(config: Config, started: RunConfig) -> None:
+    """Writes what the run is, and waits until all processes see it."""
+    path = config.out / _CONFIG_FILE
+    if distributed.is_first() and not config.resume:
+        checkpoints.write_config(path, started)
+    distributed.wait("config is written")
+    end = time.monotonic() + _FOLDER_SECONDS
+    while not path.is_file():
+        if time.monotonic() > end:
+            raise TrainingError(
+                f"{path} of the first process is missing: out must be a folder that "
+                "all processes share"
+            )
+        time.sleep(1)
 
 
 def _start(
@@ -323,27 +431,39 @@ def _start(
 
 
 def _validation_batches(dataset: PairDataset | None) -> list[Batch]:
+    if not distributed.is_first():
+        return []
     if dataset is None:
         print("too little data to hold any out: no validation")
         return []
     with loader.batches(dataset, batch_size=64, threads=2) as stream:
-        return list(itertools.islice(stream, 4))
+        return cast(list[Batch], list(itertools.islice(stream, 4)))
 
 
 def _open_writers(folder: Path, start_step: int) -> list[logs.MetricWriter]:
+    if not distributed.is_first():
+        return []
     return [
         logs.JsonLinesWriter(folder / "metrics.jsonl", start_step=start_step + 1),
         logs.TensorBoardWriter(folder, start_step=start_step + 1),
     ]
 
 
-def _headline(config: Config, recipe: Recipe, state: TrainState, devices: int) -> str:
+def _headline(
+    config: Config, recipe: Recipe, state: TrainState, devices: list[training.Device]
+) -> str:
+    lines = []
+    if recipe != config.recipe:
+        frozen = config.recipe.train.optimizer.frozen_layers
+        lines = [f"training all layers: the first {frozen} are random, not pretrained"]
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
     steps = recipe.train.epochs * recipe.train.steps_per_epoch
-    return (
+    of = f" of {jax.process_count()} processes" if distributed.several() else ""
+    lines.append(
         f"{parameters:,} parameters; {steps:,} steps of {recipe.batch_size} pairs on "
-        f"{devices} {jax.default_backend()} device(s); run: {config.out}"
+        f"{len(devices)} {jax.default_backend()} device(s){of}; run: {config.out}"
     )
+    return "\n".join(lines)
 
 
 # In the loop
@@ -424,7 +544,10 @@ class _Clock:
         """The steps to do, behind a progress bar (only on a terminal)."""
         total = self._train.epochs * self._train.steps_per_epoch
         with tqdm(
-            total=total, initial=self._start_step, unit="step", disable=None
+            total=total,
+            initial=self._start_step,
+            unit="step",
+            disable=None if distributed.is_first() else True,
         ) as self._bar:
             for step in range(self._start_step, total):
                 yield step
@@ -468,9 +591,9 @@ class _Clock:
         return True
 
 
-def _split(batch: Batch, devices: int) -> Batch:
+def _split(batch: Pairs, devices: int) -> Pairs:
     """``[B, …]`` arrays to ``[devices, B / devices, …]``."""
-    return Batch(*(x.reshape(devices, -1, *x.shape[1:]) for x in batch))
+    return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
 
 
 def _validate(
@@ -494,6 +617,22 @@ def _validate(
 
 
 def _finish(
+    config: Config,
+    started: RunConfig,
+    model: SiamRPN,
+    state: TrainState,
+    held_out: list[Batch],
+    clock: _Clock,
+) -> dict[str, Any]:
+    """Evaluates, draws and releases; other processes wait for the first."""
+    card = {}
+    if distributed.is_first():
+        card = _release(config, started, model, state, held_out, clock)
+    distributed.wait("end of the run")
+    return card
+
+
+def _release(
     config: Config,
     started: RunConfig,
     model: SiamRPN,
