@@ -8,10 +8,12 @@ from siamrpn_jax.commands.huge_pages import restart_with_huge_pages
 
 COMMANDS = {
     "train": ("train", "train a tracker on generated scenes or your own data"),
+    "inspect": ("inspect_data", "show and count pairs as the network sees them"),
     "track": ("track", "follow objects through a video or camera stream"),
     "eval": ("eval_otb", "one-pass evaluation: OTB, LaSOT, GOT-10k, … or folders"),
     "eval-vot": ("eval_vot", "VOT's experiments: EAO, accuracy, robustness, speed"),
     "export": ("export", "write the tracker as StableHLO that runs with JAX alone"),
+    "import": ("import_weights", "weights of PyTorch trackers in and out; model cards"),
     "benchmark": ("benchmark", "speed beside PyTorch, ONNX Runtime and OpenCV"),
     "doctor": ("doctor", "versions, devices and everything install problems need"),
 }

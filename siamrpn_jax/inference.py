@@ -98,9 +98,11 @@ def embed_template(model: SiamRPN, weights: Any, z: jax.Array) -> Template:
     weights = as_prepared(model, weights)
     features = _features(model, weights, z)
     kernels = [_apply(conv, features) for conv in weights.template]
-    if model.config.head.kind == "up_channel":
-        width = model.config.head.width
-        kernels = [k.reshape(*k.shape[:3], width, -1) for k in kernels]
+    head = model.config.head
+    if head.kind == "up_channel":
+        kernels = [k.reshape(*k.shape[:3], head.width, -1) for k in kernels]
+    elif head.template_relu:
+        kernels = [jax.nn.relu(k) for k in kernels]
     return Template(*kernels)
 
 

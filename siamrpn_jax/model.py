@@ -43,6 +43,14 @@ class ModelConfig:
     """Side of the search patch x in pixels."""
     context: float = 0.5
     """Context around the target in both patches; p of Eq. 15 over the mean side."""
+    crop: Literal["exact", "dasiamrpn", "pysot"] = "exact"
+    """How tracking cuts its patches; training always cuts exactly.
+
+    ``dasiamrpn``: whole pixels, as that project cuts them, up to 1 px up and left of
+    the target; the patch in whole grey levels. ``pysot``: the same, and the first box
+    counts as half a pixel further up and left. For weights from there, to get the same
+    boxes as there.
+    """
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the convolutions; parameters, statistics and outputs stay float32."""
     conv_impl: ConvImpl = "auto"

@@ -32,6 +32,9 @@ class HeadConfig:
     adjust: bool = False
     """1x1 convolution on the regression output: in every published weight file, not in
     the paper. Only with ``up_channel``."""
+    template_relu: bool = False
+    """ReLU on the exemplar's side too, as in PySOT; without it the detection kernels
+    keep their sign. Only with ``depthwise``."""
     correlation: CorrelationImpl = "taps"
     """Formulation of the up-channel correlation; see ``correlate``."""
 
@@ -204,10 +207,7 @@ class UpChannelHead(nn.Module):
 
 
 class DepthwiseHead(nn.Module):
-    """SiamRPN++'s head: depthwise correlation, then two 1x1 convolutions.
-
-    Unlike PySOT's, the exemplar side has no ReLU: its kernels keep their sign.
-    """
+    """SiamRPN++'s head: depthwise correlation, then two 1x1 convolutions."""
 
     config: HeadConfig
     anchors: int
@@ -239,6 +239,8 @@ class DepthwiseHead(nn.Module):
         """Exemplar features ``[B, f, f, C]`` to detection kernels."""
         (cls,) = self.template_cls_bn(self.template_cls((features,)), **bn)
         (reg,) = self.template_reg_bn(self.template_reg((features,)), **bn)
+        if self.config.template_relu:
+            cls, reg = nn.relu(cls), nn.relu(reg)
         return Template(cls_kernel=cls, reg_kernel=reg)
 
     def embed_search(self, features: jax.Array, **bn: Any) -> SearchFeatures:

@@ -117,12 +117,22 @@ def init_track(
         the detection kernels, batch axis 1, and the first state.
     """
     box = jnp.asarray(box, jnp.float32)
+    if model.config.crop == "pysot":  # x + (w - 1) / 2 comes back as x + w / 2
+        box -= jnp.array([0.5, 0.5, 0.0, 0.0])
     whole = frame.shape[1::-1] if frame_size is None else frame_size
     whole = jnp.asarray(whole, jnp.float32)
     fill = crops.channel_mean(frame, frame_size=whole)
     side = crops.context_side(box[2:], context=model.config.context)
     size = model.config.exemplar_size
-    z = crops.crop_and_resize(frame, box[:2], side, fill, size=size, frame_size=whole)
+    z = crops.crop_and_resize(
+        frame,
+        box[:2],
+        side,
+        fill,
+        size=size,
+        frame_size=whole,
+        whole_pixels=model.config.crop != "exact",
+    )
     template = inference.embed_template(model, weights, z[None])
     return template, TrackState(box=box, fill=fill, frame_size=whole)
 
@@ -234,6 +244,7 @@ def search_patch(
         state.fill,
         size=size,
         frame_size=state.frame_size,
+        whole_pixels=model.config.crop != "exact",
     )
 
 

@@ -1,3 +1,4 @@
+import functools
 from typing import Any
 
 import cv2
@@ -251,3 +252,52 @@ def test_channel_mean_leaves_padding_out(rows, columns):
     mean = jax.jit(crops.channel_mean)(padded(frame, rows, columns), frame_size=whole)
     assert mean.dtype == jnp.float32
     np.testing.assert_allclose(mean, frame.mean((0, 1)), atol=1e-3)
+
+
+# --- Crops of whole pixels ---
+
+
+def cut_and_resize(frame, center, side, fill, *, size) -> np.ndarray:
+    """As DaSiamRPN and PySOT: pad, cut whole pixels, ``cv2.resize``."""
+    side = round(side)
+    height, width = frame.shape[:2]
+    left, top = (int(np.floor(c - (side + 1) / 2 + 0.5)) for c in center)
+    edge = side + 10
+    fill = np.array(fill).astype(np.uint8).tolist()
+    padded = cv2.copyMakeBorder(
+        frame, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=fill
+    )
+    assert -edge <= left <= width + 10 and -edge <= top <= height + 10
+    rows = slice(top + edge, top + edge + side)
+    columns = slice(left + edge, left + edge + side)
+    return cv2.resize(np.ascontiguousarray(padded[rows, columns]), (size, size))
+
+
+whole_crop = jax.jit(
+    functools.partial(crops.crop_and_resize, whole_pixels=True), static_argnames="size"
+)
+
+
+@pytest.mark.parametrize(("center", "side"), POSITIONS)
+@pytest.mark.parametrize("size", [24, 127])
+def test_whole_pixels_are_those_of_opencv(center, side, size):
+    """Bit for bit: bilinear in its fixed-point arithmetic."""
+    frame = np.random.default_rng(1).integers(0, 256, (80, 120, 3), np.uint8)
+    fill = FILL + 0.7
+    found = whole_crop(frame, jnp.array(center), side, fill, size=size)
+    expected = cut_and_resize(frame, center, side, fill, size=size)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_whole_pixels_lie_up_to_a_pixel_up_and_left():
+    frame = np.zeros((60, 60, 3), np.uint8)
+    frame[30, 30] = 255
+    for center, seen in ((30.5, 4), (31.0, 4), (31.4, 4), (31.5, 3)):
+        patch = whole_crop(frame, jnp.array([center] * 2), 9.0, FILL, size=9)
+        assert np.argwhere(np.asarray(patch)[..., 0]).tolist() == [[seen, seen]]
+
+
+def test_a_side_of_less_than_a_pixel_is_one():
+    frame = np.full((20, 20, 3), 7, np.uint8)
+    patch = whole_crop(frame, jnp.array([9.0, 9.0]), 0.2, FILL, size=5)
+    np.testing.assert_array_equal(patch, np.full((5, 5, 3), 7))

@@ -48,7 +48,7 @@ CONFIGS = {
         head=HeadConfig("up_channel", width=8, kernel_size=3, adjust=True),
     ),
     "alexnet depthwise rgb": dataclasses.replace(
-        ALEXNET, head=HeadConfig("depthwise", width=6, kernel_size=3)
+        ALEXNET, head=HeadConfig("depthwise", width=6, template_relu=True)
     ),
 }
 TOLERANCES = {"xla": 1e-5, "winograd": 5e-5}

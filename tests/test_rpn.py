@@ -149,8 +149,11 @@ def test_up_channel_head(adjust):
     assert ("adjust" in params) == adjust
 
 
-def test_depthwise_head():
-    variables, (z, x), (_, _, cls, reg) = make_head("depthwise", kernel_size=3)
+@pytest.mark.parametrize("template_relu", [False, True])
+def test_depthwise_head(template_relu):
+    variables, (z, x), (_, _, cls, reg) = make_head(
+        "depthwise", kernel_size=3, template_relu=template_relu
+    )
     params, stats = variables["params"], variables["batch_stats"]
 
     def conv_bn(name, y):
@@ -164,6 +167,8 @@ def test_depthwise_head():
 
     for name, values, found in (("cls", 2, cls), ("reg", 4, reg)):
         kernel = conv_bn(f"template_{name}", z)
+        assert kernel.min() < 0
+        kernel = np.maximum(kernel, 0) if template_relu else kernel
         features = np.maximum(conv_bn(f"search_{name}", x), 0)
         y = np.zeros((2, 5, 5, 6))
         for i, j in np.ndindex(5, 5):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from random_variables import random_variables
 
-from siamrpn_jax import boxes, tracker
+from siamrpn_jax import boxes, crops, inference, tracker
 from siamrpn_jax.anchors import AnchorConfig
 from siamrpn_jax.backbone import BackboneConfig
 from siamrpn_jax.inference import prepare
@@ -514,3 +514,44 @@ def test_a_plain_frame_is_no_problem(variables):
     clip = np.full((3, 60, 80, 3), 127, np.uint8)
     for output in run(variables, clip, BOX):
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(output))
+
+
+# --- Crops of other projects ---
+
+
+@pytest.mark.parametrize(
+    ("crop", "shift"), [("exact", 0.0), ("dasiamrpn", 0.0), ("pysot", 0.5)]
+)
+def test_crops_of_other_projects(variables, crop, shift):
+    config: Any = dataclasses.replace(MODEL.config, crop=crop)
+    model = SiamRPN(config)
+    box = np.array([40.3, 30.8, 24, 18], np.float32)
+    template, state = init_track(variables, CLIP[0], box, model=model)
+    np.testing.assert_allclose(state.box, box - [shift, shift, 0, 0], rtol=1e-6)
+    cut = functools.partial(
+        crops.crop_and_resize,
+        center=state.box[:2],
+        fill=state.fill,
+        whole_pixels=crop != "exact",
+    )
+    side = crops.context_side(state.box[2:])
+    z = cut(CLIP[0], side=side, size=60)
+    check_close(template, inference.embed_template(model, variables, z[None]))
+    x = search_patch(state, jnp.asarray(CLIP[1:2]), jnp.int32(0), model=model)
+    expected = cut(CLIP[1], side=side * 124 / 60, size=124)
+    np.testing.assert_allclose(x, expected, atol=1e-3)
+
+
+def test_pysots_crop_keeps_padding_and_batches(variables):
+    model = SiamRPN(dataclasses.replace(MODEL.config, crop="pysot"))
+    expected = run(variables, CLIP, BOX, model=model)
+    padded = noise(4, 75, 101, seed=1)
+    padded[:, :60, :80] = CLIP
+    size = np.array([80, 60], np.float32)
+    template, state = init_track(
+        variables, padded[0], BOX, model=model, frame_size=size
+    )
+    _, outputs = track_clip(
+        variables, template, state, padded[1:], model=model, config=CONFIG
+    )
+    check_close(outputs, stack(expected))

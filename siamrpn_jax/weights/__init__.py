@@ -1,6 +1,7 @@
 """Trained weights: one safetensors file that carries its configs and its model card."""
 
 import json
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +14,12 @@ from flax import traverse_util
 
 import siamrpn_jax
 from siamrpn_jax import configs
+from siamrpn_jax.backbone import Backbone, BackboneConfig
 from siamrpn_jax.errors import InputError
 from siamrpn_jax.files import replacing
-from siamrpn_jax.model import ModelConfig, SiamRPN
+from siamrpn_jax.model import InputConfig, ModelConfig, SiamRPN
 from siamrpn_jax.tracker import TrackerConfig
+from siamrpn_jax.weights import cards
 
 FORMAT = "siamrpn_jax weights 1"
 FILE_NAME = "weights.safetensors"
@@ -35,7 +38,18 @@ class Loaded(NamedTuple):
     """``{"params": …, "batch_stats": …}``, float32 NumPy arrays."""
     tracker_config: TrackerConfig
     card: dict[str, Any]
-    """Where the weights come from: data, command, steps, figures, licence."""
+    """Where the weights come from, see ``cards.FIELDS``."""
+
+
+class LoadedBackbone(NamedTuple):
+    """Weights of a backbone, to start training a tracker from."""
+
+    config: BackboneConfig
+    input: InputConfig
+    variables: dict[str, Any]
+    """``{"params": {"backbone": …}, "batch_stats": {"backbone": …}}``, a part of a
+    whole network's; float32 NumPy arrays."""
+    card: dict[str, Any]
 
 
 def load_weights(source: str | Path = "small") -> Loaded:
@@ -47,27 +61,53 @@ def load_weights(source: str | Path = "small") -> Loaded:
 
     Raises:
         FileNotFoundError: there is neither a file nor bundled weights of that name.
-        WeightsError: the file is no weights file, or its arrays do not fit its configs.
+        WeightsError: the file is no weights file of a whole tracker, its card is
+            broken, or its arrays do not fit its configs.
     """
-    path = _find(source)
+    path = find(source)
+    loaded = read_file(path)
+    if isinstance(loaded, LoadedBackbone):
+        raise WeightsError(
+            f"{path} holds a backbone alone, expected a whole tracker; train one from "
+            "it with --backbone"
+        )
+    return loaded
+
+
+def read_file(path: Path) -> Loaded | LoadedBackbone:
+    """Reads a file of either kind; raises as ``load_weights``."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             flat = {name: file.get_tensor(name) for name in file.keys()}
     except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path} is not a safetensors file: {error}") from None
+        raise WeightsError(
+            f"{path} is not a safetensors file: {error}; PyTorch's files go through "
+            "'siamrpn import'"
+        ) from None
     if metadata.get("format") != FORMAT:
         raise WeightsError(
             f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}"
         )
+    kind = metadata.get("kind", "tracker")  # files of before this field have trackers
+    if kind not in ("tracker", "backbone"):
+        raise WeightsError(f"{path} holds a {kind!r}, expected a tracker or a backbone")
     try:
-        model = SiamRPN(configs.from_json(ModelConfig, json.loads(metadata["model"])))
-        tracker = configs.from_json(TrackerConfig, json.loads(metadata["tracker"]))
-        card = json.loads(metadata["card"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path} has an unreadable config: {error}") from None
-    _check_shapes(path, model, flat)
-    return Loaded(model, traverse_util.unflatten_dict(flat, sep="/"), tracker, card)
+        parts = {name: json.loads(metadata[name]) for name in _PARTS[kind]}
+        read = {name: configs.from_json(_CONFIGS[name], parts[name]) for name in parts}
+        known = facts(read["model" if kind == "tracker" else "backbone"], flat)
+        card = cards.complete({**known, **json.loads(metadata["card"])})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path} has an unreadable config or card{_writer(metadata)}: {error}"
+        ) from None
+    variables = traverse_util.unflatten_dict(flat, sep="/")
+    if kind == "backbone":
+        check_shapes(path, backbone_shapes(read["backbone"]), flat)
+        return LoadedBackbone(read["backbone"], read["input"], variables, card)
+    model = SiamRPN(read["model"])
+    check_shapes(path, model_shapes(model), flat)
+    return Loaded(model, variables, read["tracker"], card)
 
 
 def save_weights(
@@ -85,20 +125,36 @@ def save_weights(
         variables: ``{"params": …, "batch_stats": …}``.
         model: the network they belong to.
         tracker_config: constants to track with.
-        card: JSON values; the package version is added.
+        card: JSON values, see ``cards.FIELDS``; architecture, number of parameters and
+            package version are added.
+
+    Raises:
+        InputError: a field of the card has the wrong type.
     """
-    flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
-    # safetensors writes wrong values for arrays that are not contiguous.
-    arrays = {name: np.ascontiguousarray(array) for name, array in flat.items()}
-    card = {**card, "siamrpn_jax": siamrpn_jax.__version__}
-    metadata = {
-        "format": FORMAT,
-        "model": json.dumps(configs.to_json(model.config)),
-        "tracker": json.dumps(configs.to_json(tracker_config)),
-        "card": json.dumps(card),
-    }
-    with replacing(path) as temporary:
-        temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
+    parts = {"model": model.config, "tracker": tracker_config}
+    _write(path, variables, "tracker", parts, card)
+
+
+def save_backbone(
+    path: str | Path,
+    variables: Any,
+    *,
+    config: BackboneConfig,
+    input_config: InputConfig,
+    card: dict[str, Any],
+) -> None:
+    """The same for a backbone alone.
+
+    Args:
+        path: where to; ends in ``.safetensors``.
+        variables: of a whole network or of the backbone alone, see ``LoadedBackbone``.
+        config: of the backbone.
+        input_config: what its first layer wants to see.
+        card: as for ``save_weights``.
+    """
+    alone = {kind: {"backbone": part["backbone"]} for kind, part in variables.items()}
+    parts = {"backbone": config, "input": input_config}
+    _write(path, alone, "backbone", parts, card)
 
 
 def bundled() -> list[str]:
@@ -108,7 +164,12 @@ def bundled() -> list[str]:
     return sorted(n.removesuffix(".safetensors") for n in names if "safetensors" in n)
 
 
-def _find(source: str | Path) -> Path:
+def find(source: str | Path) -> Path:
+    """The file that a name, a file or a training run's folder stands for.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
     if source in bundled():  # a folder of that name is ./small
         return Path(str(resources.files(__name__) / f"{source}.safetensors"))
     path = Path(source)
@@ -125,10 +186,39 @@ def _find(source: str | Path) -> Path:
     )
 
 
-def _check_shapes(path: Path, model: SiamRPN, flat: dict[str, np.ndarray]) -> None:
+def model_shapes(model: SiamRPN) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter and statistic by its name in the file."""
     expected = jax.eval_shape(model.init_variables, jax.random.key(0))
-    shapes: Any = jax.tree.map(lambda leaf: leaf.shape, expected)
-    wanted = traverse_util.flatten_dict(shapes, sep="/")
+    flat: Any = traverse_util.flatten_dict(expected, sep="/")
+    return {name: leaf.shape for name, leaf in flat.items()}
+
+
+def backbone_shapes(config: BackboneConfig) -> dict[str, tuple[int, ...]]:
+    """The same for a backbone alone."""
+    patches = (jax.ShapeDtypeStruct((1, 127, 127, 3), np.float32),)
+    expected = jax.eval_shape(Backbone(config).init, jax.random.key(0), patches)
+    flat: Any = traverse_util.flatten_dict(expected)
+    return {"/".join((k[0], "backbone", *k[1:])): v.shape for k, v in flat.items()}
+
+
+def facts(
+    config: ModelConfig | BackboneConfig, arrays: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Those fields of a card that follow from the weights."""
+    learned = [v.size for name, v in arrays.items() if name.startswith("params/")]
+    return {"architecture": cards.describe(config), "parameters": sum(learned)}
+
+
+def check_shapes(
+    path: str | Path,
+    wanted: Mapping[str, tuple[int, ...]],
+    flat: Mapping[str, np.ndarray],
+) -> None:
+    """Compares the arrays of a file with what its configs ask for.
+
+    Raises:
+        WeightsError: naming the arrays that are wrong, missing, or too many.
+    """
     found = {name: array.shape for name, array in flat.items()}
     wrong = [
         f"{name}: {found.get(name, 'missing')}, expected {wanted.get(name, 'nothing')}"
@@ -138,3 +228,46 @@ def _check_shapes(path: Path, model: SiamRPN, flat: dict[str, np.ndarray]) -> No
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise WeightsError(f"{path} does not fit: {'; '.join(wrong[:5])}{more}")
+
+
+_CONFIGS: dict[str, Any] = {
+    "model": ModelConfig,
+    "tracker": TrackerConfig,
+    "backbone": BackboneConfig,
+    "input": InputConfig,
+}
+_PARTS = {"tracker": ("model", "tracker"), "backbone": ("backbone", "input")}
+"""The configs in a file's metadata by its kind."""
+
+
+def _write(
+    path: str | Path,
+    variables: Any,
+    kind: str,
+    parts: Mapping[str, Any],
+    card: dict[str, Any],
+) -> None:
+    flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
+    # safetensors writes wrong values for arrays that are not contiguous.
+    arrays = {name: np.ascontiguousarray(array) for name, array in flat.items()}
+    known = facts(parts["model" if kind == "tracker" else "backbone"], arrays)
+    version = {"siamrpn_jax": siamrpn_jax.__version__}
+    card = cards.complete({**card, **known, **version})
+    metadata = {
+        "format": FORMAT,
+        "kind": kind,
+        **{name: json.dumps(configs.to_json(part)) for name, part in parts.items()},
+        "card": json.dumps(card),
+    }
+    with replacing(path) as temporary:
+        temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
+
+
+def _writer(metadata: Mapping[str, str]) -> str:
+    """Which version wrote a file that this one cannot read, if it is another one."""
+    try:
+        version = json.loads(metadata["card"])["siamrpn_jax"]
+    except (KeyError, TypeError, ValueError):
+        return ""
+    own = siamrpn_jax.__version__
+    return "" if version == own else f" (of siamrpn_jax {version}; this is {own})"

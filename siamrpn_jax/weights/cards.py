@@ -1,0 +1,80 @@
+"""The model card: what a weights file tells about itself."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from siamrpn_jax.backbone import BackboneConfig
+from siamrpn_jax.errors import InputError
+from siamrpn_jax.model import ModelConfig
+
+Card = dict[str, Any]
+
+FIELDS: dict[str, tuple[tuple[type, ...], Any]] = {
+    "name": ((str,), None),
+    "architecture": ((str,), None),
+    "parameters": ((int,), None),
+    "preset": ((str,), None),
+    "data": ((list, str), []),
+    "steps": ((int,), None),
+    "figures": ((dict,), {}),
+    "licence": ((str,), None),
+    "siamrpn_jax": ((str,), None),
+}
+"""What every card has: JSON types, and the value where nothing was said. None, which
+each may be, means not stated. Cards hold more: the command, the seed, …"""
+
+
+def complete(card: Mapping[str, Any]) -> Card:
+    """The card with every field of ``FIELDS``; those of older files lack some.
+
+    Raises:
+        InputError: a field of another type, or a value that JSON does not have.
+    """
+    defaults = {name: default for name, (_, default) in FIELDS.items()}
+    card = {**defaults, **card}
+    for name, (kinds, _) in FIELDS.items():
+        if card[name] is not None and not isinstance(card[name], kinds):
+            expected = " or ".join(kind.__name__ for kind in kinds)
+            raise InputError(
+                f"model card: {name} is {card[name]!r}, expected {expected}"
+            )
+    try:
+        return json.loads(json.dumps(card))
+    except TypeError as error:
+        raise InputError(f"model card: {error}") from None
+
+
+def describe(config: ModelConfig | BackboneConfig) -> str:
+    """The architecture in one line.
+
+    Example:
+        >>> describe(ModelConfig())
+        'alexnet 96-256-384-384-256, up_channel head 256, 5 anchors, 127 and 255 px'
+    """
+    backbone = config if isinstance(config, BackboneConfig) else config.backbone
+    text = f"{backbone.kind} {'-'.join(map(str, backbone.widths))}"
+    if isinstance(config, BackboneConfig):
+        return f"{text}, backbone alone"
+    adjust = " with adjust layer" if config.head.adjust else ""
+    return (
+        f"{text}, {config.head.kind} head {config.head.width}{adjust}, "
+        f"{len(config.anchors.ratios)} anchors, "
+        f"{config.exemplar_size} and {config.instance_size} px"
+    )
+
+
+def show(card: Mapping[str, Any]) -> str:
+    """The card as lines to read; the fields of ``FIELDS`` first."""
+    names = [*FIELDS, *(name for name in card if name not in FIELDS)]
+    return "\n".join(f"{name:<18}{_text(card.get(name))}" for name in names)
+
+
+def _text(value: Any) -> str:
+    if value is None or value == [] or value == {}:
+        return "not stated"
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_text(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(str, value))
+    return f"{value:,}" if type(value) is int else str(value)
