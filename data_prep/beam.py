@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import cv2
 
 from data_prep.shards import ShardJob, Work, write_shard
+from data_prep.tracks import PreparationError
 from siamrpn_jax.extras import require
 
 
@@ -20,11 +21,16 @@ def run(work: Work, *, arguments: Sequence[str] = ()) -> None:
         arguments: Beam's own, for example ``--runner=FlinkRunner``.
 
     Raises:
+        PreparationError: Beam refuses the arguments.
         MissingExtraError: apache_beam is not installed.
     """
     beam = require("apache_beam", extra="beam")
     options = require("apache_beam.options.pipeline_options", extra="beam")
-    with beam.Pipeline(options=options.PipelineOptions(list(arguments))) as pipeline:
+    try:
+        pipeline = beam.Pipeline(options=options.PipelineOptions(list(arguments)))
+    except ValueError as error:
+        raise PreparationError(f"arguments after --: {error}") from error
+    with pipeline:
         jobs = pipeline | beam.Create(list(work.jobs))
         # Without this a runner may fuse the steps, and one worker write all shards.
         _ = jobs | beam.Reshuffle() | beam.Map(_write)

@@ -159,7 +159,7 @@ def _read_sequence(unit: Unit) -> Iterator[Track | Rejection]:
         yield Rejection(str(path), None, reason, _count_lines(path))
         return
     for row, reason in faults.items():
-        yield Rejection(str(path), row, reason)
+        yield Rejection(str(_ground_truth(path)), row, reason)
     good = np.array([i for i in range(len(sequence.frames)) if i not in faults], int)
     yield Track(
         name=unit.key,
@@ -299,8 +299,15 @@ def _images(folder: Path) -> tuple[Path, ...]:
 
 def _count_lines(path: Path) -> int:
     """Lines of the ground truth of a sequence, at least 1."""
-    texts = [path / name for name in GROUND_TRUTH_NAMES] if path.is_dir() else [path]
-    return max(1, *(len(read_lines(text)[0]) for text in texts))
+    return max(1, len(read_lines(_ground_truth(path))[0]))
+
+
+def _ground_truth(path: Path) -> Path:
+    """The text file of what `read_sequence` takes."""
+    if not path.is_dir():
+        return path
+    texts = (path / name for name in GROUND_TRUTH_NAMES)
+    return next((text for text in texts if text.exists()), path)
 
 
 def _below(raw: Path, path: Path) -> str:

@@ -56,9 +56,12 @@ class _Film:
 
     def __init__(self, path: Path):
         self.path = path
+        self._fault = ""  # why no frame of it can be read
         self._restart()
 
     def read(self, index: int) -> np.ndarray:
+        if self._fault:
+            raise ImageError(self._fault)
         if index < self._position:
             self._restart()
         try:
@@ -66,8 +69,10 @@ class _Film:
                 self._position += 1
                 if self._position > index:
                     return picture()
-        except InputError:
-            self._restart()  # every frame of it is told the same reason
+        except InputError as error:
+            if not self._position:
+                self._fault = str(error)
+            self._restart()
             raise
         raise ImageError(
             f"{self.path}: has {self._position} frames, expected one of index {index}"

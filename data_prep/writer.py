@@ -77,7 +77,7 @@ def prepare(dataset: Dataset, options: Options, *, run: Runner) -> Summary:
 
 
 def parse_share(text: str) -> float:
-    """A share such as ``1%`` or ``0.01``, as 0 to 1.
+    """A share such as ``1%`` or ``0.01``, as 0 to 1; 1 itself only as ``100%``.
 
     Raises:
         PreparationError: anything else.
@@ -87,7 +87,7 @@ def parse_share(text: str) -> float:
         share = float(number) / (100 if "%" in text else 1)
     except ValueError:
         share = -1.0
-    if not 0 <= share <= 1:
+    if not 0 <= share <= 1 or (share == 1 and "%" not in text):  # 1 may mean 1%
         raise PreparationError(f"max_bad is {text!r}, expected a share: 1% or 0.01")
     return share
 
@@ -207,12 +207,13 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 def _locked(folder: Path) -> Iterator[None]:
     """Makes the folder if need be, and keeps others from writing into it."""
     state = folder / STATE_FOLDER
-    others = sorted(os.listdir(folder)) if folder.is_dir() else []
+    folder.mkdir(parents=True, exist_ok=True)
+    others = sorted(os.listdir(folder))
     if others and not state.exists():
         raise PreparationError(
             f"{folder}: holds {others[0]} and no preparation, expected a new folder"
         )
-    state.mkdir(parents=True, exist_ok=True)
+    state.mkdir(exist_ok=True)
     with (state / _LOCK_FILE).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,7 +6,8 @@ import pytest
 from prepared_folders import DATASET, assert_same_folders, write_prepared
 
 from data_prep import beam, writer
-from data_prep.tracks import Options
+from data_prep.shards import Progress, Work
+from data_prep.tracks import Options, PreparationError
 from siamrpn_jax.extras import MissingExtraError
 
 
@@ -19,6 +20,12 @@ def test_beam_writes_what_processes_write(tmp_path):
     summary = writer.prepare(DATASET, options, run=run)
     assert summary.accepted and summary.written == 15
     assert_same_folders(out, reference)
+
+
+def test_arguments_that_beam_refuses(tmp_path):
+    pytest.importorskip("apache_beam", reason="skipped: no apache_beam (extra 'beam')")
+    with pytest.raises(PreparationError, match="arguments after --: .*NoRunner"):
+        beam.run(Work([], 0, Progress()), arguments=["--runner=NoRunner"])
 
 
 def test_without_beam(tmp_path, monkeypatch):

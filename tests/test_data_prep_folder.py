@@ -62,6 +62,7 @@ def test_a_bad_line_of_a_sequence_loses_its_frame_alone(tmp_path):
     assert tracks["a"].visibility.tolist() == [1, 0]
     assert [(one.frame, one.records) for one in rejections] == [(1, 1), (2, 1)]
     assert "'1,2,-3,40'" in rejections[0].reason
+    assert rejections[0].file == str(tmp_path / "a/groundtruth.txt")
 
 
 def test_a_sequence_of_unequal_lengths_is_one_rejection(tmp_path):

@@ -9,7 +9,7 @@ from data_prep import frames
 from data_prep.frames import FrameReader, frame_file
 from data_prep.tracks import ImageBytes, VideoFrame
 from siamrpn_jax.errors import InputError
-from siamrpn_jax.video import VideoWriter
+from siamrpn_jax.video import Video, VideoWriter
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,22 @@ def test_a_decoder_that_opencv_lacks(film, monkeypatch):
     reader = FrameReader()
     assert level(reader.read(VideoFrame(film, 3))) == 3
     assert level(reader.read(VideoFrame(film, 1))) == 1
+
+
+def test_a_broken_film_is_opened_once(tmp_path, monkeypatch):
+    path, opened = tmp_path / "no.mp4", []
+    path.write_bytes(b"no film at all" * 99)
+
+    def open_video(path):
+        opened.append(path)
+        return Video(path)
+
+    monkeypatch.setattr(frames, "Video", open_video)
+    reader = FrameReader()
+    for i in range(3):
+        with pytest.raises(InputError, match="not a video that OpenCV can open"):
+            reader.read(VideoFrame(path, i))
+    assert opened == [path]
 
 
 def test_what_cannot_be_read_is_named_every_time(film, tmp_path):

@@ -338,7 +338,7 @@ def test_shares(text, share):
     assert writer.parse_share(text) == pytest.approx(share)
 
 
-@pytest.mark.parametrize("text", ["", "%", "one", "-1%", "101%", "1.5", "nan"])
+@pytest.mark.parametrize("text", ["", "%", "one", "-1%", "101%", "1", "1.5", "nan"])
 def test_other_texts_are_no_shares(text):
     with pytest.raises(PreparationError, match="max_bad is .*expected a share"):
         writer.parse_share(text)

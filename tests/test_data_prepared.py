@@ -167,7 +167,7 @@ def test_the_split_is_by_video(tmp_path):
     assert sorted([*parts[0].tracks, *parts[1].tracks]) == list(range(10))
 
 
-@pytest.mark.parametrize(("fraction", "held"), [(0.01, 3), (0.5, 6), (1.0, 6), (0, 0)])
+@pytest.mark.parametrize(("fraction", "held"), [(0.01, 3), (0.5, 3), (1.0, 6), (0, 0)])
 def test_tracks_of_one_video_stay_together(monkeypatch, fraction, held):
     """Of three videos; the fourth has no tracks."""
     whole = sampled([1] * 9, videos=[0, 0, 0, 1, 1, 1, 3, 3, 3])
@@ -178,15 +178,41 @@ def test_tracks_of_one_video_stay_together(monkeypatch, fraction, held):
     assert not videos[0] & videos[1]
 
 
+def test_folders_that_share_videos_hold_out_the_same(tmp_path):
+    held = {}
+    for name, seed in (("a", 0), ("b", 6)):
+        write_prepared(tmp_path / name, tracks=14, length=1, first_seed=seed)
+        parts = open_tracks(
+            tmp_path / name, validation_fraction=0.3, weight=1.0, balance="tracks"
+        )
+        held[name] = {parts[1].video(track) for track in parts[1].tracks}
+    both = {("video", f"video_{seed}") for seed in range(6, 14)}
+    assert held["a"] & both == held["b"] & both != set()
+
+
+def test_negatives_are_of_other_videos_in_other_folders_too(tmp_path):
+    """Both folders show the same two videos, so only the other one is a negative."""
+    for name in ("a", "b"):
+        write_prepared(tmp_path / name, tracks=2, length=3)
+    folders = (str(tmp_path / "a"), str(tmp_path / "b"))
+    pairs, _ = datasets(*folders, validation_fraction=0.0)
+    for i in range(30):
+        rng = np.random.default_rng(i)
+        target = pairs._draw(rng, i)
+        other = pairs._draw_other(rng, i, target)
+        assert target.origin[0] == other.origin[0] == "video"
+        assert target.origin != other.origin
+
+
 def test_validation_pairs_are_of_held_out_videos(folder):
-    training, validation = datasets(folder, validation_fraction=0.3)
+    training, validation = datasets(folder, validation_fraction=0.5)
     origins = [
         {part._draw_pair(i)[1].origin for i in range(60)}
         for part in (training, validation)
     ]
-    assert [len(o) for o in origins] == [5, 3] and not origins[0] & origins[1]
-    assert "30 records of 5 tracks" in training.describe()
-    assert "18 records of 3 tracks" in validation.describe()
+    assert [len(o) for o in origins] == [4, 4] and not origins[0] & origins[1]
+    assert "24 records of 4 tracks" in training.describe()
+    assert "24 records of 4 tracks" in validation.describe()
     assert datasets(folder, validation_fraction=0.0)[1] is None
 
 
@@ -295,7 +321,7 @@ def test_folders_count_by_their_weights(folder, tmp_path):
     assert shares(mixed) == pytest.approx(expected)
     assert "weight 3" in mixed.describe() and "30% scenes" in mixed.describe()
     origins = [mixed._draw_pair(i)[1].origin[0] for i in range(400)]
-    assert origins.count(str(folder)) == pytest.approx(120, abs=30)
+    assert origins.count("video") == pytest.approx(120, abs=30)
     equal = dataset(one, folder, two, **fields)
     assert shares(equal)["scenes"] == pytest.approx(1 / 3)
     assert set(shares(dataset(one, folder, weights=(1.0, 0.0), **fields))) == {
@@ -335,7 +361,7 @@ def test_negatives_are_of_the_same_category_or_of_another(folder):
 def test_negatives_fall_back_to_what_there_is(tmp_path):
     write_prepared(tmp_path / "one", tracks=1, length=3)
     pairs = dataset(tmp_path / "one", negative_probability=1.0)
-    assert pairs._draw_pair(0)[1].origin[0] == str(tmp_path / "one")
+    assert pairs._draw_pair(0)[1].origin == ("video", "video_0")
     rng = np.random.default_rng(0)
     assert pairs._draw_other(rng, 0, pairs._draw(rng, 0)).origin[0] == "scene"
     assert pairs[0].positive == 0
@@ -347,7 +373,7 @@ def test_without_other_categories_negatives_are_of_the_same():
     for i in range(20):
         drawn = pairs._draw(rng, i)
         other = pairs._draw_other(rng, i, drawn)
-        assert other.origin != drawn.origin and other.origin[0] == "x"
+        assert other.origin != drawn.origin and other.origin[0] == "video"
 
 
 # ---------------------------------------------------------------------- bad folders

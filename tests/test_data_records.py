@@ -304,6 +304,14 @@ def test_an_unfinished_preparation(copy):
         open_prepared(copy)
 
 
+def test_a_copy_of_the_shards_alone(copy):
+    (copy / "index.npz").unlink()
+    shutil.rmtree(copy / ".shards")
+    assert is_prepared(copy)
+    with pytest.raises(RecordError, match=r"not finished.* index\.npz was not copied"):
+        open_prepared(copy)
+
+
 def test_a_folder_without_the_state_of_its_preparation(copy):
     shutil.rmtree(copy / ".shards")
     assert is_prepared(copy)

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,21 @@ def test_links_are_followed_once(tmp_path):
     (root / "same").symlink_to(tmp_path / "far", target_is_directory=True)
     (tmp_path / "far" / "loop").symlink_to(root, target_is_directory=True)
     assert find_sequences(root) == [root / "link" / "a"]
+
+
+def test_folders_that_cannot_be_read_are_told(tmp_path, monkeypatch, caplog):
+    for name in ("a", "b"):
+        make(tmp_path / name, ["1,2,3,4"])
+    scandir = os.scandir
+
+    def forbid(path):
+        if Path(path) == tmp_path / "b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbid)
+    assert find_sequences(tmp_path) == [tmp_path / "a"]
+    assert f"{tmp_path / 'b'}: left out: cannot be read (Permission" in caplog.text
 
 
 def test_natural_sort_mixes_words_and_numbers():

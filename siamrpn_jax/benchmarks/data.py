@@ -165,7 +165,7 @@ def _several(stream: Iterator[Any]) -> Callable[[], Any]:
 
 
 def _note_sizes(session: Session, tracks: PreparedTracks, files: Path) -> None:
-    """What is read for a pair: exemplar and search crop, or two files."""
+    """What is decoded for a pair: exemplar and search crop, or two files."""
     numbers = list(torch_data.record_numbers(tracks))
     read = [tracks.records[i] for i in numbers]
     stored = np.mean([len(r.exemplar) + len(r.search) for r in read])
@@ -178,7 +178,7 @@ def _note_sizes(session: Session, tracks: PreparedTracks, files: Path) -> None:
         session.add(
             Row(
                 "data",
-                "JPEG bytes of a pair",
+                "JPEG bytes decoded for a pair",
                 name,
                 "ok",
                 note,

@@ -159,9 +159,9 @@ class _Draw(NamedTuple):
     """The folder and the track that both records are of, if they are."""
 
 
-_Origin = tuple[str, int]
-"""``image`` and an origin of the pool, ``scene`` and its seed, or a prepared folder and
-the number of a video in it."""
+_Origin = tuple[str, int | str]
+"""``image`` and an origin of the pool, ``scene`` and its seed, or ``video`` and its
+name in a prepared folder."""
 
 
 class PairDataset:

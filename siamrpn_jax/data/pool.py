@@ -200,7 +200,7 @@ def open_pools(
 
 def held_out(names: Mapping[Key, str], fraction: float) -> set[Key]:
     """The keys whose names come first in the order of a hash; never all of them."""
-    order = sorted(names, key=lambda k: (_hash(names[k]), names[k], k))
+    order = sorted(names, key=lambda k: (name_hash(names[k]), names[k], k))
     return set(order[: max(min(len(order) - 1, math.ceil(fraction * len(order))), 0)])
 
 
@@ -228,7 +228,8 @@ _Rejected = dict[str, list[Path]]
 """Where things were left out, by reason."""
 
 
-def _hash(name: str) -> int:
+def name_hash(name: str) -> int:
+    """32 bits that are the same everywhere."""
     return zlib.crc32(name.encode("utf-8", "surrogateescape"))
 
 

@@ -6,6 +6,7 @@ then a partner near it. A track of one record is a still, and its pair shows it 
 
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from siamrpn_jax.data.augment import AugmentConfig
 from siamrpn_jax.data.images import ImageError, decode_image
-from siamrpn_jax.data.pool import Weighted, held_out
+from siamrpn_jax.data.pool import Weighted, held_out, name_hash
 from siamrpn_jax.data.records import Prepared, RecordError, open_prepared
 from siamrpn_jax.data.views import Picture
 
@@ -56,8 +57,9 @@ class PreparedTracks:
     ):
         self.records, self.weight = records, weight
         # Sorted by category and video, each is one stretch of them.
-        order = np.argsort(self._keys(tracks), kind="stable")
-        self.tracks = tracks[order]
+        keys = self._keys(tracks)
+        order = np.argsort(keys, kind="stable")
+        self.tracks, self._sorted_keys = tracks[order], keys[order]
         self._tracks = Weighted(range(len(tracks)), self._weights(balance))
 
     def __len__(self) -> int:
@@ -65,7 +67,7 @@ class PreparedTracks:
         return len(self.tracks)
 
     def __str__(self) -> str:
-        return self.records.folder.name
+        return self.records.folder.resolve().name
 
     def describe(self) -> str:
         """A few words about what can be drawn."""
@@ -75,9 +77,10 @@ class PreparedTracks:
             f"weight {self.weight:g}"
         )
 
-    def video(self, track: int) -> tuple[str, int]:
-        """What a track is part of: the folder, and the number of the video in it."""
-        return str(self.records.folder), int(self.records.index.videos[track])
+    def video(self, track: int) -> tuple[str, str]:
+        """What a track is part of; videos of one name are one, in all folders."""
+        index = self.records.index
+        return "video", index.video_names[index.videos[track]]
 
     def category(self, track: int) -> str:
         """The name of a track's category, empty where it is unknown."""
@@ -123,7 +126,7 @@ class PreparedTracks:
         category = int(index.categories[track])
         if category < 0:
             return None
-        keys, key = self._keys(self.tracks), self._keys(np.array([track]))[0]
+        keys, key = self._sorted_keys, self._keys(np.array([track]))[0]
         own = np.searchsorted(keys, [key, key + 1])
         videos = len(index.video_names)
         every = np.searchsorted(keys, [category * videos, (category + 1) * videos])
@@ -200,7 +203,8 @@ def open_tracks(
 
     Args:
         folder: a prepared one.
-        validation_fraction: share of the videos that is held out, see `pool.held_out`.
+        validation_fraction: share of the videos that is held out: by their names
+            alone, so that folders which share videos hold out the same.
         weight: of each part.
         balance: see `Balance`.
 
@@ -214,13 +218,19 @@ def open_tracks(
     index = records.index
     names = {int(video): index.video_names[video] for video in np.unique(index.videos)}
     out = np.zeros(len(index.video_names), bool)
-    out[list(held_out(names, validation_fraction))] = True
+    out[list(_held_out(names, validation_fraction))] = True
     parts = (np.flatnonzero(out[index.videos] == part) for part in (False, True))
     training, validation = (
         PreparedTracks(records, tracks, weight=weight, balance=balance)
         for tracks in parts
     )
     return training, validation
+
+
+def _held_out(names: Mapping[int, str], fraction: float) -> set[int]:
+    """Those with a hash below a bound; if that is none or all, by rank."""
+    out = {key for key, name in names.items() if name_hash(name) < fraction * 2**32}
+    return out if 0 < len(out) < len(names) else held_out(names, fraction)
 
 
 def warn_of_small_crops(

@@ -453,7 +453,10 @@ class Prepared:
             # The reader checks the bytes by their checksum.
             record = from_bytes(self._reader(shard).read([place])[0])
         except (RecordError, OSError, RuntimeError, ValueError, IndexError) as error:
-            raise RecordError(f"{self.where(i)} cannot be read ({error})") from error
+            raise RecordError(
+                f"{self.where(i)} cannot be read ({error}): copy the file again, or "
+                "remove it and run the preparation again, which makes it anew"
+            ) from error
         index = self.index
         if record.frame != index.frames[i] or (record.size != index.sizes[i]).any():
             raise RecordError(f"{self.where(i)} is not the one that the index names")
@@ -507,7 +510,11 @@ def is_prepared(folder: Path | str) -> bool:
     `open_prepared` says what is wrong with those.
     """
     folder = Path(folder)
-    return (folder / _INDEX_FILE).is_file() or (folder / STATE_FOLDER).is_dir()
+    return (
+        (folder / _INDEX_FILE).is_file()
+        or (folder / STATE_FOLDER).is_dir()
+        or any(folder.glob(f"*-{SPLIT}.array_record-*"))
+    )
 
 
 def open_prepared(folder: Path | str) -> Prepared:
@@ -523,7 +530,8 @@ def open_prepared(folder: Path | str) -> Prepared:
     if not (folder / _INDEX_FILE).is_file():
         if is_prepared(folder):
             raise RecordError(
-                f"{folder}: the preparation is not finished: run the same command again"
+                f"{folder}: the preparation is not finished: run the same command "
+                f"again (or {_INDEX_FILE} was not copied)"
             )
         raise RecordError(f"{folder}: no prepared dataset, it has no {_INDEX_FILE}")
     header, index = read_index(folder)

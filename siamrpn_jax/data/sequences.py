@@ -12,6 +12,7 @@ Two peculiarities of OTB are known. A folder with ``groundtruth_rect.1.txt``,
 some of its annotations start late or end early, see `OTB_RANGES`.
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,8 @@ OTB_RANGES = {
     "Freeman4": (1, 283),
 }
 """First and last frame, counted from 1, that OTB's annotations are about."""
+
+log = logging.getLogger(__name__)
 
 _NUMBERED = re.compile(r"groundtruth_rect\.(\d+)\.txt")
 
@@ -206,6 +209,8 @@ def find_frames(folder: Path) -> tuple[Path, ...]:
 def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Like ``os.walk``, through symbolic links too, but into each folder only once.
 
+    Folders that cannot be read are left out with a warning.
+
     Args:
         root: where to start.
 
@@ -213,7 +218,7 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         A folder, the names of its subfolders (to be changed in place) and of its files.
     """
     visited: set[str] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
+    for folder, subfolders, files in os.walk(root, onerror=_warn, followlinks=True):
         real = os.path.realpath(folder)
         if real in visited:
             subfolders.clear()
@@ -221,6 +226,10 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         visited.add(real)
         subfolders.sort()  # which of two links is met first must not vary
         yield Path(folder), subfolders, files
+
+
+def _warn(error: OSError) -> None:
+    log.warning("%s: left out: cannot be read (%s)", error.filename, error.strerror)
 
 
 def natural_sort(paths: Iterable[Path]) -> list[Path]:
