@@ -11,8 +11,9 @@ Values come from the options, else from ``JAX_COORDINATOR_ADDRESS``,
 Slurm, Open MPI, Kubernetes or Cloud TPU, as ``jax.distributed.initialize`` does. The
 first process, index 0, holds the coordinator: its address must be reachable from all.
 
-A process that dies takes the others with it: at once where a connection breaks (on
-CPUs, or when it was the first), else when JAX has missed its heartbeat for 100 seconds.
+A process that dies takes the others with it: at once where a connection breaks (in the
+midst of a step on CPUs, or when it was the first), else when JAX has missed its
+heartbeat for ``--heartbeat-timeout`` seconds.
 """
 
 import contextlib
@@ -50,10 +51,12 @@ class ProcessConfig:
     """Which one this is, from 0; None: JAX_PROCESS_ID."""
     start_timeout: int = 300
     """Seconds within which all processes must have started."""
+    heartbeat_timeout: int = 100
+    """Seconds without a sign of life after which a process counts as dead."""
 
     def __post_init__(self) -> None:
         """Raises InputError on numbers out of range."""
-        check_least(self, 1, "start_timeout")
+        check_least(self, 1, "start_timeout", "heartbeat_timeout")
 
 
 # Start and end
@@ -92,6 +95,7 @@ def start(config: ProcessConfig) -> None:
         config.processes,
         config.process_index,
         initialization_timeout=config.start_timeout,
+        heartbeat_timeout_seconds=config.heartbeat_timeout,
     )
 
 
@@ -216,6 +220,7 @@ def _start_found(config: ProcessConfig) -> None:
             num_processes=config.processes,
             process_id=config.process_index,
             initialization_timeout=config.start_timeout,
+            heartbeat_timeout_seconds=config.heartbeat_timeout,
         )
     except ValueError as error:
         raise InputError(f"coordinator auto: JAX finds no cluster: {error}") from None

@@ -17,6 +17,8 @@ from siamrpn_jax.checkpoints import CheckpointError
 from siamrpn_jax.commands import train
 from siamrpn_jax.commands.train import Config, TrainingError
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ROOT = Path(__file__).parents[1]
 TINY = [
     *("--model.backbone.widths", "8", "16", "--model.head.width", "16"),
@@ -32,7 +34,11 @@ def tiny_config(out: Path, **train_fields) -> Config:
 
 def start(out: Path, *options: str) -> subprocess.Popen:
     command = [sys.executable, str(ROOT / "experiments" / "train.py")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
     return subprocess.Popen(
         [*command, "--out", str(out), *options],
         env=environment,

@@ -41,8 +41,10 @@ def test_a_single_process_joins_nothing(joined):
 
 def test_options_reach_jax(joined, listener):
     address = f"localhost:{listener}"
-    distributed.start(ProcessConfig(address, 4, 3, start_timeout=7))
-    assert joined == [((address, 4, 3), {"initialization_timeout": 7})]
+    config = ProcessConfig(address, 4, 3, start_timeout=7, heartbeat_timeout=9)
+    distributed.start(config)
+    seconds = {"initialization_timeout": 7, "heartbeat_timeout_seconds": 9}
+    assert joined == [((address, 4, 3), seconds)]
 
 
 def test_environment_fills_in_what_the_options_leave_open(

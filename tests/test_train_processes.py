@@ -123,13 +123,12 @@ def test_signalled_killed_and_resumed_equals_whole(whole, runs, tmp_path):
     stopped = metrics(out)[-1]["step"]
     assert (out / "checkpoints" / f"{stopped:.0f}").is_dir()
 
-    processes = runs.start_two(out, "--resume", *TINY, "--checkpoint-minutes", "0")
+    often = ("--checkpoint-minutes", "0", "--heartbeat-timeout", "10")
+    processes = runs.start_two(out, "--resume", *TINY, *often)
     wait_for_step(out, 30)
     processes[1].kill()
-    start = time.monotonic()
     first, _ = finish(processes)
     assert processes[0].returncode not in (0, None), first
-    assert time.monotonic() - start < 30
 
     process = runs.start(out, "--resume", *TINY, devices=2)  # or two again
     (output,) = finish([process])

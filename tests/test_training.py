@@ -18,6 +18,8 @@ from siamrpn_jax.presets import paper, small
 from siamrpn_jax.targets import TargetConfig
 from siamrpn_jax.training import OptimizerConfig, TrainConfig
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 TINY = tiny_model()
 MODEL = SiamRPN(TINY)
 SGD = TrainConfig(
