@@ -17,10 +17,8 @@ upper left corners are a pixel off those of `data_prep.voc`.
 """
 
 import functools
-import json
 import os
 import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +37,8 @@ from data_prep.tracks import (
     Unit,
 )
 from data_prep.vid import OCCLUDED
-from siamrpn_jax.data import records
+from siamrpn_jax.data import tfds_files
+from siamrpn_jax.data.tfds_files import TfdsError
 from siamrpn_jax.extras import require
 
 LEFT_OUT = ("is_crowd", "is_group_of", "is_difficult")
@@ -47,9 +46,6 @@ LEFT_OUT = ("is_crowd", "is_group_of", "is_difficult")
 
 HIDDEN = ("is_occluded", "is_truncated")
 """Marks of objects that are partly hidden."""
-
-HEADER, FOOTER = 12, 4
-"""Bytes around the data of a record in tfrecord files."""
 
 LABELS = ("label", "type")
 """What labels are called; the first that is there is taken."""
@@ -108,18 +104,13 @@ def list_units(options: FromTfdsOptions) -> list[Unit]:
     read_schema(folder)
     name = options.dataset.partition(":")[0]
     units = []
-    for shard, length in _shards(folder, options.split).items():
-        if _is_tfrecord(shard):
-            places = list(_tfrecords(shard))
-        else:
-            places = range(_array_record(shard).num_records())
-        if length not in (None, len(places)):
-            raise PreparationError(
-                f"{shard}: holds {len(places)} records, expected {length}"
-            )
-        for place in places:
-            key = f"{name}/{options.split}/{len(units)}"
-            units.append(Unit(key, Example(folder, shard, place)))
+    try:
+        for shard, length in tfds_files.split_shards(folder, options.split).items():
+            for place in tfds_files.find_places(shard, length):
+                key = f"{name}/{options.split}/{len(units)}"
+                units.append(Unit(key, Example(folder, shard, place)))
+    except TfdsError as error:
+        raise PreparationError(str(error)) from error
     return units
 
 
@@ -233,44 +224,10 @@ def _groups(every: dict[str, Any], features: Any) -> list[tuple[str, dict[str, A
     ] + [("", every)]
 
 
-def _shards(folder: Path, split: str) -> dict[Path, int | None]:
-    """Files of a split, and how many records each should hold, if that is told."""
-    try:
-        info = json.loads((folder / "dataset_info.json").read_bytes())
-        splits = {entry["name"]: entry for entry in info["splits"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        path = folder / "dataset_info.json"
-        raise PreparationError(f"{path}: cannot be read ({error!r})") from error
-    if split not in splits:
-        names = ", ".join(splits)
-        raise PreparationError(f"{folder}: has no split {split!r}, only {names}")
-    for kind in ("array_record", "tfrecord"):
-        paths = sorted(folder.glob(f"*-{split}.{kind}-[0-9]*-of-[0-9]*"))
-        if paths:
-            lengths = [int(n) for n in splits[split].get("shardLengths", ())]
-            expected = len(lengths) or int(paths[0].name.rpartition("-")[2])
-            if len(paths) != expected:
-                raise PreparationError(
-                    f"{folder}: holds {len(paths)} {kind} files of {split}, expected "
-                    f"{expected}"
-                )
-            return dict(zip(paths, lengths or [None] * len(paths), strict=True))
-    kind = info.get("fileFormat", "unknown")
-    raise PreparationError(
-        f"{folder}: holds no array_record or tfrecord files of {split} (its format is "
-        f"{kind})"
-    )
-
-
 def _read(example: Example, schema: Schema) -> dict[str, Any]:
     """The wanted features of a record; the image as it is stored."""
     tfds = require("tensorflow_datasets", extra="train")
-    if _is_tfrecord(example.shard):
-        with example.shard.open("rb") as file:
-            file.seek(example.place)
-            data = file.read(_length(file.read(HEADER)))
-    else:
-        data = _array_record(example.shard).read([example.place])[0]
+    data = tfds_files.read_record(example.shard, example.place)
     decoders = {schema.image: tfds.decode.SkipDecoding()}
     return schema.features.deserialize_example_np(data, decoders=decoders)
 
@@ -283,37 +240,6 @@ def _objects(values: dict[str, Any], schema: Schema) -> list[dict[str, Any]]:
         dict(zip(columns, row, strict=True))
         for row in zip(*columns.values(), strict=True)
     ]
-
-
-@functools.lru_cache(maxsize=2)
-def _array_record(shard: Path) -> Any:
-    return records.open_shard(shard)
-
-
-def _is_tfrecord(shard: Path) -> bool:
-    return ".tfrecord-" in shard.name
-
-
-def _tfrecords(shard: Path) -> Iterator[int]:
-    """Where the records of a tfrecord file begin.
-
-    A record is a header (its length, and the checksum of that), the data, and a
-    checksum of the data.
-    """
-    place, size = 0, shard.stat().st_size
-    with shard.open("rb") as file:
-        while place < size:
-            file.seek(place)
-            header = file.read(HEADER)
-            end = place + HEADER + (_length(header) if len(header) == HEADER else size)
-            if end + FOOTER > size:
-                raise PreparationError(f"{shard}: is cut short at byte {size}")
-            yield place
-            place = end + FOOTER
-
-
-def _length(header: bytes) -> int:
-    return struct.unpack_from("<Q", header)[0]
 
 
 DATASET = Dataset(

@@ -6,10 +6,10 @@ that a preset uses divides exactly: the feature map is centred on the patch.
 
 import dataclasses
 import math
+from collections.abc import Collection
 from typing import Literal
 
 import flax.linen as nn
-import jax
 
 from siamrpn_jax import convolutions
 from siamrpn_jax.convolutions import ConvImpl
@@ -53,7 +53,7 @@ class Backbone(nn.Module):
         maps: Maps,
         *,
         train: bool = False,
-        frozen_layers: int = 0,
+        fixed: Collection[str] = (),
         axis_name: str | None = None,
     ) -> Maps:
         """Extracts features.
@@ -61,8 +61,8 @@ class Backbone(nn.Module):
         Args:
             maps: normalised patches ``[B, n, n, 3]``, of one or several sizes.
             train: BatchNorm by batch statistics.
-            frozen_layers: the first so many layers are fixed: running averages even
-                while training, and no gradient reaches them.
+            fixed: layers with running averages even while training, see
+                ``BatchNorm``.
             axis_name: device axis of the batch, or None.
 
         Returns:
@@ -70,7 +70,7 @@ class Backbone(nn.Module):
         """
         layers = describe_layers(self.config)
         for i, layer in enumerate(layers, start=1):
-            inputs, learns = maps, i > frozen_layers
+            inputs = maps
             maps = Conv(
                 layer.width,
                 layer.size,
@@ -81,7 +81,7 @@ class Backbone(nn.Module):
                 name=f"conv{i}",
             )(maps)
             maps = BatchNorm(self.config.bn_momentum, name=f"bn{i}")(
-                maps, train=train and learns, axis_name=axis_name
+                maps, train=train, fixed=fixed, axis_name=axis_name
             )
             if layer.pool:
                 maps = tuple(convolutions.max_pool(x) for x in maps)
@@ -91,8 +91,6 @@ class Backbone(nn.Module):
                 )
             if i < len(layers):
                 maps = tuple(nn.relu(x) for x in maps)
-            if not learns:
-                maps = tuple(jax.lax.stop_gradient(x) for x in maps)
         return maps
 
 

@@ -19,6 +19,15 @@ class Batch(NamedTuple):
     """float32 ``[B]``: 1 where the search patch shows the exemplar's target, else 0."""
 
 
+class LabelledBatch(NamedTuple):
+    """B images, each of one class."""
+
+    image: Array
+    """RGB uint8 ``[B, n, n, 3]``."""
+    label: Array
+    """Number of the class, int32 ``[B]``."""
+
+
 class RawPatches(NamedTuple):
     """B patches to be: images of one size C, and all that is drawn for them.
 

@@ -8,6 +8,7 @@ from siamrpn_jax.commands.huge_pages import restart_with_huge_pages
 
 COMMANDS = {
     "train": ("train", "train a tracker on generated scenes or your own data"),
+    "pretrain": ("pretrain", "train a backbone to classify images, to start from"),
     "inspect": ("inspect_data", "show and count pairs as the network sees them"),
     "track": ("track", "follow objects through a video or camera stream"),
     "eval": ("eval_otb", "one-pass evaluation: OTB, LaSOT, GOT-10k, … or folders"),
@@ -37,7 +38,7 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(2)
-    if name in ("train", "benchmark"):
+    if name in ("train", "pretrain", "benchmark"):
         restart_with_huge_pages()
     module = importlib.import_module(f"siamrpn_jax.commands.{COMMANDS[name][0]}")
     module.main(sys.argv[2:])

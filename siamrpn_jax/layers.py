@@ -6,6 +6,9 @@ transformation" (paper, section 3.1), and it gives BatchNorm one set of statisti
 both branches.
 """
 
+import re
+from collections.abc import Collection
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -60,6 +63,7 @@ class BatchNorm(nn.Module):
         maps: Maps,
         *,
         train: bool,
+        fixed: Collection[str] = (),
         axis_name: str | None = None,
         update: bool = True,
     ) -> Maps:
@@ -68,6 +72,8 @@ class BatchNorm(nn.Module):
         Args:
             maps: any number of maps of C channels.
             train: normalise by this batch's statistics, else by the running averages.
+            fixed: layers that keep to the running averages while training, named from
+                the root of the network, see ``layer_of``.
             axis_name: device axis over which the batch is spread, or None.
             update: while training, move the running averages.
 
@@ -80,7 +86,7 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape)
         mean, var = running_mean.value, running_var.value
-        if train:
+        if train and layer_of("/".join(self.path)) not in fixed:
             mean, var = _moments(maps, axis_name)
             if update and not self.is_initializing():
                 m = self.momentum
@@ -89,6 +95,16 @@ class BatchNorm(nn.Module):
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         offset = bias - mean * factor
         return tuple((x * factor + offset).astype(x.dtype) for x in maps)
+
+
+def layer_of(module: str) -> str:
+    """The layer that a module is a part of: a BatchNorm belongs to its convolution.
+
+    Example:
+        >>> layer_of("backbone/bn5"), layer_of("head/mix_cls_bn"), layer_of("head/mix")
+        ('backbone/conv5', 'head/mix_cls', 'head/mix')
+    """
+    return re.sub(r"\bbn(\d+)$", r"conv\1", module).removesuffix("_bn")
 
 
 def _moments(maps: Maps, axis_name: str | None) -> tuple[jax.Array, jax.Array]:

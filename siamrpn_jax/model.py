@@ -1,6 +1,7 @@
 """SiamRPN: backbone and region proposal head under one roof (paper, Fig. 2)."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any, Literal, cast
 
 import flax.linen as nn
@@ -123,7 +124,7 @@ class SiamRPN(nn.Module):
         x: jax.Array,
         *,
         train: bool = False,
-        frozen_layers: int = 0,
+        fixed: Collection[str] = (),
         rolled: bool = False,
         axis_name: str | None = None,
     ) -> PairOutput:
@@ -133,20 +134,18 @@ class SiamRPN(nn.Module):
             z: exemplar patches ``[B, Z, Z, 3]`` RGB, uint8 or float 0..255.
             x: search patches ``[B, X, X, 3]``.
             train: BatchNorm by batch statistics, over both branches and all devices.
-            frozen_layers: see ``Backbone``.
+            fixed: layers with running averages even while training, as
+                ``backbone/conv1``; see ``BatchNorm``.
             rolled: also classify each search patch with the previous pair's exemplar.
             axis_name: device axis of the batch, or None.
 
         Returns:
             a ``PairOutput``.
         """
+        bn: dict[str, Any] = dict(train=train, fixed=fixed, axis_name=axis_name)
         features_z, features_x = self.backbone(
-            (normalise(z, self.config.input), normalise(x, self.config.input)),
-            train=train,
-            frozen_layers=frozen_layers,
-            axis_name=axis_name,
+            (normalise(z, self.config.input), normalise(x, self.config.input)), **bn
         )
-        bn = dict(train=train, axis_name=axis_name)
         template = self.head.embed_template(features_z, **bn)
         search = self.head.embed_search(features_x, **bn)
         detection = make_detection(

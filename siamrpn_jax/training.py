@@ -1,6 +1,7 @@
 """End-to-end training on one or many devices (paper, sections 3.3 and 5.1).
 
 ``train_step`` is the whole step for one device; ``pmap_train_step`` maps it over all.
+Both train any network by any loss of the form ``Loss``; ``pair_loss`` is the tracker's.
 Loss and learning rate are those of the global batch: two devices with half of the batch
 each do what one device does with all of it.
 """
@@ -9,8 +10,8 @@ import collections
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from typing import Any, Literal, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,8 @@ from jax.typing import ArrayLike
 
 from siamrpn_jax import augmentation, boxes, losses, targets
 from siamrpn_jax.batch import Batch, RawBatch
-from siamrpn_jax.errors import check_least
+from siamrpn_jax.errors import InputError, check_least
+from siamrpn_jax.layers import layer_of
 from siamrpn_jax.losses import LossConfig
 from siamrpn_jax.model import SiamRPN, detect, embed_template, model_anchors
 from siamrpn_jax.targets import TargetConfig
@@ -60,6 +62,10 @@ class OptimizerConfig:
     frozen_layers: int = 3
     """The first so many backbone layers stay as they are, BatchNorm statistics too.
     Only sensible if they come from trained weights; 0 trains all."""
+    trained: tuple[str, ...] = ()
+    """The parts that train, all others stay as they are: ``backbone``, ``head`` or
+    layers of theirs as ``backbone/conv5``, BatchNorm included. None named: all, but for
+    frozen layers."""
     ema: float | None = None
     """Decay of the exponential moving average of the weights, which is then what is
     evaluated and released; None: no average."""
@@ -71,11 +77,9 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """What the training step needs to know; all of it static."""
+class ScheduleConfig:
+    """How any network is trained, and for how long."""
 
-    targets: TargetConfig = TargetConfig()
-    losses: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     epochs: int = 50
     """The schedule's length."""
@@ -85,6 +89,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Raises InputError on numbers out of range."""
         check_least(self, 1, "epochs", "steps_per_epoch")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(ScheduleConfig):
+    """What the step that trains a tracker needs to know; all of it static."""
+
+    targets: TargetConfig = TargetConfig()
+    losses: LossConfig = LossConfig()
 
 
 class TrainState(struct.PyTreeNode):
@@ -99,8 +111,38 @@ class TrainState(struct.PyTreeNode):
     """Averaged ``{"params": …, "batch_stats": …}``, or None."""
 
 
-def init_state(rng: jax.Array, *, model: SiamRPN, config: TrainConfig) -> TrainState:
-    """A fresh state: random weights, step 0."""
+class Network(Protocol):
+    """A network that can be trained, a hashable Flax module."""
+
+    def init_variables(self, rng: jax.Array) -> dict:
+        """Fresh ``{"params": …, "batch_stats": …}``."""
+        ...
+
+
+class Loss(Protocol):
+    """What a step makes smaller."""
+
+    def __call__(
+        self,
+        params: Any,
+        state: TrainState,
+        batch: Any,
+        *,
+        model: Any,
+        config: Any,
+        fixed: Collection[str],
+        axis_name: str | None,
+    ) -> tuple[jax.Array, tuple[Metrics, Any]]:
+        """This device's share of the loss, ``(metrics, new batch statistics)``."""
+        ...
+
+
+def init_state(rng: jax.Array, *, model: Network, config: ScheduleConfig) -> TrainState:
+    """A fresh state: random weights, step 0.
+
+    Raises:
+        InputError: ``optimizer.trained`` names parts that there are not.
+    """
     init_rng, rng = jax.random.split(rng)
     variables = model.init_variables(init_rng)
     return TrainState(
@@ -115,34 +157,41 @@ def init_state(rng: jax.Array, *, model: SiamRPN, config: TrainConfig) -> TrainS
 
 def train_step(
     state: TrainState,
-    batch: Pairs,
+    batch: Any,
     *,
-    model: SiamRPN,
-    config: TrainConfig,
+    model: Network,
+    config: ScheduleConfig,
+    loss: Loss | None = None,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One optimizer step on one device's share of the batch.
 
     Args:
         state: the same on all devices.
-        batch: this device's pairs.
+        batch: this device's samples, as ``loss`` wants them.
         model: the network.
-        config: targets, losses, optimizer.
+        config: optimizer, and what ``loss`` needs.
+        loss: what to make smaller; ``pair_loss`` by default.
         axis_name: the mapped device axis; None on a single device.
 
     Returns:
         the next state and the metrics of the global batch, the same on all devices.
     """
-    if isinstance(batch, RawBatch):
-        batch = augmentation.render(
+    fixed = fixed_layers(state.params, config.optimizer)
+    chosen = cast(Loss, loss or pair_loss)
+
+    def loss_of(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
+        return chosen(
+            _without_gradient(params, fixed),
+            state,
             batch,
-            exemplar_size=model.config.exemplar_size,
-            instance_size=model.config.instance_size,
+            model=model,
+            config=config,
+            fixed=fixed,
+            axis_name=axis_name,
         )
-    gradient_fn = jax.grad(pair_loss, has_aux=True)
-    gradients, (metrics, batch_stats) = gradient_fn(
-        state.params, state, batch, model=model, config=config, axis_name=axis_name
-    )
+
+    gradients, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
     if axis_name is not None:
         # Every device holds its share of the loss: shares and gradients add up.
         gradients, metrics = jax.lax.psum((gradients, metrics), axis_name)
@@ -158,8 +207,12 @@ def train_step(
 
 
 def pmap_train_step(
-    model: SiamRPN, config: TrainConfig, *, devices: Sequence[Device] | None = None
-) -> Callable[[TrainState, Pairs], tuple[TrainState, Metrics]]:
+    model: Network,
+    config: ScheduleConfig,
+    *,
+    loss: Loss | None = None,
+    devices: Sequence[Device] | None = None,
+) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """``train_step`` over devices.
 
     The state goes in and comes out as it is, neither stacked nor replicated by the
@@ -174,10 +227,15 @@ def pmap_train_step(
     everywhere = NamedSharding(_mesh(devices), PartitionSpec())
 
     def step(
-        rng: jax.Array, state: TrainState, batch: Pairs
+        rng: jax.Array, state: TrainState, batch: Any
     ) -> tuple[TrainState, Metrics]:
         state, metrics = train_step(
-            state.replace(rng=rng), batch, model=model, config=config, axis_name="batch"
+            state.replace(rng=rng),
+            batch,
+            model=model,
+            config=config,
+            loss=loss,
+            axis_name="batch",
         )
         return state.replace(rng=None), metrics
 
@@ -190,7 +248,7 @@ def pmap_train_step(
         donate_argnums=1,
     )
 
-    def mapped_step(state: TrainState, batch: Pairs) -> tuple[TrainState, Metrics]:
+    def mapped_step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         # Nothing moves after the first step; without this the second one, whose state
         # comes from the devices, would be compiled anew.
         state = jax.device_put(state, everywhere)
@@ -202,8 +260,8 @@ def pmap_train_step(
 
 
 def prefetch(
-    batches: Iterator[Pairs], *, devices: Sequence[Device], depth: int = 2
-) -> Iterator[Pairs]:
+    batches: Iterator[Any], *, devices: Sequence[Device], depth: int = 2
+) -> Iterator[Any]:
     """Sends batches to the devices ahead of their use.
 
     While a step runs, the next batches are under way: the devices do not wait for the
@@ -215,7 +273,7 @@ def prefetch(
         depth: batches on the way or waiting.
     """
     split = NamedSharding(_mesh(devices), PartitionSpec("batch"))
-    waiting: collections.deque[Pairs] = collections.deque()
+    waiting: collections.deque[Any] = collections.deque()
     for batch in batches:
         waiting.append(jax.device_put(batch, split))
         if len(waiting) >= depth:
@@ -226,10 +284,11 @@ def prefetch(
 def pair_loss(
     params: Any,
     state: TrainState,
-    batch: Batch,
+    batch: Pairs,
     *,
     model: SiamRPN,
     config: TrainConfig,
+    fixed: Collection[str],
     axis_name: str | None,
 ) -> tuple[jax.Array, tuple[Metrics, Any]]:
     """The loss of Eq. 5, this device's share of it.
@@ -240,17 +299,24 @@ def pair_loss(
         batch: this device's pairs.
         model: the network.
         config: targets and losses.
+        fixed: layers whose BatchNorm statistics stay, see ``fixed_layers``.
         axis_name: the mapped device axis, or None.
 
     Returns:
         the loss, and ``(metrics, new batch statistics)``.
     """
+    if isinstance(batch, RawBatch):
+        batch = augmentation.render(
+            batch,
+            exemplar_size=model.config.exemplar_size,
+            instance_size=model.config.instance_size,
+        )
     output, updates = model.apply(
         {"params": params, "batch_stats": state.batch_stats},
         batch.z,
         batch.x,
         train=True,
-        frozen_layers=config.optimizer.frozen_layers,
+        fixed=fixed,
         rolled=config.losses.rolled_negatives > 0,
         axis_name=axis_name,
         mutable=["batch_stats"],
@@ -276,11 +342,11 @@ def pair_loss(
     return loss, ({"loss": loss, **metrics}, updates["batch_stats"])
 
 
-def make_schedule(config: TrainConfig) -> optax.Schedule:
+def make_schedule(config: ScheduleConfig) -> optax.Schedule:
     """Learning rate by step.
 
     Example:
-        >>> schedule = make_schedule(TrainConfig(epochs=50, steps_per_epoch=10))
+        >>> schedule = make_schedule(ScheduleConfig(epochs=50, steps_per_epoch=10))
         >>> [f"{float(schedule(step)):.0e}" for step in (0, 9, 490, 499)]
         ['1e-02', '1e-02', '1e-06', '1e-06']
     """
@@ -306,7 +372,7 @@ def make_schedule(config: TrainConfig) -> optax.Schedule:
     return schedule
 
 
-def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+def make_optimizer(config: ScheduleConfig) -> optax.GradientTransformation:
     """One chain for all parameters; each must be claimed by ``label_parameters``."""
     optimizer, schedule = config.optimizer, make_schedule(config)
 
@@ -326,30 +392,30 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     groups: dict[Hashable, optax.GradientTransformation] = {
         "decayed": group(optimizer.weight_decay),
         "plain": group(0.0),
-        "frozen": optax.set_to_zero(),
+        "fixed": optax.set_to_zero(),
     }
-    labels = functools.partial(label_parameters, frozen_layers=optimizer.frozen_layers)
+
+    def labels(params: Any) -> Any:
+        return label_parameters(params, fixed=fixed_layers(params, optimizer))
+
     chain = optax.partition(groups, labels)
     if optimizer.clip_norm is None:
         return chain
-    # Gradients of frozen layers are zero and do not count.
+    # Gradients of fixed layers are zero and do not count.
     return optax.chain(optax.clip_by_global_norm(optimizer.clip_norm), chain)
 
 
-def label_parameters(params: Any, *, frozen_layers: int) -> Any:
-    """Names the optimizer group of every parameter: decayed, plain or frozen.
+def label_parameters(params: Any, *, fixed: Collection[str]) -> Any:
+    """Names the optimizer group of every parameter: decayed, plain or fixed.
 
     Raises:
         ValueError: for a parameter that no rule claims.
     """
-    frozen = "|".join(str(i + 1) for i in range(frozen_layers)) or "none"
-    rules = (
-        (rf"backbone/(conv|bn)({frozen})/\w+", "frozen"),
-        (r".*/kernel", "decayed"),
-        (r".*/(bias|scale)", "plain"),
-    )
+    rules = ((r".*/kernel", "decayed"), (r".*/(bias|scale)", "plain"))
 
     def label(path: tuple[Any, ...], _: jax.Array) -> str:
+        if _layer(path) in fixed:
+            return "fixed"
         name = "/".join(str(key.key) for key in path)
         for pattern, group in rules:
             if re.fullmatch(pattern, name):
@@ -357,6 +423,29 @@ def label_parameters(params: Any, *, frozen_layers: int) -> Any:
         raise ValueError(f"parameter {name!r} belongs to no optimizer group")
 
     return jax.tree_util.tree_map_with_path(label, params)
+
+
+def fixed_layers(params: Any, optimizer: OptimizerConfig) -> frozenset[str]:
+    """The layers that stay as they are, as ``backbone/conv1``.
+
+    Raises:
+        InputError: a part that should train and is none, or is frozen altogether.
+    """
+    paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(params))
+    layers = list(dict.fromkeys(map(_layer, paths)))
+    frozen = {f"backbone/conv{i + 1}" for i in range(optimizer.frozen_layers)}
+    learning = {layer for layer in layers if layer not in frozen}
+    chosen: set[str] = set()
+    for part in optimizer.trained:
+        those = {x for x in learning if x == part or x.startswith(f"{part}/")}
+        if not those:
+            parts = ", ".join(dict.fromkeys([x.split("/")[0] for x in layers] + layers))
+            raise InputError(
+                f"trained: {part!r} is no part of the network, or frozen "
+                f"(frozen_layers={optimizer.frozen_layers}); its parts are {parts}"
+            )
+        chosen |= those
+    return frozenset(layers) - (chosen if optimizer.trained else learning)
 
 
 def eval_variables(state: TrainState) -> dict[str, Any]:
@@ -388,6 +477,20 @@ def _average(state: TrainState, decay: float | None) -> TrainState:
     new = {"params": state.params, "batch_stats": state.batch_stats}
     ema = jax.tree.map(lambda old, x: old + rate * (x - old), state.ema, new)
     return state.replace(ema=ema)
+
+
+def _layer(path: tuple[Any, ...]) -> str:
+    """The layer that a parameter belongs to."""
+    return layer_of("/".join(str(key.key) for key in path[:-1]))
+
+
+def _without_gradient(params: Any, fixed: Collection[str]) -> Any:
+    """The same parameters; what lies before the first that learns has no gradient."""
+
+    def hold(path: tuple[Any, ...], x: jax.Array) -> jax.Array:
+        return jax.lax.stop_gradient(x) if _layer(path) in fixed else x
+
+    return jax.tree_util.tree_map_with_path(hold, params)
 
 
 def _mesh(devices: Sequence[Device]) -> Mesh:

@@ -52,3 +52,23 @@ def write_everything(root: Path) -> str:
     write_stills(root / "stills", 8)
     write_stills(root / "small", 4, side=64)
     return str(root)
+
+
+def write_classes(folder: Path, count: int, *, side: int = 64, seed: int = 0) -> None:
+    """``count`` images each of three classes: a red square, a green disc, blue bars."""
+    rng = np.random.default_rng(seed)
+    for name, color in (("square", 0), ("disc", 1), ("bars", 2)):
+        for i in range(count):
+            image = rng.integers(0, 120, (side, side + 8, 3), np.uint8)
+            paint = [int(v) for v in rng.integers(0, 60, 3)]
+            paint[color] = int(rng.integers(180, 255))
+            x, y = (int(v) for v in rng.integers(side // 3, side - side // 3, 2))
+            r = side // 4
+            if name == "disc":
+                cv2.circle(image, (x, y), r, paint, -1)
+            else:
+                for dy in (0,) if name == "square" else (-r, r // 2):
+                    high = r if name == "square" else r // 4
+                    corner = (x + r, y + dy + high)
+                    cv2.rectangle(image, (x - r, y + dy - high), corner, paint, -1)
+            write_image(folder / name / f"{i:03d}.png", image)

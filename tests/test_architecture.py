@@ -36,6 +36,7 @@ DEVICE = (
     "tracker",
     "many",
     "training",
+    "classifier",
 )
 """What runs on the device, in the order of the data flow: imports go upwards here."""
 

@@ -38,8 +38,8 @@ def test_unknown_command(siamrpn, capsys, name):
     output = capsys.readouterr()
     assert not output.out
     assert output.err == (
-        f"error: no command {name!r}; expected one of train, inspect, track, "
-        "eval, eval-vot, export, import, benchmark, doctor\n"
+        f"error: no command {name!r}; expected one of train, pretrain, inspect, "
+        "track, eval, eval-vot, export, import, benchmark, doctor\n"
     )
 
 

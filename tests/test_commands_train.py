@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,12 +11,14 @@ from types import SimpleNamespace
 
 import jax
 import pytest
+from prepared_folders import write_prepared
 from small_models import tiny_model, tiny_recipe
 
 from siamrpn_jax import weights
-from siamrpn_jax.checkpoints import CheckpointError
-from siamrpn_jax.commands import train
-from siamrpn_jax.commands.train import Config, TrainingError
+from siamrpn_jax.checkpoints import CheckpointError, write_config
+from siamrpn_jax.commands import loop, train
+from siamrpn_jax.commands.loop import TrainingError
+from siamrpn_jax.commands.train import Config
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -206,16 +209,16 @@ def test_run_killed_before_its_first_checkpoint_starts_from_the_same_weights(
         config, recipe=recipe, init=str(whole_run), devices=1, threads=1
     )
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train._Loop, "run", interrupt)
+        patch.setattr(train.Loop, "run", interrupt)
         train.run(config)
     start = []
-    original = train._Loop.run
+    original = train.Loop.run
 
     def first_state(self, state, *args):
         start.append(jax.device_get(state.params))
         return original(self, state, *args)
 
-    monkeypatch.setattr(train._Loop, "run", first_state)
+    monkeypatch.setattr(train.Loop, "run", first_state)
     train.run(dataclasses.replace(config, resume=True, init=None))
     loaded = weights.load_weights(whole_run).variables["params"]
     assert all(
@@ -256,6 +259,23 @@ def test_device_augments_and_a_resumed_run_remembers_it(tmp_path):
         train.run(dataclasses.replace(config, resume=True))
 
 
+def test_prepared_again_in_the_meantime(tmp_path):
+    folder, out = tmp_path / "data", tmp_path / "run"
+    write_prepared(folder, tracks=2, length=4)
+    config = tiny_config(out)
+    data = dataclasses.replace(config.recipe.data, folders=(str(folder),))
+    recipe = dataclasses.replace(config.recipe, data=data)
+    started = train._describe_run(dataclasses.replace(config, recipe=recipe))
+    write_config(out / "config.json", started)
+    again = dataclasses.replace(config, recipe=started.recipe, resume=True)
+    assert train._describe_run(again) == started
+    write_prepared(tmp_path / "other", tracks=2, length=5)
+    shutil.rmtree(folder)
+    (tmp_path / "other").rename(folder)
+    with pytest.raises(CheckpointError, match=r"prepared\..*data: '\w{8}' -> '\w{8}'"):
+        train._describe_run(again)
+
+
 def test_where_and_how_to_augment_are_options_of_one_name():
     config = train._parse(
         ["--augment", "device", "--augment.search-shift", ".1"]
@@ -268,26 +288,26 @@ def test_where_and_how_to_augment_are_options_of_one_name():
 
 
 def test_devices_of_several_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr(train.distributed, "several", lambda: True)
+    monkeypatch.setattr(loop.distributed, "several", lambda: True)
     config = dataclasses.replace(tiny_config(tmp_path / "run"), devices=1)
     with pytest.raises(TrainingError, match="devices=1 is for a single process"):
-        train._devices(config)
+        loop.choose_devices(config, batch_size=4)
     devices = [SimpleNamespace(process_index=i) for i in (1, 0, 1)]
     monkeypatch.setattr(jax, "devices", lambda: devices)
     config = dataclasses.replace(config, devices=None)
     with pytest.raises(
         TrainingError, match="processes have 1, 2 devices, expected the"
     ):
-        train._devices(config)
+        loop.choose_devices(config, batch_size=4)
 
 
 def test_folder_that_processes_do_not_share_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(train.distributed, "is_first", lambda: False)
-    monkeypatch.setattr(train, "_FOLDER_SECONDS", 0.0)
+    monkeypatch.setattr(loop.distributed, "is_first", lambda: False)
+    monkeypatch.setattr(loop, "_FOLDER_SECONDS", 0.0)
     config = tiny_config(tmp_path / "run")
     started = train.RunConfig(config.recipe, None, "")
     with pytest.raises(TrainingError, match="run/config.json of the first process is"):
-        train._write_config(config, started)
+        loop.write_config(config, started)
 
 
 def test_damaged_config_is_one_line(tmp_path, capsys):

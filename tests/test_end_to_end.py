@@ -46,8 +46,8 @@ def trained(tmp_path_factory):
 
 def test_training_says_that_it_learned(trained):
     out, card = trained
-    assert card["held_out"]["val_iou"] > 0.4
-    scenes = card["unseen_scenes"]
+    assert card["figures"]["held_out"]["val_iou"] > 0.4
+    scenes = card["figures"]["unseen_scenes"]
     assert scenes["auc"] > scenes["first_box_repeated_auc"] + 0.1
     assert (out / "strip.png").stat().st_size > 10_000
 

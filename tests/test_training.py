@@ -12,6 +12,7 @@ from small_models import random_batch, tiny_model
 from siamrpn_jax import augmentation, boxes, training
 from siamrpn_jax.data import loader
 from siamrpn_jax.errors import InputError
+from siamrpn_jax.layers import layer_of
 from siamrpn_jax.losses import LossConfig
 from siamrpn_jax.model import SiamRPN, model_anchors
 from siamrpn_jax.presets import paper, small
@@ -29,6 +30,11 @@ SGD = TrainConfig(
     epochs=4,
     steps_per_epoch=2,
 )
+HEAD = {
+    f"head/{layer}_{branch}"
+    for layer in ("template", "search", "mix", "out")
+    for branch in ("cls", "reg")
+}
 ADAMW = dataclasses.replace(small().train, epochs=4, steps_per_epoch=2)
 
 
@@ -80,21 +86,69 @@ def test_state_is_donated():
     assert kernel.is_deleted()
 
 
-def test_frozen_layers_stay_and_the_others_move():
-    before = training.init_state(jax.random.key(1), model=MODEL, config=SGD)
-    after, _ = run_steps(SGD, devices=1)
-    for layer in ("conv1", "bn1"):
-        for a, b in zip(
-            jax.tree.leaves(before.params["backbone"][layer]),
-            jax.tree.leaves(after.params["backbone"][layer]),
-            strict=True,
-        ):
-            np.testing.assert_array_equal(a, b)
-    statistics = [s.batch_stats["backbone"] for s in (before, after)]
-    np.testing.assert_array_equal(*(s["bn1"]["mean"] for s in statistics))
-    assert not np.array_equal(*(s["bn2"]["mean"] for s in statistics))
-    kernels = [s.params["backbone"]["conv2"]["kernel"] for s in (before, after)]
-    assert not np.array_equal(*kernels)
+@pytest.mark.parametrize(
+    ("frozen", "trained", "learning"),
+    [
+        (1, (), {"backbone/conv2", "backbone/conv3", *HEAD}),
+        (0, ("backbone/conv2", "head/mix_reg"), {"backbone/conv2", "head/mix_reg"}),
+    ],
+)
+def test_fixed_layers_stay_and_the_others_move(frozen, trained, learning):
+    """Kernels, BatchNorm's parameters and its statistics alike."""
+    optimizer = OptimizerConfig(frozen_layers=frozen, trained=trained)
+    config = dataclasses.replace(SGD, optimizer=optimizer)
+    before = training.init_state(jax.random.key(1), model=MODEL, config=config)
+    step = functools.partial(training.train_step, model=MODEL, config=config)
+    after, _ = jax.jit(step)(before, random_batch(4, TINY, seed=0))
+    moved = set()
+    for kind in ("params", "batch_stats"):
+        old, new = getattr(before, kind), getattr(after, kind)
+        same = jax.tree.map(np.array_equal, old, new)
+        for path, equal in jax.tree_util.tree_leaves_with_path(same):
+            if not equal:
+                moved.add(layer_of("/".join(key.key for key in path[:-1])))
+                assert moved <= learning, (kind, path)
+    assert moved == learning
+
+
+def test_what_lies_before_the_first_learning_layer_has_no_backward_pass():
+    def flops(**optimizer) -> float:
+        config = dataclasses.replace(SGD, optimizer=OptimizerConfig(**optimizer))
+        init = functools.partial(training.init_state, model=MODEL, config=config)
+        state = jax.eval_shape(init, jax.random.key(1))
+        step = functools.partial(training.train_step, model=MODEL, config=config)
+        lowered = jax.jit(step).lower(state, random_batch(4, TINY, seed=0))
+        return (lowered.cost_analysis() or {})["flops"]
+
+    everything = flops(frozen_layers=0)
+    assert flops(frozen_layers=3) < 0.6 * everything
+    head = ("head/out_cls", "head/out_reg")
+    assert flops(frozen_layers=0, trained=head) < flops(frozen_layers=3)
+
+
+def test_parts_of_a_network():
+    shapes = jax.eval_shape(MODEL.init_variables, jax.random.key(0))["params"]
+
+    def learning(**fields) -> set[str]:
+        optimizer = OptimizerConfig(**fields)
+        layers = {f"backbone/conv{i}" for i in (1, 2, 3)} | HEAD
+        return layers - training.fixed_layers(shapes, optimizer)
+
+    both = {"backbone/conv2", "backbone/conv3"}
+    assert learning(frozen_layers=1, trained=("backbone",)) == both
+    assert learning(frozen_layers=3, trained=("head",)) == HEAD
+    assert learning(frozen_layers=0, trained=("head", "backbone/conv2")) == {
+        "backbone/conv2",
+        *HEAD,
+    }
+
+
+def test_unknown_parts_are_named_with_those_that_there_are():
+    shapes = jax.eval_shape(MODEL.init_variables, jax.random.key(0))["params"]
+    for frozen, part in ((0, "backbone/conv9"), (1, "backbone/conv1"), (0, "hea")):
+        optimizer = OptimizerConfig(frozen_layers=frozen, trained=("head", part))
+        with pytest.raises(InputError, match=f"'{part}' is no .* backbone, head, back"):
+            training.fixed_layers(shapes, optimizer)
 
 
 def test_frozen_layers_have_no_optimizer_state():
@@ -112,13 +166,14 @@ def test_every_parameter_is_claimed():
     for recipe in (paper(), small()):
         model = SiamRPN(recipe.model)
         shapes = jax.eval_shape(model.init_variables, jax.random.key(0))["params"]
-        labels = training.label_parameters(shapes, frozen_layers=3)
-        assert labels["backbone"]["conv3"]["kernel"] == "frozen"
-        assert labels["backbone"]["bn3"]["scale"] == "frozen"
+        fixed = training.fixed_layers(shapes, OptimizerConfig(frozen_layers=3))
+        labels = training.label_parameters(shapes, fixed=fixed)
+        assert labels["backbone"]["conv3"]["kernel"] == "fixed"
+        assert labels["backbone"]["bn3"]["scale"] == "fixed"
         assert labels["backbone"]["conv4"]["kernel"] == "decayed"
         assert labels["backbone"]["bn4"]["bias"] == "plain"
     with pytest.raises(ValueError, match=r"'head/gate' belongs to no optimizer group"):
-        training.label_parameters({"head": {"gate": jnp.ones(1)}}, frozen_layers=0)
+        training.label_parameters({"head": {"gate": jnp.ones(1)}}, fixed=())
 
 
 def test_paper_schedule_falls_in_log_space():

@@ -94,18 +94,20 @@ def _parts(session: Session) -> None:
 def _stored(session: Session, folder: Path) -> None:
     """Prepared records beside PySOT's files: the same pairs, warps and colours.
 
-    In CPU time of this process: what one core makes, whatever the number of threads.
+    In CPU time of this process, with one thread each: what one core makes.
     """
     found = records.open_prepared(folder)
     tracks = PreparedTracks(found, _first_tracks(found, _STORED_RECORDS))
     with contextlib.ExitStack() as stack:
+        stack.callback(cv2.setNumThreads, cv2.getNumThreads())
+        cv2.setNumThreads(1)  # as in training
         files = Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
         def ours(device_augment: bool) -> Running:
             stream = loader.batches(
                 _pairs(tracks),
                 batch_size=_STORED_BATCH,
-                threads=session.threads,
+                threads=1,
                 device_augment=device_augment,
             )
             return Running(_several(stack.enter_context(stream)))

@@ -15,6 +15,8 @@ In the order of the data flow:
 - `records`: prepared folders, a record for each frame of each track.
 - `prepared`: which of their records make pairs.
 - `composites`: pairs of pasted objects.
+- `tfds_files`: files of datasets that TensorFlow Datasets has prepared.
+- `labelled`: images with one class each, to pretrain a backbone.
 - `pairs`: the mixture of all sources, a pair for each index.
 - `loader`: batches, by threads or worker processes.
 """

@@ -1,4 +1,4 @@
-"""Batches of training pairs, made by threads or worker processes (grain).
+"""Batches of pairs or labelled images, by threads or worker processes (grain).
 
 The stream depends on the data, the seed and the step alone: any number of workers or
 threads, a restart at any step, and any split over hosts give the same global batches.
@@ -18,8 +18,9 @@ import grain
 import numpy as np
 from absl import flags
 
-from siamrpn_jax.batch import Batch, RawBatch
+from siamrpn_jax.batch import Batch, LabelledBatch, RawBatch
 from siamrpn_jax.data.augment import AugmentConfig
+from siamrpn_jax.data.labelled import LabelledDataset
 from siamrpn_jax.data.pairs import DataConfig, PairDataset, mixture
 from siamrpn_jax.data.pool import open_pools
 from siamrpn_jax.data.prepared import open_tracks, warn_of_small_crops
@@ -100,7 +101,7 @@ def open_datasets(
 class BatchStream(Iterator[Any]):
     """An endless iterator of batches; close it, or use it in a ``with`` statement.
 
-    It yields `Batch`, or `RawBatch` if the device augments.
+    It yields `Batch`, or `RawBatch` if the device augments, or `LabelledBatch`.
     """
 
     def __init__(self, iterator: grain.DatasetIterator[Any], *, shared: bool):
@@ -123,7 +124,7 @@ class BatchStream(Iterator[Any]):
 
 
 def batches(
-    dataset: PairDataset,
+    dataset: PairDataset | LabelledDataset,
     *,
     batch_size: int,
     start_step: int = 0,
@@ -141,19 +142,19 @@ def batches(
     uses them needs ``if __name__ == "__main__":``.
 
     Args:
-        dataset: the pairs.
-        batch_size: pairs in the global batch, over all hosts.
+        dataset: the pairs, or the labelled images.
+        batch_size: samples in the global batch, over all hosts.
         start_step: the first batch is the one of this step.
         workers: worker processes; 0 makes batches in this one.
         threads: threads in each process.
         prefetch: batches made ahead in each process.
         host_index: which share of every global batch is wanted.
         host_count: into how many shares it is split.
-        device_augment: leave crops and colours to `augmentation.render`.
+        device_augment: leave crops and colours of pairs to `augmentation.render`.
 
     Returns:
-        An endless iterator of `Batch`, or of `RawBatch` if the device augments, with
-        ``batch_size // host_count`` pairs.
+        An endless iterator of `Batch`, or of `RawBatch` if the device augments, or of
+        `LabelledBatch`, with ``batch_size // host_count`` samples.
 
     Raises:
         InputError: a number out of range, or hosts that do not divide the batch.
@@ -195,23 +196,25 @@ def batches(
     return BatchStream(iter(stream), shared=workers > 0)
 
 
-def stack(pairs: SequenceOf[Any]) -> Any:
-    """Stacks single pairs, all `Batch` or all `RawBatch`, along a new first axis."""
-    return _map(lambda *arrays: np.stack(arrays), *pairs)
+def stack(samples: SequenceOf[Any]) -> Any:
+    """Stacks single samples, all of one kind of batch, along a new first axis."""
+    return _map(lambda *arrays: np.stack(arrays), *samples)
 
 
 def _fetch(
     element: int,
     *,
-    dataset: PairDataset,
+    dataset: PairDataset | LabelledDataset,
     batch_size: int,
     first: int,
     share: int,
     raw: bool,
-) -> Batch | RawBatch:
-    """From an element of one host's stream to its pair in the global stream."""
+) -> Batch | RawBatch | LabelledBatch:
+    """From an element of one host's stream to its sample in the global stream."""
     step, place = divmod(element, share)
     index = step * batch_size + first + place
+    if isinstance(dataset, LabelledDataset):
+        return dataset[index]
     return dataset.raw(index) if raw else Batch(*dataset[index])
 
 

@@ -17,6 +17,7 @@ import itertools
 import json
 import threading
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -502,6 +503,15 @@ def open_shard(path: Path) -> Any:
     return module.ArrayRecordReader(
         str(path), options="readahead_buffer_size:0", file_reader_buffer_size=32768
     )
+
+
+def fingerprint(folder: Path | str) -> str:
+    """Of what a prepared folder holds: another preparation has another one.
+
+    Empty where there is no index; `open_prepared` says why.
+    """
+    path = Path(folder) / _INDEX_FILE
+    return f"{zlib.crc32(path.read_bytes()):08x}" if path.is_file() else ""
 
 
 def is_prepared(folder: Path | str) -> bool:
