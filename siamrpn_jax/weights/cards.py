@@ -67,7 +67,8 @@ def describe(config: ModelConfig | BackboneConfig) -> str:
 def show(card: Mapping[str, Any]) -> str:
     """The card as lines to read; the fields of ``FIELDS`` first."""
     names = [*FIELDS, *(name for name in card if name not in FIELDS)]
-    return "\n".join(f"{name:<18}{_text(card.get(name))}" for name in names)
+    width = max(map(len, names)) + 2
+    return "\n".join(f"{name:<{width}}{_text(card.get(name))}" for name in names)
 
 
 def _text(value: Any) -> str:
