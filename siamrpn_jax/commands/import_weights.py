@@ -94,7 +94,7 @@ def _write(out: Path, loaded: "Loaded | LoadedBackbone") -> None:
         return
     kwargs |= dict(model=loaded.model, tracker_config=loaded.tracker_config)
     weights.save_weights(path, loaded.variables, **kwargs)
-    print(f"\n{path}: siamrpn eval --weights {path}")
+    print(f"\n{path}: siamrpn eval --weights {path} --sequences DIR")
     for name in _recipes(loaded):
         print(f"fine-tune: siamrpn train {name} --init {path}")
 
