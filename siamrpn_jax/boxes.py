@@ -95,6 +95,34 @@ def iou(a: Array, b: Array) -> Array:
     return intersection / xp.maximum(union, 1e-12)
 
 
+def generalised_iou(a: Array, b: Array) -> Array:
+    """IoU less the share of the common bounds that neither box covers: GIoU.
+
+    Unlike the IoU it tells how far apart two boxes are that do not meet (Rezatofighi et
+    al., CVPR 2019). Like the IoU it stays the same where both axes are scaled, each by
+    its own factor.
+
+    Args:
+        a: ``cxcywh [..., 4]``.
+        b: ``cxcywh [..., 4]``, broadcast against ``a``.
+
+    Returns:
+        ``[...]``, above -1, at most 1.
+
+    Example:
+        >>> float(generalised_iou(np.array([1.0, 1, 2, 2]), np.array([4.0, 1, 2, 2])))
+        -0.2
+    """
+    xp = _namespace(a)
+    ca, cb = cxcywh_to_corners(a), cxcywh_to_corners(b)
+    bounds = xp.maximum(ca[..., 2:], cb[..., 2:]) - xp.minimum(ca[..., :2], cb[..., :2])
+    area = xp.maximum(bounds[..., 0] * bounds[..., 1], 1e-12)
+    both = a[..., 2] * a[..., 3] + b[..., 2] * b[..., 3]
+    overlap = iou(a, b)
+    # Of intersection + union = both and intersection = iou * union.
+    return overlap - 1 + both / (1 + overlap) / area
+
+
 def encode(boxes: Array, anchors: Array) -> Array:
     """Offsets from anchors to boxes: the regression target (paper, Eq. 3).
 

@@ -331,10 +331,13 @@ def pair_loss(
     logits = output.detection.cls_logits.reshape(size, -1, 2)
     deltas = output.detection.reg_deltas.reshape(size, -1, 4)
     kwargs: dict[str, Any] = dict(config=config.losses, axis_name=axis_name)
-    classification = losses.classification_loss(logits, wanted, **kwargs)
+    classification = losses.classification_loss(logits, wanted, deltas=deltas, **kwargs)
     regression = losses.regression_loss(deltas, wanted, **kwargs)
     loss = classification + config.losses.regression_weight * regression
     metrics = {"cls_loss": classification, "reg_loss": regression}
+    if config.losses.giou_weight:
+        metrics["giou_loss"] = losses.overlap_loss(deltas, wanted, axis_name=axis_name)
+        loss += config.losses.giou_weight * metrics["giou_loss"]
     if output.rolled_logits is not None:
         rolled = output.rolled_logits.reshape(size, -1, 2)
         metrics["rolled_loss"] = losses.rolled_loss(rolled, **kwargs)

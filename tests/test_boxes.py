@@ -63,6 +63,25 @@ def test_iou_of_whole_pixel_boxes_counts_pixels(a, b):
     assert boxes.iou(pair[1], pair[0]) == boxes.iou(pair[0], pair[1])
 
 
+@given(corner_pairs, corner_pairs)
+@settings(deadline=None)
+def test_generalised_iou_of_whole_pixel_boxes_counts_pixels(a, b):
+    masks = np.zeros((3, 12, 12), bool)
+    bounds = (*np.minimum(a, b)[:2], *np.maximum(a, b)[2:])
+    for mask, (x0, y0, x1, y1) in zip(masks, (a, b, bounds), strict=True):
+        mask[y0:y1, x0:x1] = True
+    union, intersection = (masks[0] | masks[1]).sum(), (masks[0] & masks[1]).sum()
+    if not union or not masks[2].any():
+        return
+    expected = intersection / union - (masks[2].sum() - union) / masks[2].sum()
+    pair = boxes.corners_to_cxcywh(np.array([a, b], np.float64))
+    found = boxes.generalised_iou(pair[0], pair[1])
+    assert found == pytest.approx(expected, abs=1e-12)
+    stretched = pair * [0.5, 7.0, 0.5, 7.0]
+    found = boxes.generalised_iou(stretched[0], stretched[1])
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
 def test_iou_broadcasts():
     rng = np.random.default_rng(0)
     a, b = rng.uniform(1, 20, (5, 1, 4)), rng.uniform(1, 20, (7, 4))

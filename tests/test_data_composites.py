@@ -64,6 +64,30 @@ def test_pixels_of_a_pasted_object_are_where_its_outline_is():
         np.testing.assert_allclose(box[:2], center, atol=0.01)
 
 
+def test_the_target_is_turned_and_bent_as_the_config_says(pool):
+    def box(seed: int, **augment: float) -> np.ndarray:
+        return make_composite(
+            pool,
+            np.random.default_rng(seed),
+            exemplar_size=60,
+            instance_size=120,
+            augment=AugmentConfig(**augment),
+        ).box
+
+    still = np.array(
+        [box(i, paste_rotation=0.0, paste_perspective=0.0) for i in range(20)]
+    )
+    np.testing.assert_allclose(still[:, :2], 60, atol=4)  # outlines are not symmetric
+    for change in ({"paste_rotation": 1.0}, {"paste_perspective": 0.2}):
+        moved = np.array(
+            [
+                box(i, **{"paste_rotation": 0.0, "paste_perspective": 0.0} | change)
+                for i in range(20)
+            ]
+        )
+        assert np.abs(moved[:, 2:] / still[:, 2:] - 1).mean() > 0.05
+
+
 def test_paste_outside_changes_nothing():
     canvas = np.zeros((50, 50, 3), np.uint8)
     cutout = Cutout(np.full((20, 20, 3), 255, np.uint8), (np.eye(3)[:, :2] * 20,), 0)

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from siamrpn_jax import losses
+from siamrpn_jax import boxes, losses
 from siamrpn_jax.losses import LossConfig
 from siamrpn_jax.targets import Targets
 
@@ -51,6 +51,22 @@ def slow_classification(logits, targets, *, hard: int) -> float:
     return float(np.mean(positives) + negative) / 2
 
 
+def slow_box(deltas) -> tuple[float, float, float, float]:
+    """Corners of the box that offsets stand for, for an anchor that is not a square."""
+    dx, dy, dw, dh = (float(d) for d in deltas)
+    cx, cy, w, h = 50 + 30 * dx, 40 + 20 * dy, 30 * np.exp(dw), 20 * np.exp(dh)
+    return cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+
+
+def slow_overlaps(a, b) -> tuple[float, float]:
+    """IoU and GIoU of two boxes given by their corners."""
+    shared = max(min(a[2], b[2]) - max(a[0], b[0]), 0.0)
+    shared *= max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
+    union = sum((c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)) - shared
+    bounds = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
+    return shared / union, shared / union - (bounds - union) / bounds
+
+
 def slow_smooth_l1(x: float, sigma: float | None) -> float:
     if sigma is None:
         return abs(x)
@@ -61,11 +77,59 @@ def slow_smooth_l1(x: float, sigma: float | None) -> float:
 
 @pytest.mark.parametrize("hard", [0, 3, 25])  # 25: more than there are negatives
 def test_classification_loss_against_a_slow_formula(batch, hard):
-    logits, _, targets = batch
+    logits, deltas, targets = batch
     config = LossConfig(hard_negatives=hard)
-    found = losses.classification_loss(logits, targets, config=config, axis_name=None)
+    found = losses.classification_loss(
+        logits, targets, deltas=deltas, config=config, axis_name=None
+    )
     expected = slow_classification(logits, targets, hard=hard)
     assert float(found) == pytest.approx(expected, rel=1e-6)
+
+
+def test_scores_of_overlap_against_a_slow_formula(batch):
+    logits, deltas, targets = batch
+    positives = []
+    for b, n in zip(*np.nonzero(targets.positive), strict=True):
+        wanted, _ = slow_overlaps(
+            slow_box(deltas[b, n]), slow_box(targets.deltas[b, n])
+        )
+        loss = wanted * cross_entropy(logits[b, n], 1)
+        positives.append(loss + (1 - wanted) * cross_entropy(logits[b, n], 0))
+    negatives = [
+        cross_entropy(logits[b, n], 0)
+        for b, n in zip(*np.nonzero(targets.negative), strict=True)
+    ]
+    found, gradient = jax.value_and_grad(
+        lambda d: losses.classification_loss(
+            logits,
+            targets,
+            deltas=d,
+            config=LossConfig(score_target="iou"),
+            axis_name=None,
+        )
+    )(deltas)
+    expected = (np.mean(positives) + np.mean(negatives)) / 2
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_array_equal(gradient, 0)  # a box learns nothing from its score
+
+
+def test_overlap_loss_against_a_slow_formula(batch):
+    _, deltas, targets = batch
+    errors = [
+        1 - slow_overlaps(slow_box(deltas[b, n]), slow_box(targets.deltas[b, n]))[1]
+        for b, n in zip(*np.nonzero(targets.positive), strict=True)
+    ]
+    found = losses.overlap_loss(deltas, targets, axis_name=None)
+    assert float(found) == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def test_overlap_loss_draws_boxes_together_that_do_not_meet():
+    truth, far = jnp.zeros((1, 1, 4)), jnp.array([[[3.0, 0, 0, 0]]])
+    targets = Targets(jnp.ones((1, 1), bool), jnp.zeros((1, 1), bool), truth)
+    loss = functools.partial(losses.overlap_loss, targets=targets, axis_name=None)
+    gradient = jax.grad(loss)(far)
+    assert boxes.iou(far[0, 0] + jnp.array([0.0, 0, 1, 1]), jnp.ones(4)) == 0
+    assert gradient[0, 0, 0] > 0.01
 
 
 @pytest.mark.parametrize("sigma", [1.0, 3.0, None])
@@ -137,13 +201,14 @@ def test_smooth_l1_is_smooth_at_its_knee(sigma):
 def test_shares_of_two_devices_add_up(batch):
     """Value and gradient, with unequal numbers of positives on the devices."""
     logits, deltas, targets = batch
-    config = LossConfig(hard_negatives=3)
+    config = LossConfig(hard_negatives=3, score_target="iou")
 
     def share(logits, deltas, targets, axis_name):
         kwargs: dict[str, Any] = dict(config=config, axis_name=axis_name)
         return (
-            losses.classification_loss(logits, targets, **kwargs)
+            losses.classification_loss(logits, targets, deltas=deltas, **kwargs)
             + losses.regression_loss(deltas, targets, **kwargs)
+            + losses.overlap_loss(deltas, targets, axis_name=axis_name)
             + losses.rolled_loss(logits, **kwargs)
         )
 
@@ -165,12 +230,15 @@ def test_shares_of_two_devices_add_up(batch):
 def test_a_batch_without_positives(batch):
     logits, deltas, targets = batch
     nothing = targets._replace(positive=jnp.zeros((B, N), bool))
-    config = LossConfig()
+    config = LossConfig(score_target="iou")
 
     def total(logits, deltas):
         kwargs: dict[str, Any] = dict(config=config, axis_name=None)
         regression = losses.regression_loss(deltas, nothing, **kwargs)
-        return losses.classification_loss(logits, nothing, **kwargs) + regression
+        regression += losses.overlap_loss(deltas, nothing, axis_name=None)
+        return regression + losses.classification_loss(
+            logits, nothing, deltas=deltas, **kwargs
+        )
 
     gradient = jax.jit(jax.value_and_grad(total, (0, 1)))
     value, gradients = gradient(logits, deltas)

@@ -49,6 +49,12 @@ class AugmentConfig:
     rotation_probability: float = 0.0
     """How many of those pairs are rotated."""
 
+    paste_rotation: float = 0.2
+    """Largest rotation of a pasted target in the search patch, radians."""
+
+    paste_perspective: float = 0.07
+    """Largest shift of its corners there, fraction of its size."""
+
     flip_probability: float = 0.0
     """How many pairs are mirrored, exemplar and search alike."""
 

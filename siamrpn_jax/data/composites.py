@@ -258,7 +258,15 @@ def _paste_target(
         pixels = cv2.LUT(np.ascontiguousarray(cutout.pixels), color_table(rng, 0.6))
         cutout = cutout._replace(pixels=pixels)
     center = (0.5 + shift) * side
-    return paste(search, cutout, center, size * scale, rng, rotation=0.2, jitter=0.07)
+    return paste(
+        search,
+        cutout,
+        center,
+        size * scale,
+        rng,
+        rotation=augment.paste_rotation,
+        jitter=augment.paste_perspective,
+    )
 
 
 def _backgrounds(
