@@ -67,6 +67,10 @@ class Tracker:
         self.score: float | np.ndarray = np.nan
         """Score of the last update in 0..1: a number, or float64 [N]. How much the
         patch looks like the target; it may stay high when the target is lost."""
+        self.confidence: float | np.ndarray = np.nan
+        """Probability in 0..1 that the last update still follows the target."""
+        self.lost: bool | np.ndarray = False
+        """The confidence says that the target is lost: a bool, or bool [N]."""
         self._model, self._config, self._pad_to = model, config, pad_to
         self._weights = prepare(model, variables)
         self._init, self._step = make_tracker(model, self._weights, config=config)
@@ -105,10 +109,13 @@ class Tracker:
                 )
             self._slots = slots
             self.score = np.full(len(boxes), np.nan)
+            self.confidence = np.full(len(boxes), np.nan)
+            self.lost = np.zeros(len(boxes), bool)
         else:
             started = self._init(padded, start, frame_size=size)
             self._template, self._state = started
-            self.score = np.nan
+            self.score = self.confidence = np.nan
+            self.lost = False
         self._started = True
 
     def update(self, image: Any) -> np.ndarray:
@@ -140,8 +147,15 @@ class Tracker:
             )
         else:
             self._state, output = self._step(self._template, self._state, frame)
-        boxes, scores = jax.device_get((output.box, output.score))
-        self.score = scores.astype(np.float64) if self._many else float(scores)
+        told = (output.box, output.score, output.confidence, output.lost)
+        boxes, scores, confidences, lost = jax.device_get(told)
+        if self._many:
+            self.score = scores.astype(np.float64)
+            self.confidence = confidences.astype(np.float64)
+            self.lost = lost
+        else:
+            self.score, self.confidence = float(scores), float(confidences)
+            self.lost = bool(lost)
         return cxcywh_to_ltwh(boxes.astype(np.float64))
 
     def _change_frame_size(self, size: tuple[int, ...]) -> None:
@@ -165,7 +179,12 @@ class Results:
     boxes_ltwh: np.ndarray
     """float64 [N, 4]: x, y, w, h."""
     scores: np.ndarray
-    """float64 [N] in 0..1; NaN in the first frame, whose boxes were given."""
+    """float64 [N] in 0..1: how much each box looks like its target; NaN in the first
+    frame, whose boxes were given."""
+    confidence: np.ndarray
+    """float64 [N]: probability that each target is still followed; first frame: NaN."""
+    lost: np.ndarray
+    """bool [N]: the confidence says that the target is lost; first frame: False."""
     object_ids: tuple[int, ...]
     """Numbers of the targets: the order of the boxes given."""
     speed_ms: float
@@ -178,12 +197,13 @@ class Results:
         return ltwh_to_corners(self.boxes_ltwh)
 
     def plot(self) -> np.ndarray:
-        """Draws the boxes on a copy of the frame: RGB uint8 [H, W, 3]."""
-        labels = [
-            f"{number}" if np.isnan(score) else f"{number}: {score:.2f}"
-            for number, score in zip(self.object_ids, self.scores, strict=True)
-        ]
-        return draw_boxes(self.frame, self.boxes_ltwh, labels)
+        """Draws the boxes on a copy of the frame: RGB uint8 [H, W, 3].
+
+        With number and confidence; where the target is lost, dashed and "lost".
+        """
+        known = zip(self.object_ids, self.confidence, self.lost, strict=True)
+        labels = [_label(*one) for one in known]
+        return draw_boxes(self.frame, self.boxes_ltwh, labels, dashed=self.lost)
 
 
 def load(name_or_path: str | Path = "small", *, pad_to: int = 1) -> Tracker:
@@ -230,8 +250,25 @@ def track(
         else:
             found = np.atleast_2d(tracker.update(frame))
         scores = np.atleast_1d(np.asarray(tracker.score, np.float64))
+        confidence = np.atleast_1d(np.asarray(tracker.confidence, np.float64))
+        lost = np.atleast_1d(np.asarray(tracker.lost, bool))
         milliseconds = 1000 * (time.perf_counter() - start)
-        yield Results(index, frame, found, scores, ids, milliseconds)
+        yield Results(
+            index=index,
+            frame=frame,
+            boxes_ltwh=found,
+            scores=scores,
+            confidence=confidence,
+            lost=lost,
+            object_ids=ids,
+            speed_ms=milliseconds,
+        )
+
+
+def _label(number: int, confidence: float, lost: bool) -> str:
+    if lost:
+        return f"{number}: lost"
+    return f"{number}" if np.isnan(confidence) else f"{number}: {confidence:.2f}"
 
 
 def _with_frame_size(state: TrackState, size: tuple[int, ...]) -> TrackState:

@@ -126,6 +126,22 @@ def total_stride(config: BackboneConfig) -> int:
     return math.prod(layer.stride * (2 if layer.pool else 1) for layer in layers)
 
 
+def multiply_adds(config: BackboneConfig, patch_size: int) -> int:
+    """Products of the convolutions on a square patch.
+
+    Example:
+        >>> multiply_adds(BackboneConfig("compact", (48, 96)), 188)
+        55185408
+    """
+    size, channels, total = patch_size, 3, 0
+    for layer in describe_layers(config):
+        size = (size - layer.size) // layer.stride + 1
+        total += size**2 * layer.width * layer.size**2 * channels
+        size = (size - 3) // 2 + 1 if layer.pool else size
+        channels = layer.width
+    return total
+
+
 def describe_layers(config: BackboneConfig) -> tuple[Layer, ...]:
     """The convolutions in their order.
 

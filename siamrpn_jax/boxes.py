@@ -110,7 +110,8 @@ def generalised_iou(a: Array, b: Array) -> Array:
         ``[...]``, above -1, at most 1.
 
     Example:
-        >>> float(generalised_iou(np.array([1.0, 1, 2, 2]), np.array([4.0, 1, 2, 2])))
+        >>> a, b = np.array([1.0, 1, 2, 2]), np.array([4.0, 1, 2, 2])
+        >>> generalised_iou(a, b).round(3).item()
         -0.2
     """
     xp = _namespace(a)

@@ -10,11 +10,13 @@ COMMANDS = {
     "train": ("train", "train a tracker on generated scenes or your own data"),
     "pretrain": ("pretrain", "train a backbone to classify images, to start from"),
     "inspect": ("inspect_data", "show and count pairs as the network sees them"),
+    "tune": ("tune", "find a tracker's constants on clips it did not learn from"),
     "track": ("track", "follow objects through a video or camera stream"),
     "eval": ("eval_otb", "one-pass evaluation: OTB, LaSOT, GOT-10k, … or folders"),
     "eval-vot": ("eval_vot", "VOT's experiments: EAO, accuracy, robustness, speed"),
     "export": ("export", "write the tracker as StableHLO that runs with JAX alone"),
     "import": ("import_weights", "weights of PyTorch trackers in and out; model cards"),
+    "card": ("card", "pictures for a model card: what weights follow, where they fail"),
     "benchmark": ("benchmark", "speed beside PyTorch, ONNX Runtime and OpenCV"),
     "doctor": ("doctor", "versions, devices and everything install problems need"),
 }

@@ -53,6 +53,14 @@ _MEANINGS = {
     "windowed_score": "the same after penalty and window, by which it won",
     "proposals": "cxcywh in frame pixels, best first",
     "proposal_scores": "their final scores, falling",
+    "evidence": "support and margin, of which the confidence is made",
+    "confidence": "0..1, probability that the target is still followed",
+    "lost": "the confidence says that the target is lost",
+    "age": "frames since the first",
+    "margin": "running average of the margin",
+    "motion": "mean motion of the target's centre, frame pixels a frame",
+    "search_shift": "from the box's centre to that of the next search region",
+    "search_scale": "how many times as wide and high the next search region is",
     "cls_kernel": "detection kernel of the classification branch",
     "reg_kernel": "detection kernel of the regression branch",
 }
@@ -232,7 +240,7 @@ for t, frame in enumerate(frames): frame[{rows}, {columns}] = 255
 template, state = init(frames[0], np.float32({box}))
 for frame in frames[1:]:
     state, output = step(template, state, frame)
-    print(np.asarray(output["box"]), float(output["score"]))
+    print(np.asarray(output["box"]), float(output["confidence"]))
 """
 
 _BAKED_EXAMPLE = """\
@@ -246,7 +254,7 @@ blob = open(f"{{folder}}/step_{platform}.jax_export", "rb").read()
 step = jax.jit(export.deserialize(blob).call)
 for frame in np.zeros((9, {height}, {width}, 3), np.uint8):  # your RGB frames
     state, output = step(state, frame)
-    print(np.asarray(output["box"]), float(output["score"]))
+    print(np.asarray(output["box"]), float(output["confidence"]))
 """
 
 

@@ -13,6 +13,7 @@ would, but the network runs on all of them at once.
 
 import functools
 import operator
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,14 +25,18 @@ from siamrpn_jax.errors import InputError
 from siamrpn_jax.model import SiamRPN
 from siamrpn_jax.rpn import Template
 from siamrpn_jax.tracker import (
+    Constants,
     TrackerConfig,
     TrackOutput,
     TrackState,
     Weights,
+    first_state,
     init_track,
     search_patch,
     select_box,
 )
+
+Tree = TypeVar("Tree", TrackState, TrackOutput)
 
 
 class Slots(struct.PyTreeNode):
@@ -40,7 +45,7 @@ class Slots(struct.PyTreeNode):
     template: Template
     """Detection kernels, ``[N, …]``."""
     state: TrackState
-    """Boxes, fill colours and frame sizes, ``[N, …]``."""
+    """What moves, ``[N, …]``."""
     video: jax.Array
     """int32 ``[N]``: which of the frames each target is looked for in."""
     active: jax.Array
@@ -59,10 +64,8 @@ def empty_slots(count: int, *, model: SiamRPN) -> Slots:
             reg_kernel=jnp.zeros((*shape, 4 * anchors) if up_channel else shape),
         ),
         # Any box of positive size: what is computed for it is thrown away.
-        state=TrackState(
-            box=jnp.ones((count, 4)),
-            fill=jnp.zeros((count, 3)),
-            frame_size=jnp.ones((count, 2)),
+        state=jax.vmap(first_state)(
+            jnp.ones((count, 4)), jnp.zeros((count, 3)), jnp.ones((count, 2))
         ),
         video=jnp.zeros(count, jnp.int32),
         active=jnp.zeros(count, bool),
@@ -118,6 +121,7 @@ def track_many(
     *,
     model: SiamRPN,
     config: TrackerConfig = TrackerConfig(),
+    constants: Constants | None = None,
 ) -> tuple[Slots, TrackOutput]:
     """Finds all targets in the next frame of each video.
 
@@ -127,28 +131,36 @@ def track_many(
         frames: ``[V, H, W, 3]`` RGB uint8, one a video. Videos of several sizes are
             padded at their right and lower ends, see ``add_target``'s ``frame_size``.
         model: the network (static).
-        config: selection constants (static).
+        config: how boxes are chosen (static).
+        constants: numbers to take in place of the config's, the same for all targets.
 
     Returns:
         the slots with their new states, and the outputs, ``[N, …]``. In empty slots,
-        and in those whose video has no frame here, the box stays as it is and scores
-        are 0.
+        and in those whose video has no frame here, the state stays as it is; scores,
+        evidence and confidence are 0, and none is lost.
     """
     frames = jnp.asarray(frames)
     seen = slots.active & (slots.video >= 0) & (slots.video < len(frames))
     crop = functools.partial(search_patch, model=model)
     x = jax.vmap(crop, in_axes=(0, None, 0))(slots.state, frames, slots.video)
     detection = inference.detect(model, weights, slots.template, x)
-    select = functools.partial(select_box, model=model, config=config)
-    state, output = jax.vmap(select)(slots.state, detection)
-    box = jnp.where(seen[:, None], state.box, slots.state.box)
-    output = output.replace(
-        box=box,
-        score=jnp.where(seen, output.score, 0.0),
-        windowed_score=jnp.where(seen, output.windowed_score, 0.0),
-        proposal_scores=jnp.where(seen[:, None], output.proposal_scores, 0.0),
+    select = functools.partial(
+        select_box, model=model, config=config, constants=constants
     )
-    return slots.replace(state=state.replace(box=box)), output
+    state, output = jax.vmap(select)(slots.state, detection)
+    state = _where(seen, state, slots.state)
+    nothing = jax.tree.map(jnp.zeros_like, output)
+    nothing = nothing.replace(box=state.box, proposals=output.proposals)
+    return slots.replace(state=state), _where(seen, output, nothing)
+
+
+def _where(seen: jax.Array, new: Tree, old: Tree) -> Tree:
+    """By slot, the first axis of all leaves."""
+
+    def choose(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(seen.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, new, old)
 
 
 def _check_slot(slots: Slots, slot: int) -> None:

@@ -221,6 +221,39 @@ def model_anchors(config: ModelConfig) -> np.ndarray:
     )
 
 
+def count_parameters(config: ModelConfig) -> int:
+    """Trained numbers of a network; running averages of BatchNorm are none.
+
+    Example:
+        >>> count_parameters(ModelConfig())
+        22632512
+    """
+    shapes = jax.eval_shape(SiamRPN(config).init_variables, jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+
+
+def count_flops(config: ModelConfig) -> int:
+    """Floating-point operations of a frame: the search branch, without the crop.
+
+    A multiply-add counts as 2, as elsewhere where FLOPs and not MACs are given.
+    Convolutions and correlations count as the paper writes them, whatever formulation
+    computes them; BatchNorm, which is folded, and what is done once an element do not
+    (less than 1 %).
+
+    Example:
+        >>> count_flops(ModelConfig())
+        9642956352
+    """
+    head = rpn.multiply_adds(
+        config.head,
+        channels=config.backbone.widths[-1],
+        features=backbone.feature_size(config.backbone, config.instance_size),
+        kernel=config.template_size,
+        anchors=len(config.anchors.ratios),
+    )
+    return 2 * (backbone.multiply_adds(config.backbone, config.instance_size) + head)
+
+
 def _roll(kernels: jax.Array, axis_name: str | None) -> jax.Array:
     """Shifts ``[B, …]`` by one along the batch of all devices."""
     last = kernels[-1:]

@@ -157,6 +157,28 @@ def _depthwise_backward(residuals, dy):
 correlate_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
+def multiply_adds(
+    config: HeadConfig, *, channels: int, features: int, kernel: int, anchors: int
+) -> int:
+    """Products of the search branch's part of a head.
+
+    Args:
+        config: the head.
+        channels: of the backbone's features.
+        features: side of the search features.
+        kernel: side of the detection kernels.
+        anchors: K.
+    """
+    width, outputs = config.width, 6 * anchors  # 2 logits and 4 offsets
+    search = features - config.kernel_size + 1
+    score = search - kernel + 1
+    embed = 2 * search**2 * width * config.kernel_size**2 * channels
+    if config.kind == "up_channel":
+        adjust = (4 * anchors) ** 2 if config.adjust else 0
+        return embed + score**2 * (kernel**2 * width * outputs + adjust)
+    return embed + score**2 * (2 * width * (kernel**2 + width) + width * outputs)
+
+
 class UpChannelHead(nn.Module):
     """The paper's head: the exemplar branch raises the channels 2K and 4K times."""
 

@@ -219,6 +219,7 @@ def draw_boxes(
     labels: Sequence[str] = (),
     *,
     colors: Sequence[tuple[int, int, int]] = COLORS,
+    dashed: Sequence[bool] | np.ndarray = (),
 ) -> np.ndarray:
     """Draws boxes on a copy of a frame.
 
@@ -227,6 +228,7 @@ def draw_boxes(
         boxes_ltwh: [N, 4] or [4]; boxes with NaN are left out.
         labels: text at the top of each box, if any.
         colors: RGB of the boxes, in turn.
+        dashed: which boxes get broken lines, if any.
 
     Returns:
         RGB uint8 [H, W, 3].
@@ -242,7 +244,9 @@ def draw_boxes(
         x0, y0, x1, y1 = whole.tolist()
         color = colors[index % len(colors)]
         # A box covers [x0, x1): its last column is x1 - 1.
-        cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), color, thickness)
+        broken = index < len(dashed) and dashed[index]
+        rectangle: Any = _dashed_rectangle if broken else cv2.rectangle
+        rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), color, thickness)
         if index < len(labels):
             _draw_label(canvas, labels[index], (x0, y0), color)
     return canvas
@@ -421,6 +425,22 @@ class _Mp4Encoder:
     def abandon(self) -> None:
         # The last frames are not asked for: after a failed write FFmpeg would crash.
         self._container.close()
+
+
+def _dashed_rectangle(
+    canvas: np.ndarray,
+    start: tuple[int, int],
+    end: tuple[int, int],
+    color: tuple[int, int, int],
+    thickness: int,
+) -> None:
+    """Dashes as long as the gaps; where they fall does not depend on the frame."""
+    whole = canvas.copy()
+    cv2.rectangle(whole, start, end, color, thickness)
+    rows, columns = np.ogrid[: canvas.shape[0], : canvas.shape[1]]
+    dash = 4 * thickness + 2
+    shown = (rows - start[1] + columns - start[0]) // dash % 2 == 0
+    canvas[shown] = whole[shown]
 
 
 def _draw_label(

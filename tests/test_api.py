@@ -49,7 +49,8 @@ def test_one_target_against_the_pure_functions(tracker, variables, frames):
     box = boxes.ltwh_to_cxcywh(TARGETS[0]).astype(np.float32)
     template, state = init_track(variables, frames[0], box, model=MODEL)
     tracker.init(frames[0], TARGETS[0])
-    assert np.isnan(tracker.score)
+    assert np.isnan(tracker.score) and np.isnan(tracker.confidence)
+    assert tracker.lost is False
     for frame in frames[1:]:
         state, output = track_step(
             variables, template, state, frame, model=MODEL, config=CONFIG
@@ -59,6 +60,8 @@ def test_one_target_against_the_pure_functions(tracker, variables, frames):
         center = boxes.ltwh_to_cxcywh(found)
         assert center == pytest.approx(np.asarray(output.box), abs=1e-4)
         assert tracker.score == pytest.approx(float(output.score), abs=1e-6)
+        assert tracker.confidence == pytest.approx(float(output.confidence), abs=1e-5)
+        assert tracker.lost is bool(output.lost)
 
 
 def test_several_targets_equal_one_after_the_other(tracker, frames):
@@ -66,9 +69,13 @@ def test_several_targets_equal_one_after_the_other(tracker, frames):
     for target in TARGETS:
         tracker.init(frames[0], target)
         expected.append(
-            [(tracker.update(frame), tracker.score) for frame in frames[1:]]
+            [
+                (tracker.update(frame), tracker.score, tracker.confidence, tracker.lost)
+                for frame in frames[1:]
+            ]
         )
     tracker.init(frames[0], TARGETS)
+    assert np.isnan(tracker.confidence).all() and tracker.lost.tolist() == [False] * 2
     for index, frame in enumerate(frames[1:]):
         found = tracker.update(frame)
         assert found.shape == (2, 4)
@@ -77,6 +84,9 @@ def test_several_targets_equal_one_after_the_other(tracker, frames):
         )
         scores = [e[index][1] for e in expected]
         assert tracker.score == pytest.approx(scores, abs=1e-4)
+        confidences = [e[index][2] for e in expected]
+        assert tracker.confidence == pytest.approx(confidences, abs=1e-3)
+        assert tracker.lost.tolist() == [e[index][3] for e in expected]
 
 
 def test_starting_again_forgets(tracker, frames):
@@ -195,11 +205,15 @@ def test_track_is_lazy_and_tells_what_it_saw(tracker, frames):
     results = list(itertools.islice(api.track(endless, TARGETS, tracker=tracker), 3))
     assert [result.index for result in results] == [0, 1, 2]
     assert results[0].boxes_ltwh.tolist() == TARGETS.tolist()
-    assert np.isnan(results[0].scores).all()
+    for unknown in (results[0].scores, results[0].confidence):
+        assert unknown.dtype == np.float64 and np.isnan(unknown).all()
+    assert results[0].lost.tolist() == [False, False]
     tracker.init(frames[0], TARGETS)
     for result, frame in zip(results[1:], frames[1:], strict=False):
         assert result.boxes_ltwh == pytest.approx(tracker.update(frame))
         assert result.scores == pytest.approx(tracker.score)
+        assert result.confidence == pytest.approx(tracker.confidence)
+        assert result.lost.tolist() == tracker.lost.tolist()
         assert result.object_ids == (0, 1)
         assert result.speed_ms > 0
         assert (result.frame == frame).all()
@@ -210,21 +224,46 @@ def test_track_with_one_box(tracker, frames):
     results = list(api.track(frames, TARGETS[0], tracker=tracker))
     assert len(results) == len(frames)
     assert {result.boxes_ltwh.shape for result in results} == {(1, 4)}
-    assert {result.scores.shape for result in results} == {(1,)}
+    for name in ("scores", "confidence", "lost"):
+        assert {getattr(result, name).shape for result in results} == {(1,)}
 
 
 def test_results_formats():
-    result = api.Results(
-        0,
-        np.zeros((9, 9, 3), np.uint8),
-        np.array([[1.0, 2, 3, 4]]),
-        np.ones(1),
-        (0,),
-        1.0,
-    )
+    result = make_result()
     assert result.boxes_corners.tolist() == [[1, 2, 4, 6]]
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.index = 1  # type: ignore[misc]
+
+
+def make_result(*, confidence: float = 0.9, lost: bool = False) -> api.Results:
+    return api.Results(
+        index=0,
+        frame=np.zeros((9, 9, 3), np.uint8),
+        boxes_ltwh=np.array([[1.0, 2, 3, 4]]),
+        scores=np.ones(1),
+        confidence=np.array([confidence]),
+        lost=np.array([lost]),
+        object_ids=(7,),
+        speed_ms=1.0,
+    )
+
+
+def test_what_is_drawn_tells_of_loss(monkeypatch):
+    calls = []
+
+    def draw(frame, boxes, labels, *, dashed):
+        calls.append((labels, list(dashed)))
+        return frame
+
+    monkeypatch.setattr(api, "draw_boxes", draw)
+    for result in (
+        make_result(confidence=np.nan),
+        make_result(),
+        make_result(confidence=0.04, lost=True),
+    ):
+        result.plot()
+    expected = [(["7"], [False]), (["7: 0.90"], [False]), (["7: lost"], [True])]
+    assert calls == expected
 
 
 def test_load_from_a_file(tmp_path, tracker, variables, frames):

@@ -35,6 +35,7 @@ DEVICE = (
     "inference",
     "tracker",
     "many",
+    "tuning",
     "training",
     "classifier",
 )

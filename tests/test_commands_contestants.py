@@ -37,6 +37,12 @@ def test_names_must_differ():
         make_contestants([], ["kcf", "kcf"])
 
 
+def test_files_are_of_nano_alone(tmp_path):
+    files = [tmp_path / "backbone.onnx", tmp_path / "head.onnx"]
+    static, nano = make_contestants([], ["static", "nano"], nano_files=files)
+    assert static.files == () and nano.files == tuple(files)
+
+
 def test_names_of_weights(tmp_path):
     run = tmp_path / "run7"
     run.mkdir()

@@ -5,10 +5,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from random_variables import random_variables
+from small_models import tiny_model
 
 from siamrpn_jax.commands import eval_otb
 from siamrpn_jax.evaluation import baselines, ope
 from siamrpn_jax.evaluation.results import read_otb_results, write_otb_results
+from siamrpn_jax.model import SiamRPN, count_flops, count_parameters
+from siamrpn_jax.tracker import TrackerConfig
+from siamrpn_jax.weights import save_weights
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "data" / "published"
 
@@ -208,6 +213,7 @@ def test_several_trackers_are_compared(tmp_path, sequences, capsys, monkeypatch)
         return {"a": Lost(), "b": baselines.StaticTracker()}[contestant.name], {}
 
     monkeypatch.setattr(eval_otb, "open_tracker", open_tracker)
+    monkeypatch.setattr(eval_otb, "tell_tuned", lambda *_: [])
     page = tmp_path / "page"
     pytest.importorskip("matplotlib")
     report = eval_otb.run(
@@ -228,10 +234,14 @@ def test_several_trackers_are_compared(tmp_path, sequences, capsys, monkeypatch)
     table = lines[
         lines.index(
             "tracker".ljust(24)
-            + "".join(cell.rjust(9) for cell in ("AUC", "P@20", "norm P", "fps"))
+            + "".join(
+                cell.rjust(9)
+                for cell in ("AUC", "P@20", "norm P", "fps", "ms", "M param", "GFLOP")
+            )
         ) :
     ]
     assert [row.split()[0] for row in table[1:3]] == ["a", "b"]
+    assert all(row.split()[-2:] == ["-", "-"] for row in table[1:3])
     # The raw results give the same figures, speed included.
     again = eval_otb.run(
         eval_otb.Config(
@@ -239,6 +249,52 @@ def test_several_trackers_are_compared(tmp_path, sequences, capsys, monkeypatch)
         )
     )
     assert again == report
+
+
+def test_networks_are_shown_with_what_they_cost(tmp_path, sequences, capsys):
+    model = SiamRPN(tiny_model())
+    variables = random_variables(model.init_variables)
+    for name in ("a", "b"):
+        path = tmp_path / f"{name}.safetensors"
+        config = TrackerConfig()
+        save_weights(path, variables, model=model, tracker_config=config, card={})
+    weights = [str(tmp_path / f"{name}.safetensors") for name in ("a", "b")]
+    eval_otb.main(
+        ["--sequences", str(sequences), "--weights", *weights, "--tracker", "static"]
+        + ["--json", str(tmp_path / "out.json"), "--results", str(tmp_path / "res")]
+    )
+    parameters, flops = count_parameters(model.config), count_flops(model.config)
+    report = json.loads((tmp_path / "out.json").read_text())["trackers"]
+    assert list(report) == ["a", "b", "static"]
+    for row in report.values():
+        assert 0 < row["ms"] < 1e4
+    for name in ("a", "b"):
+        assert report[name]["parameters"] == parameters
+        assert report[name]["flops"] == flops
+    assert report["static"]["parameters"] is report["static"]["flops"] is None
+    assert "a multiply-add counts as 2" in report["a"]["convention"]["flops"]
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in lines[-4:]]
+    shown = [f"{parameters / 1e6:.2f}", f"{flops / 1e9:.2f}"]
+    assert [row[-2:] for row in rows[:3]] == [shown, shown, ["-", "-"]]
+    assert rows[1][-3] == f"{report['b']['ms']:.2f}"
+    assert "GFLOP: search branch" in lines[-1]
+    # Its settings tell what network results came from.
+    again = score(tmp_path / "res" / "a", sequences=sequences)
+    assert again == report["a"]
+    shown_again = capsys.readouterr().out.splitlines()[-2].split()
+    assert shown_again[-2:] == shown
+
+
+@pytest.mark.parametrize(
+    "settings", ['{"model": {"future": 1}}', '{"model": 3}', "[]", "no json"]
+)
+def test_settings_of_others_tell_no_network(tmp_path, settings):
+    truth = write_truth(tmp_path / "truth.json", {"car": TRUTH["car"]})
+    write_otb_results(tmp_path / "mine" / "car.txt", TRUTH["car"])
+    (tmp_path / "mine" / "settings.json").write_text(settings)
+    report = score(tmp_path / "mine", groundtruth=truth)
+    assert report["parameters"] is report["ms"] is None
 
 
 class Counting(baselines.StaticTracker):
@@ -362,6 +418,8 @@ def fail_scoring(capsys, folder, truth):
             "got10k-val: expected --sequences",
         ),
         (["--sequences", "a", "--results-origin", "1", "0"], "has 2 values"),
+        (["--sequences", "a", "--nano-files", "b", "c"], "expected --tracker nano"),
+        (["--sequences", "a", "--tracker", "nano"], "--nano-files BACKBONE HEAD"),
         (["--sequences", "a", "--results-only", "a/x", "b/x"], "named x"),
     ],
 )

@@ -58,7 +58,8 @@ def test_film_and_table(tmp_path, weights, film, capsys):
     drawn = Video(out / "car.webm")
     assert [frame.shape for frame in drawn] == [(64, 80, 3)] * 5
     rows = read_rows(out / "boxes.csv")
-    assert list(rows[0]) == ["frame", "object", "x", "y", "w", "h", "score"]
+    columns = ["frame", "object", "x", "y", "w", "h", "score", "confidence", "lost"]
+    assert list(rows[0]) == columns
     assert [(row["frame"], row["object"]) for row in rows] == [
         (str(frame), str(number)) for frame in range(5) for number in range(2)
     ]
@@ -73,9 +74,27 @@ def test_film_and_table(tmp_path, weights, film, capsys):
             if int(row["frame"]) == result.index
         ]
         assert np.array(found) == pytest.approx(result.boxes_ltwh, abs=1e-3)
+        told = [row for row in rows if int(row["frame"]) == result.index]
+        confidence = [float(row["confidence"]) for row in told]
+        assert confidence == pytest.approx(result.confidence, abs=1e-3, nan_ok=True)
+        assert [row["lost"] for row in told] == [str(int(lost)) for lost in result.lost]
     printed = capsys.readouterr().out
     assert str(out / "boxes.csv") in printed and str(out / "car.webm") in printed
     assert "frames 5, " in printed and "frames/s" in printed
+
+
+def test_animation_beside_the_film(tmp_path, weights, film, capsys):
+    path = tmp_path / "docs" / "car.webp"
+    track.main(
+        ["--video", str(film), "--weights", str(weights), "--box", "10,10,20,16"]
+        + ["--out", str(tmp_path / "out"), "--animation", str(path)]
+        + ["--animation-width", "40"]
+    )
+    found, animation = cv2.imreadanimation(str(path))
+    assert found and list(animation.durations) == [200, 200, 100]  # 10 a second
+    assert [frame.shape[:2] for frame in animation.frames] == [(32, 40)] * 3
+    assert (tmp_path / "out" / "car.webm").is_file()
+    assert f"anim   {path}" in capsys.readouterr().out
 
 
 def test_default_folder(tmp_path, monkeypatch, weights, film):
@@ -110,6 +129,10 @@ def test_mp4_needs_the_extra_or_works(tmp_path, weights, film):
         (["--video", "FILM", "--box", "90,2,3,4"], "outside the frame of 80x64"),
         (["--video", "FILM", "--box", "1,2,3,4", "--weights", "none"], "no weights"),
         (["--video", "FILM"], "pass --box"),
+        (
+            ["--video", "FILM", "--box", "1,2,3,4", "--animation", "a.mp4"],
+            "a.mp4: suffix '.mp4', expected .webp",
+        ),
     ],
 )
 def test_bad_arguments_are_one_line(

@@ -1,9 +1,11 @@
+from typing import get_args
+
 import cv2
 import numpy as np
 import pytest
 
 from siamrpn_jax.data.drawing import blend, fill_outlines
-from siamrpn_jax.data.synthetic import Scene, draw_texture, make_sequence
+from siamrpn_jax.data.synthetic import Difficulty, Scene, draw_texture, make_sequence
 
 
 def test_shapes_and_determinism():
@@ -85,3 +87,43 @@ def test_blend_mixes_by_the_mask():
     mask = np.array([[0, 255, 51]], np.uint8)
     blend(image, np.full((1, 3, 3), 200, np.uint8), mask)
     np.testing.assert_allclose(image[0, :, 0], [100, 200, 120], atol=1)
+
+
+@pytest.mark.parametrize("how", get_args(Difficulty))
+def test_harder_scenes_begin_as_the_scene_does(how):
+    scene = Scene(7)
+    before = scene.render(20)
+    harder = scene.harder(how, length=48)
+    frame, box = harder.render(0)
+    assert box == pytest.approx(scene.render(0)[1], abs=1e-3)
+    assert np.array_equal(frame, scene.render(0)[0]) == (how != "copy")
+    assert not np.array_equal(harder.render(20)[0], before[0])
+    for one, other in zip(scene.render(20), before, strict=True):
+        assert np.array_equal(one, other)  # the scene itself stays
+
+
+def test_what_is_harder():
+    scene, length = Scene(7), 48
+    target = scene._target
+    turned, left, fast = (
+        scene.harder(how, length=length)._target for how in ("turn", "leave", "fast")
+    )
+    for time in (0, 10, 48):
+        angle = (turned.spin - target.spin) * time
+        assert angle == pytest.approx(np.pi * time / length)
+        assert fast.path(time) == pytest.approx(target.path(6 * time))
+        way = target.path(time) - target.path(0)
+        begin = target.center + target.path(0)
+        assert left.center + left.path(time) == pytest.approx(begin + 3 * way)
+
+
+def test_a_copy_comes_the_other_way_and_passes_behind():
+    scene = Scene(7)
+    copied = scene.harder("copy", length=48)
+    for time in (0, 24, 48):
+        assert np.array_equal(copied.render(time)[1], scene.render(time)[1])
+    change = [
+        cv2.absdiff(copied.render(t)[0], scene.render(t)[0]).mean() for t in (0, 24, 48)
+    ]
+    assert change[1] < 0.1 * min(change[0], change[2])
+    assert len(copied._objects) == len(scene._objects) + 1

@@ -6,6 +6,7 @@ from siamrpn_jax.evaluation.one_pass import (
     Benchmark,
     Convention,
     Entry,
+    Network,
     OnePassError,
     as_json,
     evaluate_runs,
@@ -76,7 +77,22 @@ def test_speed_is_known_or_not():
     runs = {"a": (run_of(TRUTH, 0.5),), "b": (run_of(TRUTH),)}
     entry = Entry.of("mine", runs, benchmark_of({"a": TRUTH, "b": TRUTH}))
     assert entry.fps_of("a") == 2 and entry.fps_of("b") is None
-    assert entry.fps is None
+    assert entry.fps is None and entry.ms is None
+
+
+def test_milliseconds_are_the_median_of_all_updates():
+    runs = [run_of(TRUTH, 0.5), run_of(TRUTH, 0.25), run_of(TRUTH, 0.25)]
+    runs[2].seconds[0] = 99  # a start is no update
+    entry = Entry.of(
+        "mine",
+        {"a": tuple(runs[:2]), "b": (runs[2],)},
+        benchmark_of({"a": TRUTH, "b": TRUTH}),
+        network=Network(1_500_000, 2_000_000_000),
+    )
+    assert entry.ms == 250
+    assert entry.cost() == {"ms": 250, "M param": 1.5, "GFLOP": 2.0}
+    report = as_json(entry, benchmark_of({"a": TRUTH, "b": TRUTH}))
+    assert (report["parameters"], report["flops"]) == (1_500_000, 2_000_000_000)
 
 
 @pytest.mark.parametrize(("whole", "complete"), [(1, True), (2, False)])

@@ -110,7 +110,8 @@ def make_ope(name, shift):
     drift = np.linspace(0, shift, 60)[:, None] * [1, 0.5, 0, 0]
     metrics = ope.evaluate(truth + drift, truth)
     names = ("Basketball", "Biker", "Bird1")
-    return OpeEntry(name, metrics, dict.fromkeys(names, metrics), fps=120.0)
+    cost = {"ms": 8.25, "M param": None if shift > 50 else 0.59}
+    return OpeEntry(name, metrics, dict.fromkeys(names, metrics), fps=120.0, cost=cost)
 
 
 @pytest.fixture

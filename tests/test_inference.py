@@ -19,7 +19,7 @@ from siamrpn_jax.data.synthetic import make_sequence
 from siamrpn_jax.inference import Prepared, as_prepared, prepare
 from siamrpn_jax.model import InputConfig, ModelConfig, SiamRPN
 from siamrpn_jax.rpn import HeadConfig
-from siamrpn_jax.tracker import TrackState, search_patch, select_box
+from siamrpn_jax.tracker import first_state, search_patch, select_box
 from siamrpn_jax.weights import load_weights
 
 COMPACT = ModelConfig(
@@ -217,10 +217,10 @@ def test_trained_weights_at_full_size():
     )
     frames, boxes = make_sequence(3, length=4)
     first = jnp.zeros((), jnp.int32)
-    state = TrackState(
-        box=jnp.asarray(ltwh_to_cxcywh(boxes[0]), jnp.float32),
-        fill=jnp.full(3, 118.0),
-        frame_size=jnp.array([320.0, 240.0]),
+    state = first_state(
+        jnp.asarray(ltwh_to_cxcywh(boxes[0]), jnp.float32),
+        jnp.full(3, 118.0),
+        jnp.array([320.0, 240.0]),
     )
     # The exemplar is the middle of the first frame's search patch.
     patches = [

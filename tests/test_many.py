@@ -18,7 +18,7 @@ from siamrpn_jax.inference import prepare
 from siamrpn_jax.many import add_target, drop_target, empty_slots, track_many
 from siamrpn_jax.model import ModelConfig, SiamRPN
 from siamrpn_jax.rpn import HeadConfig
-from siamrpn_jax.tracker import TrackerConfig, init_track, track_step
+from siamrpn_jax.tracker import Constants, TrackerConfig, init_track, track_step
 from siamrpn_jax.weights import load_weights
 
 CONFIG = TrackerConfig(min_size=4.0)
@@ -114,7 +114,9 @@ def check_slot(output, slot: int, expected):
         np.testing.assert_allclose(
             getattr(found, name), getattr(expected, name), atol=1e-3
         )
-    for name in ("score", "windowed_score", "proposal_scores"):
+    np.testing.assert_allclose(found.evidence, expected.evidence, atol=1e-3)
+    assert found.lost == expected.lost
+    for name in ("score", "windowed_score", "proposal_scores", "confidence"):
         np.testing.assert_allclose(
             getattr(found, name), getattr(expected, name), atol=1e-5
         )
@@ -194,8 +196,9 @@ def test_dropped_and_used_again(weights):
         assert slots.active.tolist() == [True, False, False, True, True]
         for leaves in (output.box, slots.state.box):
             np.testing.assert_array_equal(np.asarray(leaves)[[1, 2]], last)
-        for scores in (output.score, output.windowed_score, output.proposal_scores):
-            np.testing.assert_array_equal(np.asarray(scores)[[1, 2]], 0)
+        scores = output.score, output.windowed_score, output.proposal_scores
+        for nothing in (*scores, output.evidence, output.confidence, output.lost):
+            np.testing.assert_array_equal(np.asarray(nothing)[[1, 2]], 0)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(output))
         for slot in (0, 3, 4):
             check_slot(output, slot, expected[slot][t - 1])
@@ -305,5 +308,24 @@ def test_a_video_without_a_frame_keeps_its_box(weights):
         )
     after, output = track_many(weights, slots, padded[1], model=DEPTHWISE)
     np.testing.assert_array_equal(after.state.box[1], [40, 30, 24, 18])
+    assert after.state.age.tolist() == [1, 0] and after.state.margin[1] == 0
     assert output.score[0] > 0 and output.score[1] == 0
     assert (np.asarray(output.proposal_scores[1]) == 0).all()
+
+
+def test_constants_count_for_all_targets(weights):
+    """Given as data they are those of another config; and the lost ones are told."""
+    config = TrackerConfig(min_size=20.0, window_influence=0.1, confidence_bias=-60.0)
+    slots = fill(weights)
+    _, expected = track_many(weights, slots, PADDED[1], model=DEPTHWISE, config=config)
+    _, found = track_many(
+        weights,
+        slots,
+        PADDED[1],
+        model=DEPTHWISE,
+        config=CONFIG,
+        constants=Constants.of(config),
+    )
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    assert found.lost.tolist() == [True, True, False, True, True]

@@ -12,7 +12,16 @@ from siamrpn_jax import presets
 from siamrpn_jax.anchors import AnchorConfig
 from siamrpn_jax.backbone import BackboneConfig
 from siamrpn_jax.errors import InputError
-from siamrpn_jax.model import InputConfig, ModelConfig, SiamRPN, model_anchors
+from siamrpn_jax.model import (
+    InputConfig,
+    ModelConfig,
+    SiamRPN,
+    count_flops,
+    count_parameters,
+    detect,
+    embed_template,
+    model_anchors,
+)
 from siamrpn_jax.rpn import HeadConfig
 
 DEPTHWISE = ModelConfig(
@@ -285,3 +294,25 @@ def test_one_pair_cannot_be_rolled():
         jax.eval_shape(
             lambda rng: model.init(rng, z, x, rolled=True), jax.random.key(0)
         )
+
+
+@pytest.mark.parametrize("name", ["small", "paper", "pysot"])
+def test_operations_are_those_that_xla_counts(name):
+    """XLA counts a multiply-add as 2, too, and what is done once an element."""
+    config = dataclasses.replace(presets.PRESETS[name]().model, conv_impl="xla")
+    model = SiamRPN(config)
+    variables = jax.eval_shape(model.init_variables, jax.random.key(0))
+    z, x = (
+        jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+        for side in (config.exemplar_size, config.instance_size)
+    )
+    template = jax.eval_shape(functools.partial(embed_template, model), variables, z)
+    lowered = jax.jit(functools.partial(detect, model)).lower(variables, template, x)
+    counted = (lowered.cost_analysis() or {})["flops"]
+    assert 0.99 * counted < count_flops(config) < counted
+
+
+def test_small_costs_what_the_readme_says():
+    config = presets.PRESETS["small"]().model
+    assert f"{count_parameters(config) / 1e6:.2f}" == "0.59"
+    assert f"{count_flops(config) / 1e9:.2f}" == "0.40"

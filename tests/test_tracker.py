@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 from random_variables import random_variables
 
-from siamrpn_jax import boxes, crops, inference, tracker
+from siamrpn_jax import boxes, configs, crops, inference, tracker
 from siamrpn_jax.anchors import AnchorConfig
 from siamrpn_jax.backbone import BackboneConfig
+from siamrpn_jax.data.synthetic import make_sequence
 from siamrpn_jax.inference import prepare
 from siamrpn_jax.model import Detection, ModelConfig, SiamRPN, model_anchors
 from siamrpn_jax.rpn import HeadConfig
 from siamrpn_jax.tracker import (
+    Constants,
     TrackerConfig,
-    TrackState,
     change_penalty,
+    first_state,
+    gather_evidence,
     init_track,
     make_tracker,
     non_maximum_suppression,
@@ -28,6 +31,7 @@ from siamrpn_jax.tracker import (
     track_clip,
     track_step,
 )
+from siamrpn_jax.weights import load_weights
 
 CONFIG = TrackerConfig(min_size=4.0)
 F, K = 9, 3
@@ -216,7 +220,11 @@ def test_the_first_state(variables):
 
 def test_form_of_the_output(variables):
     for output in run(variables, CLIP, BOX):
-        assert {leaf.dtype for leaf in jax.tree.leaves(output)} == {jnp.dtype("f4")}
+        kinds = {name: leaf.dtype for name, leaf in vars(output).items()}
+        assert kinds.pop("lost") == jnp.dtype(bool) and output.lost.shape == ()
+        assert set(kinds.values()) == {jnp.dtype("f4")}
+        assert output.evidence.shape == (2,) and output.confidence.shape == ()
+        assert 0 <= output.confidence <= 1
         assert output.box.shape == (4,) and output.score.shape == ()
         assert output.proposals.shape == (8, 4) and output.proposal_scores.shape == (8,)
         assert 0 <= output.score <= 1 and 0 <= output.windowed_score <= 1
@@ -265,17 +273,21 @@ def detection_at(row=4, column=4, anchor=1, *, deltas=(0, 0, 0, 0), logit=2.0):
 
 def step(box, *, shape=(480, 640), config=CONFIG):
     """One step from a box; ``detect`` is given, so weights and frame do not matter."""
-    state = TrackState(
-        box=jnp.asarray(box, jnp.float32),
-        fill=jnp.zeros(3),
-        frame_size=jnp.array(shape[::-1], jnp.float32),
-    )
+    return continue_from(start(box, shape=shape), shape=shape, config=config)[1]
+
+
+def start(box, *, shape=(480, 640)):
+    size = jnp.array(shape[::-1], jnp.float32)
+    return first_state(jnp.asarray(box, jnp.float32), jnp.zeros(3), size)
+
+
+def continue_from(state, *, shape=(480, 640), config=CONFIG):
     frame = jnp.zeros((*shape, 3), jnp.uint8)
     state, output = inspect.unwrap(track_step)(
         None, None, state, frame, model=MODEL, config=config
     )
     np.testing.assert_array_equal(state.box, output.box)
-    return output
+    return state, output
 
 
 def test_a_step_by_hand(detects):
@@ -486,6 +498,244 @@ def test_nms_against_a_slow_one(threshold):
         assert found.tolist() == slow_nms(candidates, threshold)
 
 
+# --- Constants as data ---
+
+
+SETTINGS = [
+    CONFIG,
+    dataclasses.replace(CONFIG, penalty_k=0.0, window_influence=0.0),
+    dataclasses.replace(CONFIG, penalty_k=0.4, size_lr=0.9, min_size=22.0),
+    dataclasses.replace(CONFIG, margin_rate=1.0, confidence_bias=2.0, lost_below=0.9),
+]
+
+
+def test_constants_under_vmap_equal_configs(variables):
+    """Also no compilation for other numbers."""
+    template, state = init_track(variables, CLIP[0], BOX, model=MODEL)
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=0)
+    def track(constants):
+        return track_clip(
+            variables,
+            template,
+            state,
+            jnp.asarray(CLIP[1:]),
+            model=MODEL,
+            config=CONFIG,
+            constants=constants,
+        )
+
+    _, outputs = track(stack([Constants.of(config) for config in SETTINGS]))
+    for i, config in enumerate(SETTINGS):
+        expected = stack(run(variables, CLIP, BOX, config=config))
+        check_close(jax.tree.map(lambda leaf, i=i: leaf[i], outputs), expected)
+
+
+def test_other_constants_compile_nothing(variables):
+    template, state = init_track(variables, CLIP[0], BOX, model=MODEL)
+
+    def step(config):
+        return track_step(
+            variables,
+            template,
+            state,
+            CLIP[1],
+            model=MODEL,
+            config=CONFIG,
+            constants=Constants.of(config),
+        )[1]
+
+    first = step(SETTINGS[0])
+    jitted: Any = track_step
+    before = jitted._cache_size()
+    others = [step(config) for config in SETTINGS[1:]]
+    assert jitted._cache_size() == before
+    assert all(np.abs(other.box - first.box).max() > 0 for other in others[:2])
+
+
+# --- Confidence and loss ---
+
+
+def slow_evidence(detection, proposals, best, *, margins, rate):
+    """Support and averaged margin in plain float64; ``margins`` of earlier frames."""
+    logits = np.asarray(detection.cls_logits, np.float64).reshape(-1, 2)
+    odds = [float(no_yes[1] - no_yes[0]) for no_yes in logits]
+    near = [boxes.iou(proposals[n], proposals[best]) > 0.3 for n in range(len(odds))]
+    scores = [1 / (1 + math.exp(-value)) for value in odds]
+    support = math.log(sum(s for s, one in zip(scores, near, strict=True) if one))
+    inside = max(o for o, one in zip(odds, near, strict=True) if one)
+    outside = max(o for o, one in zip(odds, near, strict=True) if not one)
+    average = 0.0
+    for count, margin in enumerate([*margins, inside - outside], start=1):
+        average += max(rate, 1 / count) * (margin - average)
+    return support, average
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.3, 1.0])
+def test_evidence_against_a_slow_formula(rate):
+    rng = np.random.default_rng(4)
+    config = dataclasses.replace(CONFIG, margin_rate=rate)
+    state, margins = start((200, 150, 40, 40)), []
+    for _ in range(5):
+        detection = Detection(
+            jnp.asarray(3 * rng.normal(size=(1, F, F, K, 2)), jnp.float32),
+            jnp.asarray(0.2 * rng.normal(size=(1, F, F, K, 4)), jnp.float32),
+        )
+        deltas = np.asarray(detection.reg_deltas, np.float64).reshape(-1, 4)
+        anchors = model_anchors(MODEL.config).astype(np.float64)
+        proposals = np.concatenate(
+            [
+                anchors[:, :2] + deltas[:, :2] * anchors[:, 2:],
+                anchors[:, 2:] * np.exp(deltas[:, 2:]),
+            ],
+            axis=1,
+        )
+        best = int(rng.integers(len(proposals)))
+        found = gather_evidence(
+            state,
+            detection,
+            jnp.asarray(proposals, jnp.float32),
+            jnp.int32(best),
+            Constants.of(config),
+        )
+        expected = slow_evidence(detection, proposals, best, margins=margins, rate=rate)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        _, now = slow_evidence(detection, proposals, best, margins=[], rate=rate)
+        margins.append(now)
+        state = state.replace(age=state.age + 1, margin=found[1])
+
+
+def test_evidence_is_finite_whatever_the_network_says(detects):
+    """All the same, all near, endless boxes, and logits beyond all bounds."""
+    shape = (1, F, F, K)
+    for logit, delta in ((0.0, 0.0), (0.0, 9.0), (1e30, 60.0), (-1e30, -200.0)):
+        logits = np.zeros((*shape, 2), np.float32)
+        logits[..., 1] = logit
+        deltas = np.full((*shape, 4), (0, 0, delta, delta), np.float32)
+        detects(Detection(jnp.asarray(logits), jnp.asarray(deltas)))
+        output = step((320, 240, 40, 40))
+        assert np.isfinite(output.evidence).all() and 0 <= output.confidence <= 1
+
+
+LOSING = TrackerConfig(
+    confidence_bias=0.5,
+    confidence_support=1.0,
+    confidence_margin=0.0,
+    lost_below=0.2,
+    found_above=0.6,
+    window_influence=0.0,
+    size_lr=0.0,
+    min_size=4.0,
+)
+"""One proposal with logit l: its odds are about ``exp(0.5) * sigmoid(l)``."""
+
+
+def follow(detects, logits, *, config):
+    """Steps with one proposal a stride to the right; all others are far below."""
+    state, found = start((200.0, 150.0, 40.0, 40.0)), []
+    for logit in logits:
+        detects(detection_at(4, 5, 1, logit=logit))
+        state, output = continue_from(state, config=config)
+        found.append((state, output))
+    return found
+
+
+def test_confidence_and_hysteresis(detects):
+    logits = [6.0, -1, -3, -1, -0.3, 3, -1]
+    #         high, between, low, between, between, high, between
+    expected = [False, False, True, True, True, False, False]
+    found = follow(detects, logits, config=LOSING)
+    assert [bool(output.lost) for _, output in found] == expected
+    assert [bool(state.lost) for state, _ in found] == expected
+    for logit, (_, output) in zip(logits, found, strict=True):
+        wanted = 1 / (1 + math.exp(-0.5 + math.log(1 + math.exp(-logit))))
+        np.testing.assert_allclose(output.confidence, wanted, rtol=1e-3)
+
+
+def test_a_lost_target_is_followed_or_held(detects):
+    logits = [-6.0, -6.0, 6.0]
+    stride = 8 * 80 / 60  # the context square is 80 wide
+    followed = follow(detects, logits, config=LOSING)
+    assert [bool(output.lost) for _, output in followed] == [True, True, False]
+    xs = [float(output.box[0]) for _, output in followed]
+    np.testing.assert_allclose(xs, 200 + stride * np.array([1, 2, 3]), rtol=1e-5)
+    held = follow(detects, logits, config=dataclasses.replace(LOSING, when_lost="hold"))
+    assert [bool(output.lost) for _, output in held] == [True, True, False]
+    for _, output in held[:2]:
+        np.testing.assert_array_equal(output.box, [200, 150, 40, 40])
+        # What it would have been is still reported.
+        np.testing.assert_allclose(output.proposals[0, 0], 200 + stride, rtol=1e-5)
+    np.testing.assert_allclose(held[2][1].box[0], 200 + stride, rtol=1e-5)
+
+
+def test_a_lost_target_is_searched_for_in_a_larger_region(detects):
+    """Zoomed out, a stride of the patch is more pixels of the frame."""
+    config = dataclasses.replace(LOSING, lost_search=1.5, when_lost="hold")
+    found = follow(detects, [-6.0, -6.0, 6.0, 6.0], config=config)
+    scales = [float(state.search_scale) for state, _ in found]
+    assert scales == [1.5, 1.5, 1, 1]
+    stride = 8 * 80 / 60
+    moves = [float(output.proposals[0, 0]) for _, output in found]
+    expected = 200 + stride * np.array([1, 1.5, 1.5, 1.5 + 1])
+    np.testing.assert_allclose(moves, expected, rtol=1e-5)
+    state = start(BOX, shape=(60, 80)).replace(search_scale=jnp.float32(1.5))
+    x = search_patch(state, jnp.asarray(CLIP[1:2]), jnp.int32(0), model=MODEL)
+    side = 1.5 * crops.context_side(state.box[2:]) * 124 / 60
+    cut = functools.partial(crops.crop_and_resize, size=124)
+    expected = cut(jnp.asarray(CLIP[1]), state.box[:2], side, jnp.zeros(3))
+    np.testing.assert_allclose(x, expected, atol=1e-3)
+
+
+def test_configs_without_the_newer_fields_load():
+    """As in weights files that were written before there was a confidence."""
+    old = {
+        "center_size": None,
+        "penalty_k": 0.1,
+        "window_influence": 0.4,
+        "size_lr": 0.3,
+        "top_k": 8,
+        "nms_iou": None,
+        "min_size": 4.0,
+    }
+    config = configs.from_json(TrackerConfig, old)
+    expected = TrackerConfig(
+        penalty_k=0.1, window_influence=0.4, size_lr=0.3, min_size=4.0
+    )
+    assert config == expected
+    assert configs.from_json(TrackerConfig, configs.to_json(config)) == config
+
+
+def test_loss_does_not_move_boxes_by_default(variables):
+    """Whatever the confidence says, boxes are those without it."""
+    expected = stack(run(variables, CLIP, BOX)).box
+    for bias in (-50.0, 50.0):
+        config = dataclasses.replace(CONFIG, confidence_bias=bias)
+        outputs = stack(run(variables, CLIP, BOX, config=config))
+        assert (outputs.lost == (bias < 0)).all()
+        np.testing.assert_array_equal(outputs.box, expected)
+
+
+def test_shipped_weights_tell_when_the_target_vanishes():
+    """Films that cut to another scene; before that, the target is easily followed."""
+    loaded = load_weights("small")
+    init, step = make_tracker(
+        loaded.model, loaded.variables, config=loaded.tracker_config
+    )
+    followed, vanished = [], []
+    for seed in range(1, 7):
+        frames, truth = make_sequence(seed, length=16)
+        others, _ = make_sequence(seed + 100, length=8)
+        template, state = init(frames[0], boxes.ltwh_to_cxcywh(truth[0]))
+        for t, frame in enumerate((*frames[1:], *others), start=1):
+            state, output = step(template, state, frame)
+            (followed if t < 16 else vanished).append(jax.device_get(output))
+    assert np.mean([output.lost for output in followed]) < 0.05
+    assert np.mean([output.confidence for output in followed]) > 0.7
+    assert np.mean([output.lost for output in vanished]) > 0.8
+    assert np.mean([output.confidence for output in vanished]) < 0.3
+
+
 # --- Unusual frames and boxes ---
 
 
@@ -555,3 +805,74 @@ def test_pysots_crop_keeps_padding_and_batches(variables):
         variables, template, state, padded[1:], model=model, config=CONFIG
     )
     check_close(outputs, stack(expected))
+
+
+# --- Votes and motion ---
+
+
+def random_proposals(seed: int) -> tracker.Proposals:
+    rng = np.random.default_rng(seed)
+    found = rng.uniform((40, 40, 20, 20), (70, 70, 50, 50), (60, 4))
+    scores, penalties = rng.uniform(0, 1, (2, 60))
+    arrays = (found, scores, penalties, scores * penalties)
+    return tracker.Proposals(*(jnp.asarray(a, jnp.float32) for a in arrays))
+
+
+@pytest.mark.parametrize("voting_iou", [0.0, 0.4, 0.8])
+def test_votes_against_a_slow_formula(voting_iou):
+    for seed in range(5):
+        proposals = random_proposals(seed)
+        best = int(np.argmax(proposals.windowed))
+        winner, total, sums = np.asarray(proposals.boxes[best], float), 0.0, np.zeros(4)
+        for box, weight in zip(proposals.boxes, proposals.windowed, strict=True):
+            if boxes.iou(np.asarray(box, float), winner) >= voting_iou:
+                total += float(weight)
+                sums += float(weight) * np.asarray(box, float)
+        found = tracker.vote(proposals, jnp.asarray(best), voting_iou=voting_iou)
+        np.testing.assert_allclose(found, sums / total, rtol=1e-5)
+
+
+def test_a_winner_without_agreement_is_taken_as_it_is():
+    proposals = random_proposals(0)
+    worthless = proposals.replace(scores=jnp.zeros(60))
+    for one, voting_iou in ((proposals, 1.0), (worthless, 0.3)):
+        found = tracker.vote(one, jnp.asarray(3), voting_iou=voting_iou)
+        np.testing.assert_array_equal(found, proposals.boxes[3])
+
+
+def test_votes_move_the_box_not_the_winner(variables):
+    config = dataclasses.replace(CONFIG, voting_iou=0.3)
+    alone, voted = (run(variables, CLIP, BOX, config=c)[0] for c in (CONFIG, config))
+    np.testing.assert_array_equal(alone.proposals, voted.proposals)
+    assert alone.score == voted.score
+    assert np.abs(alone.box - voted.box).max() > 0.01
+
+
+def test_the_search_region_runs_ahead_of_a_moving_target(detects):
+    """The target is always seen one stride right of the region's middle."""
+    stride, share = 8 * 80 / 60, 0.6  # the context square is 80 wide
+    config = dataclasses.replace(LOSING, motion=share)
+    found = follow(detects, [6.0] * 4, config=config)
+    x, mean, ahead = 200.0, 0.0, 0.0
+    for state, output in found:
+        last, x = x, x + ahead + stride
+        mean += 0.5 * (x - last - mean)
+        ahead = share * mean
+        np.testing.assert_allclose(output.box[:2], [x, 150], rtol=1e-5)
+        np.testing.assert_allclose(state.motion, [mean, 0], atol=1e-3)
+        np.testing.assert_allclose(state.search_shift, [ahead, 0], atol=1e-3)
+
+
+def test_where_the_search_region_lies():
+    state = start(BOX, shape=(60, 80)).replace(search_shift=jnp.array([5.0, -3.0]))
+    x = search_patch(state, jnp.asarray(CLIP[1:2]), jnp.int32(0), model=MODEL)
+    moved = start(BOX + np.array([5, -3, 0, 0], np.float32), shape=(60, 80))
+    expected = search_patch(moved, jnp.asarray(CLIP[1:2]), jnp.int32(0), model=MODEL)
+    np.testing.assert_array_equal(x, expected)
+
+
+def test_the_search_region_stays_within_the_frame(detects):
+    config = dataclasses.replace(LOSING, motion=30.0)
+    detects(detection_at(4, 8, 1, logit=6.0))
+    state, _ = continue_from(start((600.0, 240.0, 40.0, 40.0)), config=config)
+    np.testing.assert_allclose(state.box[0] + state.search_shift[0], 640)

@@ -333,6 +333,20 @@ def test_draw_boxes_covers_the_box_and_nothing_else():
     assert drawn[20, 10].tolist() == list(video.COLORS[0])
 
 
+def test_dashed_boxes_lie_on_whole_ones():
+    frame = solid((0, 0, 0))
+    boxes = np.array([[2.0, 3, 40, 30], [20, 10, 30, 30]])
+    whole, first, second = (
+        video.draw_boxes(frame, some).max(-1) > 0
+        for some in (boxes, boxes[:1], boxes[1:])
+    )
+    for dashed in ([False, True], np.array([False, True])):
+        drawn = video.draw_boxes(frame, boxes, dashed=dashed).max(-1) > 0
+        assert not (drawn & ~whole).any() and drawn[first].all()
+        share = drawn[second & ~first].mean()
+        assert 0.3 < share < 0.7
+
+
 def test_draw_boxes_survives_odd_boxes():
     frame = solid((0, 0, 0))
     boxes = np.array([[np.nan] * 4, [-50, -50, 20, 20], [1e12, 0, 1e12, 5]])

@@ -1,13 +1,15 @@
 """Opens the trackers that a command names: weights, and baselines to compare with."""
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from siamrpn_jax.errors import InputError
 
 if TYPE_CHECKING:  # --help must not wait for JAX
+    import numpy as np
+
     from siamrpn_jax.evaluation.runner import OnePassTracker
 
 
@@ -24,10 +26,16 @@ class Contestant(NamedTuple):
     """Weights, or the name of a baseline."""
     is_baseline: bool
     """Which of both."""
+    files: tuple[Path, ...] = ()
+    """What the baseline reads, if anything."""
 
 
 def make_contestants(
-    weights: Sequence[str], trackers: Sequence[str], *, single: str | None = None
+    weights: Sequence[str],
+    trackers: Sequence[str],
+    *,
+    single: str | None = None,
+    nano_files: Sequence[Path] = (),
 ) -> list[Contestant]:
     """Contestants in the order given: weights, then baselines.
 
@@ -35,6 +43,7 @@ def make_contestants(
         weights: of SiamRPN; ``small`` is added where none is given and it is wanted.
         trackers: ``siamrpn`` and names of baselines; nothing means ``siamrpn``.
         single: what a single one's weights are called, in place of their own name.
+        nano_files: NanoTrack's ONNX files, for ``nano``.
 
     Raises:
         ContestantError: two have one name.
@@ -45,7 +54,12 @@ def make_contestants(
     if single and len(names) == 1:
         names = [single]
     found = [Contestant(*pair, False) for pair in zip(names, weights, strict=True)]
-    found += [Contestant(name, name, True) for name in trackers if name != "siamrpn"]
+    files = {"nano": tuple(nano_files)}
+    found += [
+        Contestant(name, name, True, files.get(name, ()))
+        for name in trackers
+        if name != "siamrpn"
+    ]
     check_names([one.name for one in found])
     return found
 
@@ -75,8 +89,15 @@ def open_contestant(contestant: Contestant) -> "tuple[OnePassTracker, dict[str, 
         from siamrpn_jax.evaluation.baselines import BaselineName, make_baseline
 
         assert contestant.source in get_args(BaselineName)
-        settings = {"tracker": contestant.source, "opencv": cv2.__version__}
-        return make_baseline(contestant.source), settings  # type: ignore[arg-type]
+        tracker = make_baseline(contestant.source, files=contestant.files)  # type: ignore[arg-type]
+        settings: dict[str, Any] = {
+            "tracker": contestant.source,
+            "opencv": cv2.__version__,
+        }
+        if contestant.files:
+            digests = [sha256(path.read_bytes()) for path in contestant.files]
+            settings["files"] = [one.hexdigest()[:16] for one in digests]
+        return tracker, settings
     from siamrpn_jax import configs
     from siamrpn_jax.api import Tracker
     from siamrpn_jax.weights import load_weights
@@ -91,11 +112,36 @@ def open_contestant(contestant: Contestant) -> "tuple[OnePassTracker, dict[str, 
     }
 
 
+def tell_tuned(contestant: Contestant, truths: "Mapping[str, np.ndarray]") -> list[str]:
+    """Tells, in a line, which sequences a tracker's constants were chosen on.
+
+    Args:
+        contestant: a tracker.
+        truths: name of a sequence -> its boxes.
+
+    Returns:
+        their names; figures on them flatter the tracker.
+    """
+    if contestant.is_baseline:
+        return []
+    from siamrpn_jax.data.sequences import fingerprint
+    from siamrpn_jax.weights import cards, load_weights
+
+    marks = {name: fingerprint(boxes) for name, boxes in truths.items()}
+    found = cards.tuned_among(load_weights(contestant.source).card, marks)
+    if found:
+        print(
+            f"NOTE   {contestant.name}: its constants were chosen on {len(found)} of "
+            f"these sequences, do not quote its figures on {', '.join(found)}"
+        )
+    return found
+
+
 def _digest(variables: Any) -> str:
     import jax
     import numpy as np
 
-    digest = hashlib.sha256()
+    digest = sha256()
     for leaf in jax.tree.leaves(variables):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()[:16]

@@ -1,6 +1,7 @@
 """``siamrpn eval``: one-pass evaluation: OTB, UAV123, NfS, LaSOT, GOT-10k, folders."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,13 +12,14 @@ from siamrpn_jax.commands.contestants import (
     check_names,
     make_contestants,
     open_contestant,
+    tell_tuned,
 )
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.errors import InputError
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.data.sequences import Sequence
-    from siamrpn_jax.evaluation.one_pass import Benchmark, Convention, Entry
+    from siamrpn_jax.evaluation.one_pass import Benchmark, Convention, Entry, Network
     from siamrpn_jax.evaluation.ope_store import Store
     from siamrpn_jax.evaluation.runner import OnePassTracker, Run
 
@@ -52,9 +54,11 @@ class Config:
     weights: tuple[str, ...] = ()
     """Names of released weights, .safetensors files, or training runs' folders. Default
     small, if there is no --tracker."""
-    tracker: tuple[Literal["siamrpn", "static", "kcf", "csrt"], ...] = ()
+    tracker: tuple[Literal["siamrpn", "static", "kcf", "csrt", "nano"], ...] = ()
     """Others to compare with: static repeats the first box; kcf and csrt need
-    opencv-contrib-python."""
+    opencv-contrib-python, nano (OpenCV's TrackerNano) needs --nano-files."""
+    nano_files: tuple[Path, Path] | None = None
+    """NanoTrack's two ONNX files, backbone and head, for --tracker nano."""
     results_only: tuple[Path, ...] = ()
     """Run nothing, score raw results: a folder for each tracker with <sequence>.txt, or
     <sequence>/<sequence>_001.txt for GOT-10k."""
@@ -101,18 +105,29 @@ def run(config: Config) -> dict[str, Any]:
     if config.plots or config.report:
         require("matplotlib", extra="report")  # told before an hour of tracking
     benchmark = read_benchmark(config)
+    contestants: list[Contestant] = []
     if config.results_only:
         entries = _score_results(config, benchmark)
     else:
-        contestants = make_contestants(config.weights, config.tracker, single="siamrpn")
+        contestants = make_contestants(
+            config.weights,
+            config.tracker,
+            single="siamrpn",
+            nano_files=config.nano_files or (),
+        )
+        # All are opened first: what is missing is told before an hour of tracking.
+        opened = [(one, *open_tracker(one)) for one in contestants]
         several = len(contestants) > 1
         entries = [
-            _run(config, benchmark, one, one.name if several else "")
-            for one in contestants
+            _run(config, benchmark, *one, one[0].name if several else "")
+            for one in opened
         ]
-    if len(entries) > 1:
+    if len(entries) > 1 or entries[0].network:
         ope_output.print_comparison(benchmark, entries)
     rows = {entry.tracker: as_json(entry, benchmark) for entry in entries}
+    for one in contestants:
+        if tuned_on := tell_tuned(one, benchmark.truths):
+            rows[one.name]["tuned_on"] = tuned_on
     report = {"trackers": rows} if len(rows) > 1 else next(iter(rows.values()))
     if config.json:
         results.write_json(config.json, report)
@@ -150,6 +165,11 @@ def _check_options(config: Config) -> None:
         )
     if config.benchmark == "got10k-test" and not config.results:
         raise EvaluationError("got10k-test has no truth to score: expected --results")
+    if ("nano" in config.tracker) != (config.nano_files is not None):
+        raise EvaluationError(
+            "expected --tracker nano and --nano-files BACKBONE HEAD, NanoTrack's two "
+            "ONNX files, together"
+        )
     if len(origins) not in (1, len(scored)):
         raise EvaluationError(
             f"--results-origin has {len(origins)} values, expected one"
@@ -252,12 +272,16 @@ def _is_got10k(config: Config) -> bool:
 
 
 def _run(
-    config: Config, benchmark: "Benchmark", contestant: Contestant, subfolder: str
+    config: Config,
+    benchmark: "Benchmark",
+    contestant: Contestant,
+    tracker: "OnePassTracker",
+    settings: dict[str, Any],
+    subfolder: str,
 ) -> "Entry":
     from siamrpn_jax.evaluation import ope_output, runner
     from siamrpn_jax.evaluation.one_pass import Entry, evaluate_runs
 
-    tracker, settings = open_tracker(contestant)
     store = None
     if config.results:
         store = _store(config, config.results / subfolder, config.results_origin[0])
@@ -271,7 +295,8 @@ def _run(
         if one.name in benchmark.truths:
             metrics = evaluate_runs(one.name, (run,), one.boxes, benchmark.convention)
         ope_output.print_sequence(one.name, metrics, run.fps, len(run.boxes))
-    entry = Entry.of(contestant.name, runs, benchmark)
+    network = _network(settings)
+    entry = Entry.of(contestant.name, runs, benchmark, network=network)
     ope_output.print_mean(entry)
     if store:
         print(f"boxes  {store.folder} (x and y count from {store.origin})")
@@ -285,6 +310,21 @@ def _run(
 def open_tracker(contestant: Contestant) -> "tuple[OnePassTracker, dict[str, Any]]":
     """Opens a tracker; also returns what its results depend on."""
     return open_contestant(contestant)
+
+
+def _network(settings: Mapping[str, Any]) -> "Network | None":
+    """Counts the network that results depend on, if it is one of ours."""
+    from siamrpn_jax import configs
+    from siamrpn_jax.evaluation.one_pass import Network
+    from siamrpn_jax.model import ModelConfig, count_flops, count_parameters
+
+    if "model" not in settings:
+        return None
+    try:
+        model = configs.from_json(ModelConfig, settings["model"])
+    except (InputError, AttributeError, TypeError):
+        return None  # another version's, or another tool's: only its size is not known
+    return Network(count_parameters(model), count_flops(model))
 
 
 def _store(config: Config, folder: Path, origin: Literal[0, 1]) -> "Store":
@@ -303,8 +343,9 @@ def _score_results(config: Config, benchmark: "Benchmark") -> "list[Entry]":
     origins = origins * len(names) if len(origins) == 1 else origins
     entries = []
     for name, folder, origin in zip(names, folders, origins, strict=True):
-        runs = _store(config, folder, origin).read(benchmark.truths)
-        entry = Entry.of(name, runs, benchmark)
+        store = _store(config, folder, origin)
+        runs, network = store.read(benchmark.truths), _network(store.settings())
+        entry = Entry.of(name, runs, benchmark, network=network)
         entries.append(entry)
         ope_output.print_head(benchmark, name)
         for one, metrics in entry.sequences.items():

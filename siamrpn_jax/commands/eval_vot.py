@@ -15,11 +15,14 @@ from siamrpn_jax.commands.contestants import (
     check_names,
     make_contestants,
     open_contestant,
+    tell_tuned,
 )
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.errors import InputError
 
 if TYPE_CHECKING:  # --help must not wait for JAX
+    import numpy as np
+
     from siamrpn_jax.data.vot import VotSequence
     from siamrpn_jax.evaluation.report_data import VotBenchmark
     from siamrpn_jax.evaluation.runner import OnePassTracker
@@ -130,6 +133,7 @@ def run(config: Config) -> dict[str, Any]:
         require("matplotlib", extra="report")  # told before an hour of tracking
     with _open_dataset(config) as data, _open_results(config) as folder:
         _print_head(config, data)
+        contestants: list[Contestant] = []
         if config.results_only:
             names = [path.resolve().name for path in config.results_only]
             check_names(names)
@@ -150,6 +154,9 @@ def run(config: Config) -> dict[str, Any]:
             for one in scored:
                 _check_with_toolkit(data, one)
         rows = {one.name: _as_json(config, data, one) for one in scored}
+        for one in contestants:
+            if tuned_on := tell_tuned(one, _truths(data)):
+                rows[one.name]["tuned_on"] = tuned_on
         report = {"trackers": rows} if len(rows) > 1 else next(iter(rows.values()))
         if config.json:
             results.write_json(config.json, report)
@@ -394,6 +401,20 @@ def _as_json(config: Config, data: _Dataset, scored: _Scored) -> dict[str, Any]:
         if ran and config.experiment == "realtime"
         else None,
         **figures,
+    }
+
+
+def _truths(data: _Dataset) -> "dict[str, np.ndarray]":
+    """Name of a sequence -> boxes, as `read_sequence` makes them of its regions."""
+    import numpy as np
+
+    from siamrpn_jax.data.sequences import polygon_to_ltwh
+
+    return {
+        one.name: np.array(
+            [polygon_to_ltwh(r) if len(r) == 8 else r for r in one.regions]
+        )
+        for one in data.sequences
     }
 
 

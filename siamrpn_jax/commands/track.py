@@ -1,5 +1,6 @@
 """``siamrpn track``: follow targets through a film, write it annotated and as CSV."""
 
+import contextlib
 import csv
 import dataclasses
 import itertools
@@ -16,11 +17,15 @@ from siamrpn_jax.errors import InputError
 if TYPE_CHECKING:  # --help must not wait for JAX
     import numpy as np
 
+    from siamrpn_jax.animation import AnimationWriter
     from siamrpn_jax.api import Results
     from siamrpn_jax.video import Video
 
 DEFAULT_FPS = 25.0
 """Speed of a film whose source declares none."""
+
+_COLUMNS = ("frame", "object", "x", "y", "w", "h", "score", "confidence", "lost")
+"""Of boxes.csv; ``lost`` is 0 or 1."""
 
 
 class TrackError(InputError):
@@ -43,6 +48,13 @@ class Config:
     """Folder for boxes.csv and the annotated film; default tracks/<video's name>."""
     format: Literal["webm", "mp4"] = "webm"
     """Annotated film: webm (VP8), or mp4 (H.264; needs siamrpn-jax[video])."""
+    animation: Path | None = None
+    """Also write a small animated picture for a page, of a short film: its frames are
+    held in memory. FILE.webp is smallest; .gif, .png, .avif where OpenCV has them."""
+    animation_width: int = 480
+    """Width of the animated picture in pixels, or the film's if that is less."""
+    animation_stride: int = 2
+    """Show one of so many frames in the animated picture."""
 
 
 def run(config: Config) -> None:
@@ -63,6 +75,7 @@ def run(config: Config) -> None:
     first = next(frames, None)
     if first is None:
         raise TrackError(f"{config.video}: no frames")
+    animation = _open_animation(config, fps=video.fps or DEFAULT_FPS)
     targets = boxes or _ask_for_box(first)
     tracker = load(config.weights)
     out = config.out or Path("tracks") / video.name
@@ -70,8 +83,11 @@ def run(config: Config) -> None:
     film, table = out / f"{video.name}.{config.format}", out / "boxes.csv"
     if film.exists() and film.resolve() == Path(config.video).resolve():
         raise TrackError(f"{film}: is the video itself, choose another --out")
-    speeds = _write(results, video, first, film=film, table=table)
-    print(f"boxes  {table}\nfilm   {film}\n{_speed_line(speeds)}")
+    speeds = _write(results, video, first, film=film, table=table, animation=animation)
+    print(f"boxes  {table}\nfilm   {film}")
+    if animation:
+        print(f"anim   {animation.path}")
+    print(_speed_line(speeds))
 
 
 def parse_box(text: str) -> tuple[float, ...]:
@@ -101,6 +117,15 @@ def _ask_for_box(frame: "np.ndarray") -> "np.ndarray":
     return select_box(frame)
 
 
+def _open_animation(config: Config, *, fps: float) -> "AnimationWriter | None":
+    from siamrpn_jax.animation import AnimationWriter
+
+    if config.animation is None:
+        return None
+    width, stride = config.animation_width, config.animation_stride
+    return AnimationWriter(config.animation, fps=fps, width=width, stride=stride)
+
+
 def _write(
     results: Iterator["Results"],
     video: "Video",
@@ -108,8 +133,9 @@ def _write(
     *,
     film: Path,
     table: Path,
+    animation: "AnimationWriter | None",
 ) -> list[float]:
-    """Writes both files, and returns the milliseconds of each frame.
+    """Writes all files, and returns the milliseconds of each frame.
 
     Ctrl-C ends what has no end of its own, a camera, and its files are kept.
     """
@@ -125,13 +151,17 @@ def _write(
         VideoWriter(film, fps=fps, size=size) as writer,
         replacing(table) as part,
         open(part, "w", newline="", encoding="utf-8") as file,
+        animation or contextlib.nullcontext(),
         tqdm(results, total=video.length, disable=None) as shown,
     ):
         rows = csv.writer(file)
-        rows.writerow(["frame", "object", "x", "y", "w", "h", "score"])
+        rows.writerow(_COLUMNS)
         try:
             for result in shown:
-                writer.write(result.plot())
+                drawn = result.plot()
+                writer.write(drawn)
+                if animation:
+                    animation.write(drawn)
                 rows.writerows(_rows(result))
                 speeds.append(result.speed_ms)
         except KeyboardInterrupt:
@@ -141,10 +171,24 @@ def _write(
 
 
 def _rows(result: "Results") -> list[list[object]]:
-    columns = (result.object_ids, result.boxes_ltwh, result.scores)
+    targets = zip(
+        result.object_ids,
+        result.boxes_ltwh,
+        result.scores,
+        result.confidence,
+        result.lost,
+        strict=True,
+    )
     return [
-        [result.index, number, *(f"{v:.3f}" for v in box), f"{score:.4f}"]
-        for number, box, score in zip(*columns, strict=True)
+        [
+            result.index,
+            number,
+            *(f"{v:.3f}" for v in box),
+            f"{score:.4f}",
+            f"{confidence:.4f}",
+            int(lost),
+        ]
+        for number, box, score, confidence, lost in targets
     ]
 
 

@@ -15,6 +15,7 @@ In the order of the data flow:
 - `records`: prepared folders, a record for each frame of each track.
 - `prepared`: which of their records make pairs.
 - `composites`: pairs of pasted objects.
+- `clips`: clips of held-out data, to choose a tracker's constants on.
 - `tfds_files`: files of datasets that TensorFlow Datasets has prepared.
 - `labelled`: images with one class each, to pretrain a backbone.
 - `pairs`: the mixture of all sources, a pair for each index.

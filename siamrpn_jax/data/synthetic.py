@@ -6,13 +6,18 @@ of them close copies of it) move too, and pass before and behind it. Its box is 
 tight box of its whole silhouette, hidden parts included, exact to rounding.
 """
 
+import copy
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from siamrpn_jax.data.drawing import paint
+
+Difficulty = Literal["turn", "copy", "leave", "fast"]
+"""What `Scene.harder` makes harder."""
 
 _TEXTURE = 64  # Side of an object's texture, pixels.
 _VERTICES = 48  # Points of a silhouette.
@@ -61,7 +66,7 @@ class Scene:
         rng = np.random.default_rng(seed)
         self.height, self.width = height, width
         self._background = _draw_background(rng, height, width)
-        self._camera = _Wave.draw(rng, 0.04 * min(height, width))
+        self._camera = Wave.draw(rng, 0.04 * min(height, width))
         target = _Object.draw(rng, height, width)
         others = [
             _Object.draw_like(target, rng, height, width)
@@ -73,7 +78,40 @@ class Scene:
         position = len(others) - int(rng.integers(0, 2))
         self._target = target
         self._objects = [*others[:position], target, *others[position:]]
-        self._gain = _Wave.draw(rng, rng.uniform(0, 0.2))
+        self._gain = Wave.draw(rng, rng.uniform(0, 0.2))
+
+    def harder(self, how: Difficulty, *, length: int) -> "Scene":
+        """The same scene, in which one thing makes the target harder to follow.
+
+        Args:
+            how: ``turn``: it turns upside down; ``copy``: a copy, a little brighter,
+                comes its way from the other end and passes behind it; ``leave``: it
+                goes 3 times as far from where it starts, in most scenes out of the
+                image; ``fast``: it moves 6 times as fast.
+            length: frames in which that happens. The first one stays as it is, but
+                for the copy.
+        """
+        target, before = self._target, []
+        path = target.path
+        if how == "turn":
+            target = replace(target, spin=target.spin + math.pi / length)
+        elif how == "copy":
+            texture = cv2.convertScaleAbs(target.texture, beta=20)
+            phases = path.phases + path.frequencies * length
+            back = replace(path, frequencies=-path.frequencies, phases=phases)
+            before = [replace(target, texture=texture, path=back)]
+        elif how == "leave":
+            wide = replace(path, weights=3 * path.weights)
+            center = target.center + path(0) - wide(0)
+            target = replace(target, center=center, path=wide)
+        else:
+            fast = replace(path, frequencies=6 * path.frequencies)
+            target = replace(target, path=fast)
+        scene = copy.copy(self)
+        scene._target, scene._objects = target, []
+        for item in self._objects:
+            scene._objects += [*before, target] if item is self._target else [item]
+        return scene
 
     def render(self, time: float) -> tuple[np.ndarray, np.ndarray]:
         """One frame.
@@ -102,7 +140,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class _Wave:
+class Wave:
     """A smooth path in two coordinates, two sines each.
 
     ``amplitude`` bounds both, or each if it has two elements.
@@ -113,7 +151,8 @@ class _Wave:
     phases: np.ndarray
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, amplitude: float | np.ndarray) -> "_Wave":
+    def draw(cls, rng: np.random.Generator, amplitude: float | np.ndarray) -> "Wave":
+        """Frequencies and phases at random; for ``amplitude`` see the class."""
         share = rng.uniform(0.5, 1.0, 2)
         weights = np.stack([share, 1 - share], axis=1)
         weights *= np.broadcast_to(amplitude, 2)[:, None]
@@ -122,6 +161,7 @@ class _Wave:
         return cls(weights, frequencies, rng.uniform(0, 2 * np.pi, (2, 2)))
 
     def __call__(self, time: float) -> np.ndarray:
+        """Offset at a time in frames: float64 ``[2]``."""
         waves = np.sin(self.frequencies * time + self.phases)
         return (self.weights * waves).sum(axis=1)
 
@@ -142,19 +182,19 @@ class _Object:
     center: np.ndarray
     """Middle of its path, pixels."""
 
-    path: _Wave
+    path: Wave
     """Offset of the centre, pixels."""
 
-    log_scale: _Wave
+    log_scale: Wave
     """Log scale of both axes (first) and of their ratio (second)."""
 
-    turn: _Wave
+    turn: Wave
     """Angle in radians (first coordinate)."""
 
     spin: float
     """Radians a frame, added to the angle."""
 
-    wobble: _Wave
+    wobble: Wave
     """Deformation: relative amplitude (first) and phase (second) of a bulge."""
 
     @classmethod
@@ -169,11 +209,11 @@ class _Object:
             silhouette=_draw_silhouette(rng),
             size=np.array([side * stretch, side / stretch]),
             center=extent * (1 + rng.uniform(-1, 1, 2) * (0.9 - reach)),
-            path=_Wave.draw(rng, extent * reach),
-            log_scale=_Wave.draw(rng, rng.uniform(0, 0.6)),
-            turn=_Wave.draw(rng, rng.uniform(0, 0.8)),
+            path=Wave.draw(rng, extent * reach),
+            log_scale=Wave.draw(rng, rng.uniform(0, 0.6)),
+            turn=Wave.draw(rng, rng.uniform(0, 0.8)),
             spin=rng.uniform(-0.04, 0.04) if rng.random() < 0.25 else 0.0,
-            wobble=_Wave.draw(rng, rng.uniform(0, 0.25)),
+            wobble=Wave.draw(rng, rng.uniform(0, 0.25)),
         )
 
     @classmethod

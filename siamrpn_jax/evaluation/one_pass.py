@@ -10,7 +10,7 @@ as missed for success but as hit for precision; LaSOT's as missed for both, as h
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -71,6 +71,15 @@ class Benchmark:
         return len(self.lengths) >= self.whole
 
 
+class Network(NamedTuple):
+    """How large the network of a tracker is."""
+
+    parameters: int
+    """Trained numbers."""
+    flops: int
+    """Operations of a frame's search branch; a multiply-add counts as 2."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Entry:
     """A tracker's results and figures."""
@@ -87,6 +96,8 @@ class Entry:
     """GOT-10k's figures over all frames of all runs."""
     repaired: Mapping[str, int]
     """Name of a sequence -> predicted boxes without area, where there are some."""
+    network: Network | None = None
+    """None for a tracker without one, and where it is not known."""
 
     @classmethod
     def of(
@@ -94,6 +105,8 @@ class Entry:
         tracker: str,
         runs: Runs,
         benchmark: Benchmark,
+        *,
+        network: Network | None = None,
     ) -> Self:
         """Computes the figures of a tracker.
 
@@ -113,6 +126,7 @@ class Entry:
             ope.mean_metrics(metrics.values()) if metrics else None,
             _evaluate_got10k(runs, benchmark) if benchmark.name == GOT10K else None,
             {name: int(count) for name, count in counts.items() if count},
+            network,
         )
 
     @property
@@ -123,6 +137,21 @@ class Entry:
     def fps_of(self, name: str) -> float | None:
         """Updates a second on a sequence; None where it is not known."""
         return _known(total_fps(self.runs[name]))
+
+    @property
+    def ms(self) -> float | None:
+        """Median milliseconds of an update over all runs; None where not known."""
+        runs = [run for runs in self.runs.values() for run in runs]
+        return _known(1000 * float(np.median(np.hstack([r.seconds[1:] for r in runs]))))
+
+    def cost(self) -> dict[str, float | None]:
+        """What a frame costs, by the names of tables; None where it is not known."""
+        size = self.network
+        return {
+            "ms": self.ms,
+            "M param": size and size.parameters / 1e6,
+            "GFLOP": size and size.flops / 1e9,
+        }
 
     def extra(self) -> dict[str, float]:
         """GOT-10k's figures by the names of its tables."""
@@ -165,8 +194,17 @@ def as_json(entry: Entry, benchmark: Benchmark) -> dict[str, Any]:
         report["convention"]["normalized_precision_auc"] = (
             "mean over 51 thresholds 0..0.5 of the share within"
         )
+        report["convention"]["ms"] = "median of all updates, timed as fps"
+        report["convention"]["flops"] = (
+            "search branch of a frame; a multiply-add counts as 2"
+        )
         if convention.toolkit:
             report["convention"]["absent_frames"] = "included, as missed"
+    report |= {
+        "ms": entry.ms,
+        "parameters": entry.network and entry.network.parameters,
+        "flops": entry.network and entry.network.flops,
+    }
     if entry.got10k is not None:
         figures = dataclasses.asdict(entry.got10k)
         report |= {key: figures[key] for key in ("ao", "sr50", "sr75")}

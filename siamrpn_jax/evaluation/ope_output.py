@@ -43,10 +43,14 @@ def print_mean(entry: Entry) -> None:
 def print_comparison(benchmark: Benchmark, entries: Items[Entry]) -> None:
     """Prints a row for each tracker."""
     print(_describe(benchmark))
-    print(_row("tracker", "AUC", "P@20", "norm P", *entries[0].extra(), "fps"))
+    names = (*entries[0].extra(), "fps", *entries[0].cost())
+    print(_row("tracker", "AUC", "P@20", "norm P", *names))
     for entry in entries:
         extra = [f"{figure:.3f}" for figure in entry.extra().values()]
-        print(_row(entry.tracker, *_shares(entry.mean), *extra, _speed(entry.fps)))
+        cost = ["-" if x is None else f"{x:.2f}" for x in entry.cost().values()]
+        speed = _speed(entry.fps)
+        print(_row(entry.tracker, *_shares(entry.mean), *extra, speed, *cost))
+    print(report_data.COST)
 
 
 def draw_plots(folder: Path, benchmark: Benchmark, entries: Items[Entry]) -> None:
@@ -77,7 +81,12 @@ def write_page(folder: Path, benchmark: Benchmark, entries: Items[Entry]) -> Pat
     """Writes the self-contained page ``index.html``; returns its path."""
     rows = tuple(
         report_data.OpeEntry(
-            entry.tracker, entry.mean, entry.sequences, entry.extra(), entry.fps
+            entry.tracker,
+            entry.mean,
+            entry.sequences,
+            entry.extra(),
+            entry.fps,
+            cost=entry.cost(),
         )
         for entry in entries
         if entry.mean

@@ -91,6 +91,14 @@ class Store:
                 )
         write_json(kept, settings)
 
+    def settings(self) -> dict[str, Any]:
+        """How the results came about, as `open` wrote it; nothing where it did not."""
+        try:
+            kept = json.loads((self.folder / SETTINGS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # other tools have other files of this name
+            return {}
+        return kept if isinstance(kept, dict) else {}
+
     def run(self, tracker: OnePassTracker, sequence: Sequence) -> Run:
         """Runs a tracker on a sequence, unless there is a result.
 

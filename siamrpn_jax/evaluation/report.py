@@ -22,6 +22,7 @@ import numpy as np
 from siamrpn_jax.boxes import ltwh_to_corners
 from siamrpn_jax.evaluation import report_plots as plots
 from siamrpn_jax.evaluation.report_data import (
+    COST,
     REPORTED,
     Failure,
     OpeBenchmark,
@@ -390,7 +391,9 @@ def _ope_table(benchmark: OpeBenchmark) -> str:
         benchmark.entries, key=lambda e: (bool(e.missing), -e.metrics.auc, e.tracker)
     )
     complete = [entry for entry in ranked if not entry.missing]
-    head = _head("Tracker", "AUC", "P@20", "norm P", *extra, "frames/s", "frames")
+    cost = list(dict.fromkeys(name for e in benchmark.entries for name in e.cost))
+    names = ("AUC", "P@20", "norm P", *extra, "frames/s", *cost, "frames")
+    head = _head("Tracker", *names)
     columns = [_ope_values(entry, extra) for entry in ranked]
     best = [
         _best(column, highest=True)
@@ -400,10 +403,12 @@ def _ope_table(benchmark: OpeBenchmark) -> str:
     for entry, values in zip(ranked, columns, strict=True):
         rank = complete.index(entry) + 1 if entry in complete else None
         digits = [3] * (len(values) - 1) + [1]
-        cells = map(_number, values, digits, best)
-        frames = f"<td>{entry.metrics.frames}</td>"
-        rows.append(_row(_name(entry, rank), *cells, frames))
-    return _table(head, rows, "Ranks by the AUC of the success plot.")
+        cells = [*map(_number, values, digits, best)]
+        cells += [_number(entry.cost.get(name), 2) for name in cost]
+        cells += [f"<td>{entry.metrics.frames}</td>"]
+        rows.append(_row(_name(entry, rank), *cells))
+    caption = "Ranks by the AUC of the success plot."
+    return _table(head, rows, f"{caption} {COST}" if cost else caption)
 
 
 def _ope_values(entry: OpeEntry, extra: Sequence[str]) -> list[float | None]:

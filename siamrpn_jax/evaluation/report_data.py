@@ -149,6 +149,13 @@ class VotBenchmark:
     """The trackers."""
 
 
+COST = (
+    "ms: median of an update. GFLOP: search branch of a frame, a multiply-add counts "
+    "as 2."
+)
+"""What the columns of `OpeEntry.cost` are."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class OpeEntry:
     """A tracker's figures in a one-pass evaluation."""
@@ -167,6 +174,8 @@ class OpeEntry:
     """As in `VotEntry`."""
     note: str = ""
     """As in `VotEntry`."""
+    cost: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+    """What a frame costs, a column each; None where it is not known."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -45,6 +45,17 @@ def complete(card: Mapping[str, Any]) -> Card:
         raise InputError(f"model card: {error}") from None
 
 
+def tuned_among(card: Mapping[str, Any], marks: Mapping[str, str]) -> list[str]:
+    """Which sequences the tracking constants of the weights were chosen on.
+
+    Args:
+        card: of the weights.
+        marks: name -> ``data.sequences.fingerprint`` of sequences.
+    """
+    known = {one["fingerprint"] for one in card.get("tuned_on") or []}
+    return [name for name, mark in marks.items() if mark in known]
+
+
 def describe(config: ModelConfig | BackboneConfig) -> str:
     """The architecture in one line.
 
@@ -76,6 +87,10 @@ def _text(value: Any) -> str:
         return "not stated"
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_text(item)}" for key, item in value.items())
+    if isinstance(value, list) and isinstance(value[0], dict) and "name" in value[0]:
+        names = [str(item["name"]) for item in value]
+        more = ", …" if len(names) > 3 else ""
+        return f"{len(names)} sequences: {', '.join(names[:3])}{more}"
     if isinstance(value, list):
         return "; ".join(map(str, value))
     return f"{value:,}" if type(value) is int else str(value)

@@ -1,0 +1,140 @@
+"""``siamrpn card``: pictures for a model card, of what weights follow and where not.
+
+All of generated scenes: no data is needed, and the same weights give the same pictures.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from siamrpn_jax.commands.errors import run_or_exit
+from siamrpn_jax.errors import InputError
+
+if TYPE_CHECKING:  # --help must not wait for JAX
+    from siamrpn_jax.api import Tracker
+    from siamrpn_jax.evaluation.failures import Failure
+
+FPS = 25.0
+"""Of the animated picture."""
+
+QUALITY = 75
+"""Of the strips' WebP file."""
+
+
+class CardError(InputError):
+    """Options that leave nothing to show."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Draw a model card's pictures from generated scenes, without any data.
+
+    Writes <weights' name>.webp, an animated picture of a tracked target, and
+    failures.webp: strips of frames in which the weights lose a target that turns upside
+    down, meets a near copy, leaves the frame, or moves fast.
+    """
+
+    weights: str = "small"
+    """Name of released weights, a .safetensors file, or a training run's folder."""
+    out: Path = Path("docs")
+    """Folder for the pictures."""
+    seed: int = 62
+    """Scene of the animated picture; its mean overlap is printed."""
+    length: int = 96
+    """Frames of that scene."""
+    width: int = 400
+    """Width of that scene in pixels; its height is three quarters of it."""
+    stride: int = 2
+    """Show one of so many frames in the animated picture."""
+    scenes: int = 200
+    """Scenes, of seeds 0, 1, …, in which failures are looked for; 0: no strips."""
+
+
+def run(config: Config) -> "list[Failure]":
+    """Tracks through generated scenes and writes both pictures.
+
+    Returns:
+        the failures that were found, at most one of a kind.
+
+    Raises:
+        InputError: options or weights that cannot be used.
+        FileNotFoundError: no such weights.
+    """
+    _check(config)
+    # Imported here: `siamrpn card --help` must not wait for JAX.
+    from siamrpn_jax.api import load
+    from siamrpn_jax.commands.contestants import name_of
+    from siamrpn_jax.evaluation.failures import TITLES, find_failures
+
+    tracker = load(config.weights)
+    _animate(tracker, config.out / f"{name_of(config.weights)}.webp", config)
+    if not config.scenes:
+        return []
+    found = find_failures(tracker, seeds=range(config.scenes))
+    seeds = {failure.how: failure.seed for failure in found}
+    for how, title in TITLES.items():
+        place = f"scene {seeds[how]:3}: lost" if how in seeds else "never lost"
+        print(f"{place}, {title}")
+    if found:
+        _write_strips(config.out / "failures.webp", found)
+    return found
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses the command line and runs."""
+    config = tyro.cli(Config, args=argv, prog="siamrpn card")
+    run_or_exit(lambda: run(config))
+
+
+def _check(config: Config) -> None:
+    lowest = {"seed": 0, "length": 2, "width": 64, "stride": 1, "scenes": 0}
+    for name, low in lowest.items():
+        value = getattr(config, name)
+        if value < low:
+            raise CardError(f"--{name} is {value}, expected at least {low}")
+
+
+def _animate(tracker: "Tracker", path: Path, config: Config) -> None:
+    import numpy as np
+
+    from siamrpn_jax.animation import AnimationWriter
+    from siamrpn_jax.api import track
+    from siamrpn_jax.data.synthetic import make_sequence
+    from siamrpn_jax.evaluation.ope import overlaps
+
+    frames, truth = make_sequence(
+        config.seed,
+        length=config.length,
+        height=config.width * 3 // 4,
+        width=config.width,
+    )
+    boxes = []
+    with AnimationWriter(
+        path, fps=FPS, width=config.width, stride=config.stride
+    ) as writer:
+        for result in track(frames, truth[0], tracker=tracker):
+            writer.write(result.plot())
+            boxes.append(result.boxes_ltwh[0])
+    overlap = overlaps(np.array(boxes), truth.astype(np.float64))[1:]
+    followed = f"overlap {overlap.mean():.2f}, at the end {overlap[-1]:.2f}"
+    print(f"scene {config.seed:3}: {followed}")
+    _tell(path)
+
+
+def _write_strips(path: Path, found: "list[Failure]") -> None:
+    import cv2
+
+    from siamrpn_jax.evaluation.failures import draw_failures
+    from siamrpn_jax.files import replacing
+
+    picture = cv2.cvtColor(draw_failures(found), cv2.COLOR_RGB2BGR)
+    data = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])[1]
+    with replacing(path) as part:
+        part.write_bytes(data.tobytes())
+    _tell(path)
+
+
+def _tell(path: Path) -> None:
+    print(f"{path}  {path.stat().st_size / 1000:.0f} kB")

@@ -1,0 +1,518 @@
+"""``siamrpn tune``: the tracker's constants for given weights, found on unseen clips.
+
+Writes the weights with their new constants, and beside them a table of all settings
+that were tried. What a figure is quoted on must not be tuned on: the weights remember
+which sequences were used, and ``siamrpn eval`` says so when it meets them again.
+"""
+
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import tyro
+from tqdm.auto import tqdm
+
+from siamrpn_jax import boxes, calibration, configs, inference, tuning, weights
+from siamrpn_jax.commands.errors import run_or_exit
+from siamrpn_jax.commands.loop import command_line
+from siamrpn_jax.data import clips, pool, records
+from siamrpn_jax.data.clips import Clip
+from siamrpn_jax.data.pairs import DataConfig
+from siamrpn_jax.errors import InputError, check_least
+from siamrpn_jax.evaluation import ope
+from siamrpn_jax.evaluation.results import write_json
+from siamrpn_jax.tracker import TrackerConfig, TrackOutput
+from siamrpn_jax.weights import Loaded
+
+_MIB = 2**20
+_ROUND_2 = 0.4  # Reach of the second round, as a share of the first one's.
+_STAMPED = ("clips", "settings_tried", "seed", "command", "gain", "gain_apart")
+_SHOWN = 8  # Rows of the table on the terminal.
+_FOLLOWED, _LOST = 0.2, 0.1  # Overlaps: at least, and below.
+
+
+class TuningError(InputError):
+    """Options that do not go together, or clips that tell nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Find a tracker's constants on clips that its weights did not learn from.
+
+    Clips: sequences that training held out, pasted clips made of held-out images, and
+    generated scenes.
+    """
+
+    weights: str = "small"
+    """Name of released weights, a .safetensors file, or a training run's folder."""
+    data: tuple[Path, ...] = ()
+    """The folders of training, all of them: what it held out is used. None: generated
+    scenes only."""
+    sequences: tuple[Path, ...] = ()
+    """Use all sequences below these folders, too; needs --also-quoted."""
+    also_quoted: bool = False
+    """Permit --sequences. Constants chosen on sequences flatter the tracker there: do
+    not quote figures on them."""
+    out: Path | None = None
+    """The new weights, .safetensors; by default beside the old ones, or here for
+    released ones. The table is written beside it, .json."""
+    settings: Annotated[int, tyro.conf.arg(metavar="INT")] = 32
+    """Settings tried in each of two rounds: wide, then around the best."""
+    clips: int = 24
+    """Pasted clips, and as many generated ones."""
+    frames: int = 60
+    """Frames of a clip at most."""
+    seed: int = 0
+    """Of clips and settings."""
+    validation_fraction: float = DataConfig.validation_fraction
+    """Share that training held out (its --data.validation-fraction)."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range, and on sequences one may quote."""
+        check_least(self, 2, "settings", "clips", "frames")
+        check_least(self, 0, "seed")
+        if not 0 < self.validation_fraction <= 1:
+            raise TuningError(
+                f"validation_fraction is {self.validation_fraction}, expected more "
+                "than 0 and at most 1"
+            )
+        if self.sequences and not self.also_quoted:
+            raise TuningError(
+                "--sequences searches on sequences whose scores you may quote, and "
+                "constants chosen on them flatter the tracker there: use --data, whose "
+                "held-out part serves, or say --also-quoted and never quote figures on "
+                "them"
+            )
+
+
+class Tried(NamedTuple):
+    """Settings and how they did."""
+
+    settings: np.ndarray
+    """``[S, P]``, columns as in ``tuning.NAMES``."""
+    scores: np.ndarray
+    """``[S, C]``: success AUC on each clip."""
+
+    def __add__(self, other: "Tried") -> "Tried":
+        """Both together."""
+        return Tried(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
+
+
+class Result(NamedTuple):
+    """What the search found."""
+
+    tried: Tried
+    """All settings; the current one is the first."""
+    gain: tuple[float, float]
+    """Of the found constants over the current ones, with its standard error."""
+    apart: tuple[float, float]
+    """The same, chosen on one half of the clips and scored on the other; the mean of
+    both ways, first round alone: the second one knows all clips."""
+    found: Tried
+    """The current constants and the found ones."""
+
+    @property
+    def taken(self) -> bool:
+        """Whether the gain is above its standard error; else the current ones stay."""
+        return self.gain[0] > self.gain[1]
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """The constants to take, ``[P]``."""
+        return self.found.settings[int(self.taken)]
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Makes clips, searches, prints, and writes weights and table.
+
+    Returns:
+        what the table's file holds.
+
+    Raises:
+        InputError: weights, folders or sequences that cannot be used.
+        FileNotFoundError: no such weights.
+    """
+    out = _out(config)
+    loaded = weights.load_weights(config.weights)
+    used = read_clips(config)
+    counts = Counter(clip.source for clip in used)
+    print(f"clips: {', '.join(f'{n} {kind}' for kind, n in counts.items())}")
+    result = search(loaded, used, settings=config.settings, seed=config.seed)
+    print(format_result(result, [clip.source for clip in used]))
+    tracker = dataclasses.replace(
+        loaded.tracker_config,
+        **dict(zip(tuning.NAMES, result.chosen.tolist(), strict=True)),
+    )
+    try:
+        fitted = calibrate(loaded, used, tracker)
+        print(fitted)
+        tracker = dataclasses.replace(tracker, **fitted.fields)
+    except InputError as error:  # the search took minutes and stands without
+        fitted = None
+        print(f"confidence not fitted: {error}")
+    report = _report(config, used, result, tracker, fitted)
+    weights.save_weights(
+        out,
+        loaded.variables,
+        model=loaded.model,
+        tracker_config=tracker,
+        card=stamp(loaded.card, report, used),
+    )
+    write_json(out.with_suffix(".json"), report)
+    print(f"weights: {out}; settings tried: {out.with_suffix('.json')}")
+    return report
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses the command line and runs."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    run_or_exit(lambda: run(tyro.cli(Config, args=args, prog="siamrpn tune")))
+
+
+# ------------------------------------------------------------------------------ clips
+
+
+def read_clips(config: Config) -> list[Clip]:
+    """Real, pasted and generated clips, in this order.
+
+    Raises:
+        InputError: folders that cannot be used.
+    """
+    found = []
+    if config.data:
+        prepared = [folder for folder in config.data if records.is_prepared(folder)]
+        if prepared:
+            raise TuningError(
+                f"{prepared[0]} is a prepared folder, which holds crops, not frames: "
+                "expected the folders that it was made from"
+            )
+        _, held_out = pool.open_pools(
+            [str(folder) for folder in config.data],
+            validation_fraction=config.validation_fraction,
+            bytes_limit=0,
+            decoded_limit=512 * _MIB,
+        )
+        real = clips.held_out_sequences(config.data, held_out)
+        found += clips.real_clips(real, length=config.frames)
+    real = clips.read_sequences(config.sequences)
+    if config.sequences and not real:
+        raise TuningError(f"{config.sequences[0]}: holds no sequence")
+    found += clips.real_clips(real, length=config.frames)
+    if config.data and (len(held_out.stills) or held_out.small):
+        found += clips.composite_clips(
+            held_out, config.clips, length=config.frames, seed=config.seed
+        )
+    found += clips.generated_clips(config.clips, length=config.frames, seed=config.seed)
+    return found
+
+
+# ----------------------------------------------------------------------------- search
+
+
+def search(loaded: Loaded, used: Sequence[Clip], *, settings: int, seed: int) -> Result:
+    """Tries settings in two rounds, and takes the middle of the plateau.
+
+    Args:
+        loaded: network and constants to start from.
+        used: the clips.
+        settings: to try in each round.
+        seed: of the settings.
+    """
+    sources = [clip.source for clip in used]
+    prepared = inference.prepare(loaded.model, loaded.variables)
+    current = _current(loaded)
+
+    def attempt(tried: np.ndarray, title: str) -> Tried:
+        rows = [
+            score_settings(loaded, prepared, clip, tried)
+            for clip in tqdm(used, desc=title, unit="clip", disable=None)
+        ]
+        scores = np.stack(rows, axis=1)
+        best = tuning.mean_score(scores, sources).max()
+        print(f"{title}: {len(tried)} settings, best score {best:.3f}", flush=True)
+        return Tried(tried, scores)
+
+    drawn = tuning.draw_settings(settings, seed=seed)
+    wide = attempt(np.concatenate([current, drawn]), "round 1")
+    middle = tuning.choose(*wide, sources).center
+    # One more than in the first round stands for the current one: equal shapes.
+    near = tuning.draw_settings(
+        settings + 1, seed=seed + 1, middle=middle, reach=_ROUND_2
+    )
+    tried = wide + attempt(near, "round 2")
+    choice = tuning.choose(*tried, sources)
+    second = tuning.halves(sources)
+    centers = [
+        tuning.choose(wide.settings, wide.scores[:, half], _of(sources, half)).center
+        for half in (~second, second)
+    ]
+    last = attempt(np.stack([current[0], choice.center, *centers]), "check")
+    found, scores = choice.center, last.scores[1]
+    behind, _ = tuning.mean_difference(tried.scores[choice.best], scores, sources)
+    if behind > choice.error:  # the plateau has a hollow middle
+        found, scores = tried.settings[choice.best], tried.scores[choice.best]
+    gain = tuning.mean_difference(scores, last.scores[0], sources)
+    ways = [
+        tuning.mean_difference(row[half], last.scores[0][half], _of(sources, half))
+        for row, half in zip(last.scores[2:], (second, ~second), strict=True)
+    ]
+    apart = np.mean([gain for gain, _ in ways])
+    apart_error = np.linalg.norm([error for _, error in ways]) / 2
+    both = Tried(np.stack([current[0], found]), np.stack([last.scores[0], scores]))
+    return Result(tried, gain, (float(apart), float(apart_error)), both)
+
+
+class Calibration(NamedTuple):
+    """A fit of the confidence, and how well it tells followed from lost frames."""
+
+    fields: dict[str, float]
+    """Of ``TrackerConfig``."""
+    followed: int
+    """Frames with an overlap of at least .2."""
+    lost: int
+    """Frames with one below .1 or without the target; those between do not count."""
+    before: float
+    """Area under the ROC curve of the score alone."""
+    after: float
+    """That of the confidence, on the clips that it was fitted to."""
+    apart: float
+    """The same, fitted on one half of the clips, on the other; mean of both ways."""
+
+    def __str__(self) -> str:
+        """In a line."""
+        return (
+            f"confidence: {self.followed} frames followed, {self.lost} lost; area "
+            f"under the ROC curve {self.after:.3f} (fitted on the other half of the "
+            f"clips {self.apart:.3f}), of the score alone {self.before:.3f}"
+        )
+
+
+def calibrate(
+    loaded: Loaded, used: Sequence[Clip], tracker: TrackerConfig
+) -> Calibration:
+    """Fits the confidence on the clips, each of which is cut to another one's frames.
+
+    Args:
+        loaded: the network.
+        used: the clips.
+        tracker: the constants to track with.
+
+    Raises:
+        InputError: no frame is followed.
+    """
+    evidence, score, followed, second = _watch(
+        loaded._replace(tracker_config=tracker), used
+    )
+
+    def area(fit: dict[str, float], wanted: np.ndarray) -> float:
+        # Neither bias nor sigmoid would change the order.
+        slopes = [fit["confidence_support"], fit["confidence_margin"]]
+        return calibration.auroc(evidence[wanted] @ slopes, followed[wanted])
+
+    fields = calibration.fit_confidence(evidence, followed)
+    ways = [
+        area(calibration.fit_confidence(evidence[~half], followed[~half]), half)
+        for half in (second, ~second)
+    ]
+    return Calibration(
+        fields,
+        int(followed.sum()),
+        int((~followed).sum()),
+        calibration.auroc(score, followed),
+        area(fields, np.full(len(followed), True)),
+        float(np.mean(ways)),
+    )
+
+
+def _watch(
+    loaded: Loaded, used: Sequence[Clip]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """By frame: evidence, score, whether followed, whether in the second half."""
+    prepared = inference.prepare(loaded.model, loaded.variables)
+    setting = _current(loaded)
+    second = tuning.halves([clip.source for clip in used])
+    parts = []
+    for number, clip in enumerate(tqdm(used, desc="confidence", disable=None)):
+        other = used[(number + 1) % len(used)]
+        cut = clips.with_loss(clip, other, length=max(len(clip.frames) // 2, 1))
+        output = track(loaded, prepared, cut, setting)
+        predicted = boxes.cxcywh_to_ltwh(np.asarray(output.box[:, 0], np.float64))
+        overlap = np.nan_to_num(ope.overlaps(predicted, cut.boxes[1:]))
+        clear = (overlap >= _FOLLOWED) | (overlap < _LOST)
+        columns = (
+            np.asarray(output.evidence[:, 0], np.float64),
+            np.asarray(output.score[:, 0], np.float64),
+            overlap >= _FOLLOWED,
+            np.full(len(overlap), second[number]),
+        )
+        parts.append(tuple(column[clear] for column in columns))
+    evidence, score, followed, half = map(np.concatenate, zip(*parts, strict=True))
+    return evidence, score, followed, half
+
+
+def score_settings(
+    loaded: Loaded, prepared: Any, clip: Clip, settings: np.ndarray
+) -> np.ndarray:
+    """Success AUC of each setting on a clip, ``[S]``."""
+    output = track(loaded, prepared, clip, settings)
+    predicted = boxes.cxcywh_to_ltwh(np.asarray(output.box, np.float64))
+    return np.array(
+        [
+            ope.evaluate(np.concatenate([clip.boxes[:1], row]), clip.boxes).auc
+            for row in np.moveaxis(predicted, 1, 0)
+        ]
+    )
+
+
+def track(
+    loaded: Loaded, prepared: Any, clip: Clip, settings: np.ndarray
+) -> TrackOutput:
+    """Outputs ``[T - 1, S, …]`` of settings ``[S, P]`` on a clip."""
+    return tuning.track_frames(
+        prepared,
+        clip.frames,
+        boxes.ltwh_to_cxcywh(clip.boxes[0]),
+        tuning.make_constants(loaded.tracker_config, settings),
+        model=loaded.model,
+        config=loaded.tracker_config,
+    )
+
+
+def _current(loaded: Loaded) -> np.ndarray:
+    """The constants of some weights as settings ``[1, 3]``."""
+    return np.array([[getattr(loaded.tracker_config, name) for name in tuning.NAMES]])
+
+
+def _of(sources: Sequence[str], half: np.ndarray) -> list[str]:
+    return [kind for kind, wanted in zip(sources, half, strict=True) if wanted]
+
+
+# ---------------------------------------------------------------------- what is written
+
+
+def stamp(
+    card: Mapping[str, Any], report: Mapping[str, Any], used: Sequence[Clip]
+) -> dict[str, Any]:
+    """The card of the new weights: what they were tuned on, and how.
+
+    Sequences of an earlier tuning stay: its constants were among those tried.
+
+    Args:
+        card: of the weights that were tuned.
+        report: what `run` returns.
+        used: the clips.
+    """
+    known = {one["fingerprint"]: one for one in card.get("tuned_on") or []}
+    for clip in used:
+        if clip.fingerprint:
+            mark = {"name": clip.name, "fingerprint": clip.fingerprint}
+            known[clip.fingerprint] = mark
+    figures = dict(card.get("figures") or {})
+    if report["taken"]:  # they were measured with other constants
+        figures = {f"before tuning, {name}": value for name, value in figures.items()}
+    earlier = card.get("tuning") or {}
+    return {
+        **card,
+        "figures": figures,
+        "tuned_on": list(known.values()),
+        "tuning": {
+            **{name: report[name] for name in _STAMPED},
+            "quoted": report["quoted"] or bool(earlier.get("quoted")),
+        },
+    }
+
+
+def format_result(result: Result, sources: Sequence[str]) -> str:
+    """The best settings, the current one and what was found, as a table."""
+    kinds = sorted(set(sources))
+    means = tuning.mean_score(result.tried.scores, sources)
+    order = np.argsort(-means, kind="stable")[:_SHOWN]
+
+    def row(name: str, setting: np.ndarray, scores: np.ndarray) -> str:
+        by_kind = _by_source(scores, sources)
+        cells = [*setting, tuning.mean_score(scores, sources), *by_kind.values()]
+        return f"{name:10}" + "".join(f"{value:18.3f}" for value in cells)
+
+    head = [*tuning.NAMES, "score", *kinds]
+    lines = [f"{'':10}" + "".join(f"{name:>18}" for name in head)]
+    lines += [
+        row(f"best {i}", result.tried.settings[k], result.tried.scores[k])
+        for i, k in enumerate(order, 1)
+    ]
+    lines += [
+        row(name, *one)
+        for name, one in zip(
+            ("current", "found"), zip(*result.found, strict=True), strict=True
+        )
+    ]
+    verdict = (
+        "taken" if result.taken else "below one standard error: the current ones stay"
+    )
+    lines += [
+        f"gain {result.gain[0]:+.4f} ± {result.gain[1]:.4f}: {verdict}",
+        f"gain where half of the clips choose and the others score "
+        f"{result.apart[0]:+.4f} ± {result.apart[1]:.4f}",
+    ]
+    return "\n".join(lines)
+
+
+def _by_source(scores: np.ndarray, sources: Sequence[str]) -> dict[str, float]:
+    kinds = np.asarray(sources)
+    return {str(k): float(scores[kinds == k].mean()) for k in np.unique(kinds)}
+
+
+def _report(
+    config: Config,
+    used: Sequence[Clip],
+    result: Result,
+    tracker: TrackerConfig,
+    fitted: Calibration | None,
+) -> dict[str, Any]:
+    sources = [clip.source for clip in used]
+
+    def figures(setting: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+        return {
+            **dict(zip(tuning.NAMES, setting.tolist(), strict=True)),
+            "score": float(tuning.mean_score(scores, sources)),
+            **_by_source(scores, sources),
+        }
+
+    def gain(pair: tuple[float, float]) -> dict[str, float]:
+        return dict(zip(("mean", "standard_error"), pair, strict=True))
+
+    current, found = (figures(*one) for one in zip(*result.found, strict=True))
+    return {
+        "weights": config.weights,
+        "command": command_line(),
+        "clips": dict(Counter(sources)),
+        "seed": config.seed,
+        "quoted": bool(config.sequences),
+        "settings_tried": len(result.tried.settings),
+        "current": current,
+        "found": found,
+        "taken": result.taken,
+        "gain": gain(result.gain),
+        "gain_apart": gain(result.apart),
+        "confidence": fitted._asdict() if fitted else None,
+        "tracker_config": configs.to_json(tracker),
+        "tried": [figures(*one) for one in zip(*result.tried, strict=True)],
+    }
+
+
+def _out(config: Config) -> Path:
+    """Where to; found out, and checked, before anything is run."""
+    if config.out is None:
+        source = weights.find(config.weights)
+        if config.weights in weights.bundled():
+            return Path(f"{config.weights}-tuned.safetensors")
+        whole = source.name == weights.FILE_NAME
+        return source.with_name(
+            "tuned.safetensors" if whole else f"{source.stem}-tuned.safetensors"
+        )
+    if config.out.suffix != ".safetensors":
+        raise TuningError(f"--out {config.out}: expected a name with .safetensors")
+    return config.out
