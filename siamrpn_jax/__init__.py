@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 # Loaded on first use: who only reads files or asks for help does not wait for JAX.
 _HOME_OF = {
+    "Constants": "tracker",
     "ModelConfig": "model",
     "Prepared": "inference",
     "Results": "api",
@@ -64,6 +65,7 @@ _HOME_OF = {
 }
 
 __all__ = [
+    "Constants",
     "ModelConfig",
     "Prepared",
     "Results",

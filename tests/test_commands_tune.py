@@ -77,6 +77,17 @@ def _leaves(loaded):
     return jax.tree.leaves(loaded.variables)
 
 
+def test_learned_sequences_are_asked_for(tuned):
+    folder, _ = tuned
+    config = tune.Config(
+        data=(folder,), learned=5, clips=2, frames=4, validation_fraction=0.4
+    )
+    found = tune.read_clips(config)
+    kinds = [clip.source for clip in found]
+    assert kinds == ["real"] * 2 + ["learned"] + ["composite"] * 2 + ["generated"] * 2
+    assert len({clip.fingerprint for clip in found[:3]}) == 3
+
+
 def test_equal_seeds_find_equal_constants(source, tuned, tmp_path):
     folder, out = tuned
     config = tune.Config(

@@ -78,13 +78,23 @@ def test_blur_keeps_the_middle_of_the_exposure(pools):
 
 def test_held_out_sequences_are_those_that_training_does_not_see(folder, pools):
     training, held_out = pools
-    found = clips.held_out_sequences([folder], held_out)
+    found = clips.pooled_sequences([folder], held_out)
     whole = [read_sequence(path) for path in find_sequences(folder)]
     assert 0 < len(found) < len(whole)
     seen = set(training.store.paths)
     assert not any(seen & set(one.frames) for one in found)
     others = [one for one in whole if one.name not in {f.name for f in found}]
     assert all(set(one.frames) <= seen for one in others)
+
+
+def test_sequences_of_a_pool_come_from_all_origins_in_turn(tmp_path):
+    for name in ("a_1", "a_2", "a_3", "b_1", "c_1", "c_2"):
+        write_sequence(tmp_path / name, 0, length=2)
+    training, _ = pool.open_pools(
+        [str(tmp_path)], validation_fraction=0.0, bytes_limit=0, decoded_limit=0
+    )
+    names = [one.name for one in clips.pooled_sequences([tmp_path], training)]
+    assert names == ["a_1", "b_1", "c_1", "a_2", "c_2", "a_3"]
 
 
 def test_composites_show_held_out_images_alone(pools):

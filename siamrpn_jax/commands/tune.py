@@ -41,7 +41,7 @@ class TuningError(InputError):
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Find a tracker's constants on clips that its weights did not learn from.
+    """Find a tracker's constants on clips whose scores nobody quotes.
 
     Clips: sequences that training held out, pasted clips made of held-out images, and
     generated scenes.
@@ -64,6 +64,9 @@ class Config:
     """Settings tried in each of two rounds: wide, then around the best."""
     clips: int = 24
     """Pasted clips, and as many generated ones."""
+    learned: int = 0
+    """So many sequences that training learned from, spread over their origins: where
+    little real film was held out. The weights know them and follow them too well."""
     frames: int = 60
     """Frames of a clip at most."""
     seed: int = 0
@@ -74,7 +77,7 @@ class Config:
     def __post_init__(self) -> None:
         """Raises InputError on numbers out of range, and on sequences one may quote."""
         check_least(self, 2, "settings", "clips", "frames")
-        check_least(self, 0, "seed")
+        check_least(self, 0, "seed", "learned")
         if not 0 < self.validation_fraction <= 1:
             raise TuningError(
                 f"validation_fraction is {self.validation_fraction}, expected more "
@@ -177,7 +180,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def read_clips(config: Config) -> list[Clip]:
-    """Real, pasted and generated clips, in this order.
+    """Real, learned, pasted and generated clips, in this order.
 
     Raises:
         InputError: folders that cannot be used.
@@ -190,14 +193,16 @@ def read_clips(config: Config) -> list[Clip]:
                 f"{prepared[0]} is a prepared folder, which holds crops, not frames: "
                 "expected the folders that it was made from"
             )
-        _, held_out = pool.open_pools(
+        learned, held_out = pool.open_pools(
             [str(folder) for folder in config.data],
             validation_fraction=config.validation_fraction,
             bytes_limit=0,
             decoded_limit=512 * _MIB,
         )
-        real = clips.held_out_sequences(config.data, held_out)
+        real = clips.pooled_sequences(config.data, held_out)
         found += clips.real_clips(real, length=config.frames)
+        known = clips.pooled_sequences(config.data, learned)[: config.learned]
+        found += clips.real_clips(known, length=config.frames, source="learned")
     real = clips.read_sequences(config.sequences)
     if config.sequences and not real:
         raise TuningError(f"{config.sequences[0]}: holds no sequence")

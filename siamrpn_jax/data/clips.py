@@ -1,11 +1,12 @@
-"""Clips to choose a tracker's constants on: none shows what its weights learned from.
+"""Clips to choose a tracker's constants on.
 
-Three kinds: ``real`` sequences that training holds out; ``composite`` clips, in which a
-cut-out of a held-out image moves over another one; ``generated`` scenes of seeds that
-training does not draw.
+``real`` sequences that training holds out; ``composite`` clips, in which a cut-out of a
+held-out image moves over another one; ``generated`` scenes of seeds that training does
+not draw; and, where asked for, ``learned`` sequences, those of training itself.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from siamrpn_jax.data.sequences import (
 )
 from siamrpn_jax.data.synthetic import Wave, make_sequence
 
-Source = Literal["real", "composite", "generated"]
+Source = Literal["real", "learned", "composite", "generated"]
 """Where a clip comes from."""
 
 _UNDRAWN_SEED = 2**33  # Training draws 32-bit seeds, and shows some after them.
@@ -70,18 +71,29 @@ def read_sequences(folders: Iterable[str | Path]) -> list[Sequence]:
     return found
 
 
-def held_out_sequences(folders: Iterable[str | Path], held_out: Pool) -> list[Sequence]:
-    """The sequences in a held-out pool, whole.
+def pooled_sequences(folders: Iterable[str | Path], pool: Pool) -> list[Sequence]:
+    """The sequences in a pool, whole: one of each origin, then a second of each, ….
+
+    However many come from one origin, the first of them are spread over all.
 
     Args:
         folders: those that `pool.open_pools` got.
-        held_out: the second of what it returned.
+        pool: one of what it returned.
     """
-    images = set(held_out.store.paths)
-    return [one for one in read_sequences(folders) if one.frames[0] in images]
+    groups = {pool.store.paths[t.images[0]].parent: t.group for t in pool.tracks}
+    seen: Counter[str] = Counter()
+    ranked = []
+    for one in read_sequences(folders):
+        group = groups.get(one.frames[0].parent)
+        if group is not None:
+            ranked.append((seen[group], one))
+            seen[group] += 1
+    return [one for _, one in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def real_clips(sequences: Iterable[Sequence], *, length: int) -> Iterator[Clip]:
+def real_clips(
+    sequences: Iterable[Sequence], *, length: int, source: Source = "real"
+) -> Iterator[Clip]:
     """The first frames of each sequence, from the first one with a target on.
 
     Sequences whose target is in only one of them are left out.
@@ -100,7 +112,7 @@ def real_clips(sequences: Iterable[Sequence], *, length: int) -> Iterator[Clip]:
         if len(sizes) > 1:
             raise SequenceError(f"{one.name}: frames of sizes {sorted(sizes)}")
         mark = fingerprint(one.boxes)
-        yield Clip(one.name, "real", np.stack(frames), one.boxes[kept], mark)
+        yield Clip(one.name, source, np.stack(frames), one.boxes[kept], mark)
 
 
 def composite_clips(
