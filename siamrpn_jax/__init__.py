@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from siamrpn_jax.model import ModelConfig as ModelConfig
     from siamrpn_jax.model import SiamRPN as SiamRPN
     from siamrpn_jax.rpn import Template as Template
+    from siamrpn_jax.tracker import Constants as Constants
     from siamrpn_jax.tracker import TrackerConfig as TrackerConfig
     from siamrpn_jax.tracker import TrackOutput as TrackOutput
     from siamrpn_jax.tracker import TrackState as TrackState

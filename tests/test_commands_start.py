@@ -130,6 +130,21 @@ def test_resuming_follows_the_weights_again(tracker_file, tmp_path):
         train._describe_run(config)
 
 
+def test_what_the_constants_were_chosen_on_is_remembered(state, tmp_path):
+    path, out = tmp_path / "tuned.safetensors", tmp_path / "run"
+    variables = training.eval_variables(state)
+    marks = [{"name": "car", "fingerprint": "12ab"}]
+    card = {"tuned_on": marks}
+    weights.save_weights(
+        path, variables, model=SiamRPN(MODEL), tracker_config=TRACKER, card=card
+    )
+    recipe = tiny_recipe(epochs=1, steps_per_epoch=1)
+    recipe = dataclasses.replace(recipe, model=MODEL)
+    config = train.Config(recipe=recipe, out=out, evaluate=0, init=str(path), devices=1)
+    assert train.run(config)["tuned_on"] == marks
+    assert weights.load_weights(out).card["tuned_on"] == marks
+
+
 def test_runs_of_before_these_fields_go_on(tmp_path):
     stored = json.loads(json.dumps(dataclasses.asdict(RunConfig(small(), None, "c"))))
     for name in ("backbone", "preset"):

@@ -85,6 +85,9 @@ class RunConfig:
     """What the recipe was called before options changed it."""
     prepared: dict[str, str] = dataclasses.field(default_factory=dict)
     """Fingerprints of the prepared folders."""
+    tuned_on: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Fingerprints and names of the sequences on which the tracking constants of the
+    first weights were chosen."""
 
 
 def run(config: Config, *, writers: Sequence[logs.MetricWriter] = ()) -> dict[str, Any]:
@@ -216,6 +219,7 @@ def _describe_run(config: Config) -> RunConfig:
             config.backbone,
             config.preset,
             _fingerprints(config.recipe),
+            _tuned_on(config.init),
         )
     path = config.out / loop.CONFIG_FILE
     stored = checkpoints.read_config(path, RunConfig)
@@ -235,6 +239,12 @@ def _fingerprints(recipe: Recipe) -> dict[str, str]:
     """Of the prepared folders: a resumed run must find what it began with."""
     folders = filter(records.is_prepared, recipe.data.folders)
     return {folder: records.fingerprint(folder) for folder in folders}
+
+
+def _tuned_on(init: str | None) -> dict[str, str]:
+    """Constants come with the weights, and so does what they were chosen on."""
+    known = weights.load_weights(init).card.get("tuned_on") if init else None
+    return {one["fingerprint"]: one["name"] for one in known or []}
 
 
 def _thaw(recipe: Recipe, pretrained: str | None) -> Recipe:
@@ -345,6 +355,9 @@ def _release(
         "device": jax.devices()[0].device_kind,
         "figures": figures,
     }
+    if started.tuned_on:
+        marks = started.tuned_on.items()
+        card["tuned_on"] = [{"name": n, "fingerprint": mark} for mark, n in marks]
     plots.plot_training(config.out / "losses.png", config.out / "metrics.jsonl")
     if config.evaluate:
         figures["unseen_scenes"] = _track_unseen(config, model, variables)
