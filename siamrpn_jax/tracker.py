@@ -77,9 +77,9 @@ class TrackerConfig:
     """Weight of the margin."""
     margin_rate: float = 0.3
     """Share of a new frame in the running average of the margin."""
-    lost_below: float = 0.3
+    lost_below: float = 0.1
     """A target becomes lost where its confidence falls below this."""
-    found_above: float = 0.7
+    found_above: float = 0.5
     """A lost target is found again where its confidence rises above this."""
     when_lost: Literal["follow", "hold"] = "follow"
     """While lost: follow the best proposal, or hold the box where it was last seen."""
