@@ -45,7 +45,9 @@ def network(name: str) -> Network:
     if name == "small":
         loaded = weights.load_weights("small")
         variables = jax.device_put(loaded.variables)
-        return Network(name, loaded.model, variables, loaded.tracker_config)
+        # The trackers of the others neither vote nor run ahead.
+        config = dataclasses.replace(loaded.tracker_config, voting_iou=1.0, motion=0.0)
+        return Network(name, loaded.model, variables, config)
     recipe = presets.PRESETS[name]()
     model = SiamRPN(recipe.model)
     return Network(name, model, jax.device_put(random_variables(model)), recipe.tracker)
