@@ -51,7 +51,7 @@ class Config:
     """Name of released weights, a .safetensors file, or a training run's folder."""
     data: tuple[Path, ...] = ()
     """The folders of training, all of them: what it held out is used. None: generated
-    scenes only."""
+    scenes only. Folders of other data are not noticed here, but by siamrpn eval."""
     sequences: tuple[Path, ...] = ()
     """Use all sequences below these folders, too; needs --also-quoted."""
     also_quoted: bool = False
