@@ -19,14 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.stills import still_track
-from data_prep.tracks import (
-    Dataset,
-    Options,
-    PreparationError,
-    Rejection,
-    Track,
-    Unit,
-)
+from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 
 KEPT = frozenset(
     "images annotations categories id image_id category_id name file_name coco_url "

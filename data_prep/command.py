@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from data_prep import pool
+from data_prep import workers
 from data_prep.tracks import Dataset, Options, PreparationError
 from data_prep.writer import Runner, prepare
 from siamrpn_jax.commands.errors import run_or_exit
@@ -68,7 +68,7 @@ def _runner(options: Options, beam: bool, beam_arguments: list[str] | None) -> R
     if not beam:
         if beam_arguments is not None:
             raise PreparationError("arguments after -- are Beam's, expected --beam")
-        return functools.partial(pool.run, workers=options.workers)
+        return functools.partial(workers.run, workers=options.workers)
     from data_prep import beam as beam_runner  # apache_beam: for those who have it
 
     return functools.partial(beam_runner.run, arguments=beam_arguments or [])

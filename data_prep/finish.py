@@ -13,10 +13,10 @@ import numpy as np
 
 from data_prep.shards import Content, ShardJob
 from data_prep.tracks import Rejection
-from siamrpn_jax.data import records
-from siamrpn_jax.data.records import STATE_FOLDER, Header, Index, Shard
-from siamrpn_jax.extras import require
-from siamrpn_jax.files import replacing
+from siamrpn_jax.common.extras import require
+from siamrpn_jax.common.files import replacing
+from siamrpn_jax.data.crops import format
+from siamrpn_jax.data.crops.format import STATE_FOLDER, Header, Index, Shard
 
 REJECTED_FILE = "rejected.json"
 """All rejections of a dataset, in its folder."""
@@ -151,7 +151,7 @@ def finish(
         entries = [json.dumps(rejection._asdict()) for rejection in rejections]
         temporary.write_text("[" + ",\n ".join(entries) + "]\n")
     if not summary.accepted:
-        records.remove_index(folder)
+        format.remove_index(folder)
     else:
         shards = [
             Shard(job.path.name, len(content.frames), content.size)
@@ -159,7 +159,7 @@ def finish(
         ]
         header = Header(jobs[0].name, jobs[0].crops, neighbours, tuple(shards))
         _write_metadata(folder, header)
-        records.write_index(folder, header, _merge(contents))
+        format.write_index(folder, header, _merge(contents))
     return summary
 
 
@@ -198,24 +198,24 @@ def _write_metadata(folder: Path, header: Header) -> None:
     template = tfds.core.ShardedFileTemplate(
         data_dir=folder,
         dataset_name=header.name,
-        split=records.SPLIT,
+        split=format.SPLIT,
         filetype_suffix="array_record",
     )
     split = tfds.core.SplitInfo(
-        name=records.SPLIT,
+        name=format.SPLIT,
         shard_lengths=[shard.records for shard in header.shards],
         num_bytes=sum(shard.size for shard in header.shards),
         filename_template=template,
     )
     identity = tfds.core.dataset_info.DatasetIdentity(
         name=header.name,
-        version=tfds.core.Version(f"{records.FORMAT_VERSION}.0.0"),
+        version=tfds.core.Version(f"{format.FORMAT_VERSION}.0.0"),
         data_dir=str(folder),
         module_name="",
     )
     info = tfds.core.DatasetInfo(
         builder=identity,
-        features=records.features(header.crops),
+        features=format.features(header.crops),
         description="Crops around tracked targets, as siamrpn_jax prepares them.",
     )
     info.set_file_format("array_record")

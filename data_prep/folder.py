@@ -1,8 +1,8 @@
 """Your own folder: what is found in it, at any depth, is prepared.
 
 - Sequences: folders with ``groundtruth.txt`` or ``groundtruth_rect.txt`` and frames,
-  see `siamrpn_jax.data.sequences`.
-- Stills: folders with ``annotations.json`` and images, see `siamrpn_jax.data.stills`.
+  see `siamrpn_jax.data.read.sequences`.
+- Stills: folders with ``annotations.json`` and images, see `data.read.stills`.
 - Box files: ``NAME.txt`` or ``NAME.csv`` beside a film ``NAME.mp4`` (or ``.mkv``,
   ``.webm``, ``.avi``, ``.mov``) or a folder ``NAME`` of images, which may be in
   ``img/`` or ``color/`` of it.
@@ -41,7 +41,7 @@ from data_prep.tracks import (
     VideoFrame,
 )
 from data_prep.youtube_bb import FILM_SUFFIXES
-from siamrpn_jax.data.sequences import (
+from siamrpn_jax.data.read.sequences import (
     GROUND_TRUTH_NAMES,
     SequenceError,
     find_frames,
@@ -50,7 +50,7 @@ from siamrpn_jax.data.sequences import (
     read_sequence,
     walk,
 )
-from siamrpn_jax.data.stills import ANNOTATIONS_NAME, StillsError, find_stills
+from siamrpn_jax.data.read.stills import ANNOTATIONS_NAME, StillsError, find_stills
 
 BOX_COLUMNS = ("x", "y", "w", "h")
 

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 
 from data_prep.tracks import Frame, ImageBytes, VideoFrame
-from siamrpn_jax.data.images import ImageError, decode_image, read_image
-from siamrpn_jax.errors import InputError
-from siamrpn_jax.video import Video
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.images import ImageError, decode_image, read_image
+from siamrpn_jax.media.video import Video
 
 
 class FrameReader:

@@ -37,9 +37,9 @@ from data_prep.tracks import (
     Unit,
 )
 from data_prep.vid import OCCLUDED
-from siamrpn_jax.data import tfds_files
-from siamrpn_jax.data.tfds_files import TfdsError
-from siamrpn_jax.extras import require
+from siamrpn_jax.common.extras import require
+from siamrpn_jax.data.read import tfds as tfds_files
+from siamrpn_jax.data.read.tfds import TfdsError
 
 LEFT_OUT = ("is_crowd", "is_group_of", "is_difficult")
 """Marks of objects that are left out."""

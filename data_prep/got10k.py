@@ -23,14 +23,7 @@ from typing import Literal
 import numpy as np
 
 from data_prep.rows import numbered_track, read_labels, read_lines, read_rows
-from data_prep.tracks import (
-    Dataset,
-    Options,
-    PreparationError,
-    Rejection,
-    Track,
-    Unit,
-)
+from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 
 UNUSABLE = frozenset(
     f"GOT-10k_Train_{number:06d}" for number in (*range(8623, 8638), 9058, 9059)

@@ -18,11 +18,11 @@ import numpy as np
 
 from data_prep.frames import FrameReader, frame_file
 from data_prep.tracks import PreparationError, Rejection, Track, Unit
-from siamrpn_jax.data import records
-from siamrpn_jax.data.records import CropConfig, Record, pack_text, unpack_text
-from siamrpn_jax.errors import InputError
-from siamrpn_jax.extras import require
-from siamrpn_jax.files import replacing
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.extras import require
+from siamrpn_jax.common.files import replacing
+from siamrpn_jax.data.crops import format
+from siamrpn_jax.data.crops.format import CropConfig, Record, pack_text, unpack_text
 
 _PENDING = 4096
 """So many records wait in memory while tracks share their frames; 60 KiB each."""
@@ -71,12 +71,12 @@ class ShardJob:
     def path(self) -> Path:
         """The shard, named as TensorFlow Datasets expects it."""
         place = f"{self.number:05d}-of-{self.count:05d}"
-        return self.out / f"{self.name}-{records.SPLIT}.array_record-{place}"
+        return self.out / f"{self.name}-{format.SPLIT}.array_record-{place}"
 
     @property
     def sidecar(self) -> Path:
         """What is known of the shard's content without reading it."""
-        return self.out / records.STATE_FOLDER / f"{self.number:05d}.npz"
+        return self.out / format.STATE_FOLDER / f"{self.number:05d}.npz"
 
 
 class Content(NamedTuple):
@@ -254,7 +254,7 @@ class _Shard:
         try:
             image = self._reader.read(frame)
             box = _pixel_box(track, row, image.shape)
-            return records.make_record(
+            return format.make_record(
                 image,
                 box,
                 crops=self._job.crops,
@@ -268,7 +268,7 @@ class _Shard:
             return None
 
     def _store(self, record: Record) -> None:
-        self._append(records.to_bytes(record))
+        self._append(format.to_bytes(record))
         self._stored.append(record._replace(exemplar=b"", search=b""))
 
     def _reject(
@@ -345,7 +345,7 @@ def _check_whole(path: Path, expected: int) -> None:
     """Raises OSError unless the records are on the disk, whatever happens next."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    found = records.open_shard(path).num_records()
+    found = format.open_shard(path).num_records()
     if found != expected:
         raise OSError(f"it holds {found} records, expected {expected}")
 

@@ -18,14 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.rows import list_names, numbered_track, read_rows
-from data_prep.tracks import (
-    Dataset,
-    Options,
-    PreparationError,
-    Rejection,
-    Track,
-    Unit,
-)
+from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 
 
 @dataclass(frozen=True)

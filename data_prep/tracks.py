@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import tyro
 
-from siamrpn_jax.errors import InputError
+from siamrpn_jax.common.errors import InputError
 
 
 class PreparationError(InputError):

@@ -25,14 +25,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from data_prep.rows import list_names
-from data_prep.tracks import (
-    Dataset,
-    Options,
-    PreparationError,
-    Rejection,
-    Track,
-    Unit,
-)
+from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 
 OCCLUDED = 0.5
 """The visibility of targets that are partly hidden, where the share is not known."""

@@ -21,14 +21,7 @@ from xml.etree import ElementTree
 
 from data_prep.rows import read_lines
 from data_prep.stills import still_track
-from data_prep.tracks import (
-    Dataset,
-    Options,
-    PreparationError,
-    Rejection,
-    Track,
-    Unit,
-)
+from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 from data_prep.vid import OCCLUDED
 
 

@@ -21,10 +21,10 @@ from typing import Any
 from data_prep.finish import Summary, finish
 from data_prep.shards import Content, Progress, ShardJob, Work, read_finished
 from data_prep.tracks import Dataset, Options, PreparationError, Unit
-from siamrpn_jax import configs
-from siamrpn_jax.data.records import FORMAT_VERSION, STATE_FOLDER, CropConfig
-from siamrpn_jax.errors import check_least
-from siamrpn_jax.files import replacing
+from siamrpn_jax.common import configs
+from siamrpn_jax.common.errors import check_least
+from siamrpn_jax.common.files import replacing
+from siamrpn_jax.data.crops.format import FORMAT_VERSION, STATE_FOLDER, CropConfig
 
 Runner = Callable[[Work], object]
 """Writes the shards of some jobs, and returns when all of them are written."""

@@ -43,9 +43,9 @@ from data_prep.tracks import (
     Unit,
     VideoFrame,
 )
-from siamrpn_jax.data.sequences import walk
-from siamrpn_jax.errors import InputError
-from siamrpn_jax.video import Video
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.sequences import walk
+from siamrpn_jax.media.video import Video
 
 COLUMNS = 10
 FRAMES_A_SECOND = 30

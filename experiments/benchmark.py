@@ -4,6 +4,6 @@ from siamrpn_jax.commands.huge_pages import restart_with_huge_pages
 
 if __name__ == "__main__":
     restart_with_huge_pages()
-    from siamrpn_jax.commands.benchmark import main
+    from experiments.benchmarks.command import main
 
     main()

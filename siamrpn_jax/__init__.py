@@ -16,82 +16,55 @@ if TYPE_CHECKING:
     from siamrpn_jax.api import Tracker as Tracker
     from siamrpn_jax.api import load as load
     from siamrpn_jax.api import track as track
-    from siamrpn_jax.inference import Prepared as Prepared
-    from siamrpn_jax.inference import prepare as prepare
-    from siamrpn_jax.many import Slots as Slots
-    from siamrpn_jax.many import add_target as add_target
-    from siamrpn_jax.many import drop_target as drop_target
-    from siamrpn_jax.many import empty_slots as empty_slots
-    from siamrpn_jax.many import track_many as track_many
-    from siamrpn_jax.model import ModelConfig as ModelConfig
-    from siamrpn_jax.model import SiamRPN as SiamRPN
-    from siamrpn_jax.rpn import Template as Template
-    from siamrpn_jax.tracker import Constants as Constants
-    from siamrpn_jax.tracker import TrackerConfig as TrackerConfig
-    from siamrpn_jax.tracker import TrackOutput as TrackOutput
-    from siamrpn_jax.tracker import TrackState as TrackState
-    from siamrpn_jax.tracker import init_track as init_track
-    from siamrpn_jax.tracker import make_tracker as make_tracker
-    from siamrpn_jax.tracker import track_clip as track_clip
-    from siamrpn_jax.tracker import track_step as track_step
+    from siamrpn_jax.model.fused import Prepared as Prepared
+    from siamrpn_jax.model.fused import prepare as prepare
+    from siamrpn_jax.model.network import ModelConfig as ModelConfig
+    from siamrpn_jax.model.network import SiamRPN as SiamRPN
+    from siamrpn_jax.model.rpn import Template as Template
+    from siamrpn_jax.tracking.slots import Slots as Slots
+    from siamrpn_jax.tracking.slots import add_target as add_target
+    from siamrpn_jax.tracking.slots import drop_target as drop_target
+    from siamrpn_jax.tracking.slots import empty_slots as empty_slots
+    from siamrpn_jax.tracking.slots import track_many as track_many
+    from siamrpn_jax.tracking.step import Constants as Constants
+    from siamrpn_jax.tracking.step import TrackerConfig as TrackerConfig
+    from siamrpn_jax.tracking.step import TrackOutput as TrackOutput
+    from siamrpn_jax.tracking.step import TrackState as TrackState
+    from siamrpn_jax.tracking.step import init_track as init_track
+    from siamrpn_jax.tracking.step import make_tracker as make_tracker
+    from siamrpn_jax.tracking.step import track_clip as track_clip
+    from siamrpn_jax.tracking.step import track_step as track_step
     from siamrpn_jax.weights import load_weights as load_weights
     from siamrpn_jax.weights import save_weights as save_weights
 
 # Loaded on first use: who only reads files or asks for help does not wait for JAX.
-_HOME_OF = {
-    "Constants": "tracker",
-    "ModelConfig": "model",
-    "Prepared": "inference",
-    "Results": "api",
-    "SiamRPN": "model",
-    "Slots": "many",
-    "Template": "rpn",
-    "TrackOutput": "tracker",
-    "TrackState": "tracker",
-    "Tracker": "api",
-    "TrackerConfig": "tracker",
-    "add_target": "many",
-    "drop_target": "many",
-    "empty_slots": "many",
-    "init_track": "tracker",
-    "load": "api",
-    "load_weights": "weights",
-    "make_tracker": "tracker",
-    "prepare": "inference",
-    "save_weights": "weights",
-    "track": "api",
-    "track_clip": "tracker",
-    "track_many": "many",
-    "track_step": "tracker",
+_NAMES_IN = {
+    "api": ("Results", "Tracker", "load", "track"),
+    "model.fused": ("Prepared", "prepare"),
+    "model.network": ("ModelConfig", "SiamRPN"),
+    "model.rpn": ("Template",),
+    "tracking.slots": (
+        "Slots",
+        "add_target",
+        "drop_target",
+        "empty_slots",
+        "track_many",
+    ),
+    "tracking.step": (
+        "Constants",
+        "TrackOutput",
+        "TrackState",
+        "TrackerConfig",
+        "init_track",
+        "make_tracker",
+        "track_clip",
+        "track_step",
+    ),
+    "weights": ("load_weights", "save_weights"),
 }
+_HOME_OF = {name: home for home, names in _NAMES_IN.items() for name in names}
 
-__all__ = [
-    "Constants",
-    "ModelConfig",
-    "Prepared",
-    "Results",
-    "SiamRPN",
-    "Slots",
-    "Template",
-    "TrackOutput",
-    "TrackState",
-    "Tracker",
-    "TrackerConfig",
-    "__version__",
-    "add_target",
-    "drop_target",
-    "empty_slots",
-    "init_track",
-    "load",
-    "load_weights",
-    "make_tracker",
-    "prepare",
-    "save_weights",
-    "track",
-    "track_clip",
-    "track_many",
-    "track_step",
-]
+__all__ = sorted([*_HOME_OF, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

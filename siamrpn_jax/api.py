@@ -20,18 +20,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from siamrpn_jax.boxes import (
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.images import check_frame
+from siamrpn_jax.media.video import Video, draw_boxes
+from siamrpn_jax.model.boxes import (
     check_boxes,
     cxcywh_to_ltwh,
     ltwh_to_corners,
     ltwh_to_cxcywh,
 )
-from siamrpn_jax.data.images import check_frame
-from siamrpn_jax.errors import InputError
-from siamrpn_jax.inference import prepare
-from siamrpn_jax.many import add_target, empty_slots, track_many
-from siamrpn_jax.tracker import TrackerConfig, TrackState, make_tracker
-from siamrpn_jax.video import Video, draw_boxes
+from siamrpn_jax.model.fused import prepare
+from siamrpn_jax.tracking.slots import add_target, empty_slots, track_many
+from siamrpn_jax.tracking.step import TrackerConfig, TrackState, make_tracker
 from siamrpn_jax.weights import load_weights
 
 
@@ -84,8 +84,8 @@ class Tracker:
             box: ``ltwh`` [4], or [N, 4] for N targets.
 
         Raises:
-            siamrpn_jax.data.images.ImageError: not such an image.
-            siamrpn_jax.boxes.BoxError: a box is not finite, has no area, or lies
+            siamrpn_jax.data.read.images.ImageError: not such an image.
+            siamrpn_jax.model.boxes.BoxError: a box is not finite, has no area, or lies
                 outside the frame.
         """
         frame = check_frame(np.asarray(image))
@@ -128,7 +128,7 @@ class Tracker:
             ``ltwh`` float64 [4], or [N, 4] if `init` was given N boxes.
 
         Raises:
-            siamrpn_jax.data.images.ImageError: not such an image.
+            siamrpn_jax.data.read.images.ImageError: not such an image.
             RuntimeError: `init` was not called before.
         """
         if not self._started:
@@ -227,7 +227,7 @@ def track(
     """Tracks through a film, one frame in memory at a time.
 
     Args:
-        source: anything that `siamrpn_jax.video.Video` takes.
+        source: anything that `siamrpn_jax.media.video.Video` takes.
         boxes: the targets in the first frame, ``ltwh`` [4] or [N, 4].
         tracker: what to track with; by default ``load("small")``.
 
@@ -235,7 +235,7 @@ def track(
         The `Results` of each frame, the first one with the boxes given.
 
     Raises:
-        siamrpn_jax.boxes.BoxError, siamrpn_jax.video.VideoError, FileNotFoundError: as
+        model.boxes.BoxError, media.video.VideoError, FileNotFoundError: as
             `Tracker.init` and `Video` say.
     """
     tracker = tracker or load()

@@ -12,14 +12,24 @@ COMMANDS = {
     "inspect": ("inspect_data", "show and count pairs as the network sees them"),
     "tune": ("tune", "find a tracker's constants on clips it did not learn from"),
     "track": ("track", "follow objects through a video or camera stream"),
-    "eval": ("eval_otb", "one-pass evaluation: OTB, LaSOT, GOT-10k, … or folders"),
+    "eval": ("eval_ope", "one-pass evaluation: OTB, LaSOT, GOT-10k, … or folders"),
     "eval-vot": ("eval_vot", "VOT's experiments: EAO, accuracy, robustness, speed"),
     "export": ("export", "write the tracker as StableHLO that runs with JAX alone"),
     "import": ("import_weights", "weights of PyTorch trackers in and out; model cards"),
     "card": ("card", "pictures for a model card: what weights follow, where they fail"),
-    "benchmark": ("benchmark", "speed beside PyTorch, ONNX Runtime and OpenCV"),
+    "benchmark": (
+        "experiments.benchmarks.command",
+        "speed beside PyTorch, ONNX Runtime and OpenCV",
+    ),
     "doctor": ("doctor", "versions, devices and everything install problems need"),
 }
+
+
+def module_of(name: str) -> str:
+    """The module whose ``main`` runs a command; the benchmark is not in the wheel."""
+    if name == "benchmark":
+        return "experiments.benchmarks.command"
+    return f"{COMMANDS[name][0]}"
 
 
 def main() -> None:
@@ -42,5 +52,15 @@ def main() -> None:
         raise SystemExit(2)
     if name in ("train", "pretrain", "benchmark"):
         restart_with_huge_pages()
-    module = importlib.import_module(f"siamrpn_jax.commands.{COMMANDS[name][0]}")
+    try:
+        module = importlib.import_module(module_of(name))
+    except ModuleNotFoundError as error:
+        if error.name not in ("experiments", "experiments.benchmarks"):
+            raise
+        print(
+            "error: the benchmark and its PyTorch twins are not part of the installed "
+            "package: run it from a clone, pip install -e '.[bench]'",
+            file=sys.stderr,
+        )
+        raise SystemExit(2) from None
     module.main(sys.argv[2:])

@@ -7,16 +7,16 @@ from typing import Annotated
 import tyro
 
 from siamrpn_jax import published
-from siamrpn_jax.anchors import AnchorConfig
-from siamrpn_jax.backbone import BackboneConfig
-from siamrpn_jax.data.augment import AugmentConfig, paper_augment, small_augment
-from siamrpn_jax.data.pairs import DataConfig
-from siamrpn_jax.losses import LossConfig
-from siamrpn_jax.model import ModelConfig
-from siamrpn_jax.rpn import HeadConfig
-from siamrpn_jax.targets import TargetConfig
-from siamrpn_jax.tracker import TrackerConfig
-from siamrpn_jax.training import OptimizerConfig, TrainConfig
+from siamrpn_jax.data.crops.windows import AugmentConfig, paper_augment, small_augment
+from siamrpn_jax.data.pairs.pairs import DataConfig
+from siamrpn_jax.model.anchors import AnchorConfig
+from siamrpn_jax.model.backbone import BackboneConfig
+from siamrpn_jax.model.network import ModelConfig
+from siamrpn_jax.model.rpn import HeadConfig
+from siamrpn_jax.tracking.step import TrackerConfig
+from siamrpn_jax.training.losses import LossConfig
+from siamrpn_jax.training.step import OptimizerConfig, TrainConfig
+from siamrpn_jax.training.targets import TargetConfig
 
 
 @dataclasses.dataclass(frozen=True)

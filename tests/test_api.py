@@ -6,14 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from siamrpn_jax import api, boxes
-from siamrpn_jax.backbone import BackboneConfig
-from siamrpn_jax.data.images import ImageError
-from siamrpn_jax.errors import InputError
+from siamrpn_jax import api
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.images import ImageError
 from siamrpn_jax.evaluation.runner import OnePassTracker
-from siamrpn_jax.model import ModelConfig, SiamRPN
-from siamrpn_jax.rpn import HeadConfig
-from siamrpn_jax.tracker import TrackerConfig, init_track, track_step
+from siamrpn_jax.model import boxes
+from siamrpn_jax.model.backbone import BackboneConfig
+from siamrpn_jax.model.network import ModelConfig, SiamRPN
+from siamrpn_jax.model.rpn import HeadConfig
+from siamrpn_jax.tracking.step import TrackerConfig, init_track, track_step
 from siamrpn_jax.weights import save_weights
 
 MODEL = SiamRPN(

@@ -13,33 +13,79 @@ from pathlib import Path
 import pytest
 
 import siamrpn_jax
+from siamrpn_jax import cli
 
 PACKAGE = Path(siamrpn_jax.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 
-DEVICE = (
-    "errors",
-    "boxes",
-    "anchors",
-    "crops",
-    "batch",
-    "augmentation",
-    "targets",
-    "losses",
-    "convolutions",
-    "layers",
-    "backbone",
-    "rpn",
+ROOMS = (
+    "common",
     "model",
-    "inference",
-    "tracker",
-    "many",
-    "tuning",
+    "tracking",
     "training",
-    "classifier",
+    "data.sampling",
+    "data.read",
+    "data.crops",
+    "data.scenes",
+    "data.pairs",
+    "media",
+    "evaluation",
+    "published",
+    "weights",
+    "presets",
+    "api",
+    "commands",
+    "cli",
 )
-"""What runs on the device, in the order of the data flow: imports go upwards here."""
+"""The rooms from bottom to top: each imports from itself and from those before it."""
+
+FLOORS = {
+    "model": (
+        "config",
+        "boxes",
+        "anchors",
+        "convolutions",
+        "layers",
+        "backbone",
+        "rpn",
+        "network",
+        "fused",
+    ),
+    "tracking": (
+        "config",
+        "crops",
+        "state",
+        "selection",
+        "confidence",
+        "step",
+        "slots",
+        "search",
+        "export",
+    ),
+    "training": (
+        "config",
+        "batch",
+        "augmentation",
+        "targets",
+        "losses",
+        "optimizer",
+        "step",
+        "classifier",
+        "distributed",
+        "checkpoints",
+        "logs",
+        "run",
+    ),
+}
+"""The modules of the rooms that compute on the device, in the order of the data flow:
+each imports from those before it."""
+
+HOST_MODULES = ("training/run.py",)
+"""In those rooms, what works for the host alone."""
+
+WITHOUT_JAX = ("data", "media", "evaluation")
+"""Rooms whose modules load no JAX, but for ``data.pairs.loader``: grain loads it."""
 
 HOST_LIBRARIES = {
     "av",
@@ -66,9 +112,28 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def own_modules(path: Path) -> set[str]:
-    """First parts below ``siamrpn_jax`` of what a file imports."""
-    parts = (name.split(".") for name in imports(path))
-    return {p[1] for p in parts if p[0] == "siamrpn_jax" and len(p) > 1}
+    """Dotted names below ``siamrpn_jax`` of the modules that a file imports."""
+    return {
+        name.removeprefix("siamrpn_jax.")
+        for name in imports(path)
+        if name.startswith("siamrpn_jax.")
+    }
+
+
+def dotted(path: Path) -> str:
+    """The module of a file, below ``siamrpn_jax``."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts).removesuffix("__init__").rstrip(".")
+
+
+def room(module: str) -> str:
+    """The room that a module is in."""
+    found = [r for r in ROOMS if module == r or module.startswith(f"{r}.")]
+    assert found, f"{module} is in no room"
+    return found[0]
+
+
+IN_ROOMS = [path for path in FILES if dotted(path) not in ("", "data")]
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
@@ -77,33 +142,64 @@ def test_the_package_stands_alone(path):
     assert not outside & {name.split(".")[0] for name in imports(path)}
 
 
-@pytest.mark.parametrize("module", DEVICE)
-def test_device_code_imports_downwards_and_nothing_of_the_host(module):
-    path = PACKAGE / f"{module}.py"
-    assert not HOST_LIBRARIES & {name.split(".")[0] for name in imports(path)}
-    assert own_modules(path) <= set(DEVICE[: DEVICE.index(module)])
+@pytest.mark.parametrize("path", IN_ROOMS, ids=map(dotted, IN_ROOMS))
+def test_rooms_import_downwards(path):
+    own = ROOMS.index(room(dotted(path)))
+    above = {m for m in own_modules(path) if m[0].islower() and m != "__version__"}
+    assert [m for m in above if ROOMS.index(room(m)) > own] == []
 
 
-@pytest.mark.parametrize("folder", ["data", "evaluation"])
-def test_host_code_knows_nothing_of_the_network(folder):
-    for path in (PACKAGE / folder).glob("*.py"):
-        assert own_modules(path) & set(DEVICE) <= {"errors", "boxes", "batch"}, path
+@pytest.mark.parametrize("name", FLOORS)
+def test_device_code_imports_downwards_and_nothing_of_the_host(name):
+    floors = FLOORS[name]
+    files = {path.stem: path for path in (PACKAGE / name).glob("[!_]*.py")}
+    assert set(files) == set(floors)
+    for number, floor in enumerate(floors):
+        modules = own_modules(files[floor])
+        inside = {m.split(".")[1] for m in modules if m.startswith(f"{name}.")}
+        assert inside <= set(floors[:number]), floor
+        libraries = {imported.split(".")[0] for imported in imports(files[floor])}
+        if f"{name}/{floor}.py" not in HOST_MODULES:
+            assert not HOST_LIBRARIES & libraries, floor
+
+
+def test_the_root_holds_few_files():
+    assert len(list(PACKAGE.glob("*.py"))) <= 6
 
 
 def test_host_code_does_not_load_jax():
     """In a fresh process; grain, which only the loader needs, loads JAX itself."""
     modules = [
-        f"siamrpn_jax.{folder}.{path.stem}"
-        for folder in ("data", "evaluation")
-        for path in sorted((PACKAGE / folder).glob("*.py"))
-        if path.stem not in ("__init__", "loader")
+        f"siamrpn_jax.{dotted(path)}"
+        for folder in WITHOUT_JAX
+        for path in sorted((PACKAGE / folder).rglob("*.py"))
+        if path.stem != "loader"
     ]
-    modules += ["siamrpn_jax.data", "siamrpn_jax.evaluation", "siamrpn_jax.cli"]
     code = (
         "import importlib, sys\n"
         f"for name in {modules}:\n"
         "    importlib.import_module(name)\n"
         "    assert 'jax' not in sys.modules, name\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_does_not_load_jax(name):
+    code = (
+        "import sys\n"
+        "from siamrpn_jax import cli\n"
+        f"sys.argv = ['siamrpn', {name!r}, '--help']\n"
+        "try:\n"
+        "    cli.main()\n"
+        "except SystemExit:\n"
+        "    assert 'jax' not in sys.modules\n"
     )
     run = subprocess.run(
         [sys.executable, "-c", code],

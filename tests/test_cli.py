@@ -45,7 +45,7 @@ def test_unknown_command(siamrpn, capsys, name):
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_commands_get_the_rest_of_the_line(siamrpn, monkeypatch, name):
-    module = importlib.import_module(f"siamrpn_jax.commands.{cli.COMMANDS[name][0]}")
+    module = importlib.import_module(cli.module_of(name))
     received = []
     monkeypatch.setattr(module, "main", received.append)
     siamrpn(name, "--flag", "value")

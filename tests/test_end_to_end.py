@@ -4,23 +4,23 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_models import tiny_model
 
 from siamrpn_jax import weights
 from siamrpn_jax.api import Tracker, load
 from siamrpn_jax.commands import train
-from siamrpn_jax.data import synthetic
-from siamrpn_jax.evaluation import ope
+from siamrpn_jax.data.scenes import generated
+from siamrpn_jax.evaluation.ope import metrics
 from siamrpn_jax.presets import small
+from small_models import tiny_model
 
 
 def follow(tracker: Tracker, seed: int) -> tuple[float, float]:
     """Success AUC of the tracker and of the first box repeated on one scene."""
-    frames, truth = synthetic.make_sequence(seed, length=40)
+    frames, truth = generated.make_sequence(seed, length=40)
     tracker.init(frames[0], truth[0])
     predicted = np.stack([truth[0], *(tracker.update(f) for f in frames[1:])])
     static = np.repeat(truth[:1], len(truth), axis=0)
-    return ope.evaluate(predicted, truth).auc, ope.evaluate(static, truth).auc
+    return metrics.evaluate(predicted, truth).auc, metrics.evaluate(static, truth).auc
 
 
 @pytest.fixture(scope="module")

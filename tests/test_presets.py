@@ -3,7 +3,7 @@ import dataclasses
 import jax
 import pytest
 
-from siamrpn_jax.model import SiamRPN
+from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.presets import PRESETS, paper, small
 
 

@@ -1,9 +1,8 @@
 import re
 import subprocess
 import tomllib
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from paths import ROOT
 
 
 def test_python_examples_run(capsys):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from siamrpn_jax.commands.errors import run_or_exit
-from siamrpn_jax.errors import InputError
+from siamrpn_jax.common.errors import InputError
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.api import Tracker
@@ -65,7 +65,7 @@ def run(config: Config) -> "list[Failure]":
     _check(config)
     # Imported here: `siamrpn card --help` must not wait for JAX.
     from siamrpn_jax.api import load
-    from siamrpn_jax.commands.contestants import name_of
+    from siamrpn_jax.commands.tracker_specs import name_of
     from siamrpn_jax.evaluation.failures import TITLES, find_failures
 
     tracker = load(config.weights)
@@ -99,10 +99,10 @@ def _check(config: Config) -> None:
 def _animate(tracker: "Tracker", path: Path, config: Config) -> None:
     import numpy as np
 
-    from siamrpn_jax.animation import AnimationWriter
     from siamrpn_jax.api import track
-    from siamrpn_jax.data.synthetic import make_sequence
-    from siamrpn_jax.evaluation.ope import overlaps
+    from siamrpn_jax.data.scenes.generated import make_sequence
+    from siamrpn_jax.evaluation.ope.metrics import overlaps
+    from siamrpn_jax.media.animation import AnimationWriter
 
     frames, truth = make_sequence(
         config.seed,
@@ -126,8 +126,8 @@ def _animate(tracker: "Tracker", path: Path, config: Config) -> None:
 def _write_strips(path: Path, found: "list[Failure]") -> None:
     import cv2
 
+    from siamrpn_jax.common.files import replacing
     from siamrpn_jax.evaluation.failures import draw_failures
-    from siamrpn_jax.files import replacing
 
     picture = cv2.cvtColor(draw_failures(found), cv2.COLOR_RGB2BGR)
     data = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])[1]

@@ -10,24 +10,28 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from siamrpn_jax.commands.contestants import (
+from siamrpn_jax.commands.errors import run_or_exit
+from siamrpn_jax.commands.tracker_specs import (
     Contestant,
     check_names,
     make_contestants,
     open_contestant,
     tell_tuned,
 )
-from siamrpn_jax.commands.errors import run_or_exit
-from siamrpn_jax.errors import InputError
+from siamrpn_jax.common.errors import InputError
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     import numpy as np
 
-    from siamrpn_jax.data.vot import VotSequence
-    from siamrpn_jax.evaluation.report_data import VotBenchmark
+    from siamrpn_jax.evaluation.report.data import VotBenchmark
     from siamrpn_jax.evaluation.runner import OnePassTracker
-    from siamrpn_jax.evaluation.vot import Trajectory, UnsupervisedFigures, VotFigures
-    from siamrpn_jax.evaluation.vot_runner import ProtocolConfig, VotRun
+    from siamrpn_jax.evaluation.vot.dataset import VotSequence
+    from siamrpn_jax.evaluation.vot.metrics import (
+        Trajectory,
+        UnsupervisedFigures,
+        VotFigures,
+    )
+    from siamrpn_jax.evaluation.vot.protocols import ProtocolConfig, VotRun
 
 WHOLE = 60
 """Sequences of VOT2015 to VOT2019."""
@@ -126,8 +130,8 @@ def run(config: Config) -> dict[str, Any]:
     """
     _check_options(config)
     # Imported here: `siamrpn eval-vot --help` must not wait for JAX.
+    from siamrpn_jax.common.extras import require
     from siamrpn_jax.evaluation import results
-    from siamrpn_jax.extras import require
 
     if config.report:
         require("matplotlib", extra="report")  # told before an hour of tracking
@@ -205,15 +209,16 @@ def _check_options(config: Config) -> None:
 
 @contextlib.contextmanager
 def _open_dataset(config: Config) -> Iterator[_Dataset]:
-    from siamrpn_jax.data.vot import read_vot_dataset
-    from siamrpn_jax.evaluation import vot_results, vot_synthetic
-    from siamrpn_jax.evaluation.vot import interval_of
+    from siamrpn_jax.evaluation import vot_results
+    from siamrpn_jax.evaluation.vot import generated
+    from siamrpn_jax.evaluation.vot.dataset import read_vot_dataset
+    from siamrpn_jax.evaluation.vot.metrics import interval_of
 
     if config.dataset is None:
         with tempfile.TemporaryDirectory(prefix="siamrpn-vot-") as folder:
-            vot_synthetic.write_synthetic(Path(folder))
+            generated.write_synthetic(Path(folder))
             sequences = read_vot_dataset(folder)
-            yield _Dataset("synthetic", sequences, vot_synthetic.INTERVAL)
+            yield _Dataset("synthetic", sequences, generated.INTERVAL)
         return
     if config.root:
         sequences = read_vot_dataset(config.root)
@@ -240,7 +245,7 @@ def _open(
     config: Config, data: _Dataset, folder: Path, contestant: Contestant
 ) -> "tuple[OnePassTracker, Path]":
     """A tracker, and the folder for its results."""
-    from siamrpn_jax.evaluation.vot_runner import open_folder
+    from siamrpn_jax.evaluation.vot.protocols import open_folder
 
     tracker, made_from = open_contestant(contestant)
     folder = folder / contestant.name / config.experiment
@@ -252,7 +257,7 @@ def _open(
 def _run_and_score(
     config: Config, data: _Dataset, name: str, tracker: "OnePassTracker", folder: Path
 ) -> _Scored:
-    from siamrpn_jax.evaluation.vot_runner import run_to_files
+    from siamrpn_jax.evaluation.vot.protocols import run_to_files
 
     warm_up: list[float] = []
     for sequence in data.sequences:
@@ -271,7 +276,7 @@ def _run_and_score(
 
 
 def _protocol(config: Config) -> "ProtocolConfig":
-    from siamrpn_jax.evaluation.vot_runner import ProtocolConfig
+    from siamrpn_jax.evaluation.vot.protocols import ProtocolConfig
 
     return ProtocolConfig(
         experiment=config.experiment,
@@ -311,21 +316,21 @@ def _score(
     folder: Path,
     warm_up: float | None,
 ) -> _Scored:
-    from siamrpn_jax.evaluation import vot
-    from siamrpn_jax.evaluation.vot_runner import read_runs
+    from siamrpn_jax.evaluation.vot import metrics
+    from siamrpn_jax.evaluation.vot.protocols import read_runs
 
     try:
         results = {one.name: read_runs(folder, one) for one in data.sequences}
         runs = _trajectories(results)
         if config.experiment == "unsupervised":
-            figures = vot.evaluate_unsupervised(
+            figures = metrics.evaluate_unsupervised(
                 runs,
                 data.sequences,
                 convention=config.convention,
                 overlap=config.overlap,
             )
         else:
-            figures = vot.evaluate(
+            figures = metrics.evaluate(
                 runs,
                 data.sequences,
                 interval=data.interval,
@@ -346,9 +351,9 @@ def _trajectories(
 
 
 def _check_with_toolkit(data: _Dataset, scored: _Scored) -> None:
-    from siamrpn_jax.evaluation import toolkit, vot
+    from siamrpn_jax.evaluation.vot import metrics, toolkit
 
-    figures = vot.evaluate(
+    figures = metrics.evaluate(
         _trajectories(scored.results),
         data.sequences,
         interval=data.interval,
@@ -408,7 +413,7 @@ def _truths(data: _Dataset) -> "dict[str, np.ndarray]":
     """Name of a sequence -> boxes, as `read_sequence` makes them of its regions."""
     import numpy as np
 
-    from siamrpn_jax.data.sequences import polygon_to_ltwh
+    from siamrpn_jax.data.read.sequences import polygon_to_ltwh
 
     return {
         one.name: np.array(
@@ -473,7 +478,7 @@ def _print_table(config: Config, data: _Dataset, scored: list[_Scored]) -> None:
 
 
 def _cells(scored: _Scored) -> list[str]:
-    from siamrpn_jax.evaluation.vot import UnsupervisedFigures
+    from siamrpn_jax.evaluation.vot.metrics import UnsupervisedFigures
 
     fps, figures = _fps(scored.results), scored.figures
     speed = "-" if fps is None else f"{fps:.1f}"
@@ -501,8 +506,8 @@ def _write_report(
     config: Config, folder: Path, data: _Dataset, scored: list[_Scored]
 ) -> None:
     import siamrpn_jax
-    from siamrpn_jax.evaluation import report
-    from siamrpn_jax.evaluation.report_data import Report
+    from siamrpn_jax.evaluation.report import page as report
+    from siamrpn_jax.evaluation.report.data import Report
 
     options = [
         f"{field.name}={getattr(config, field.name)}"
@@ -519,11 +524,7 @@ def _write_report(
 
 
 def _benchmark(config: Config, data: _Dataset, scored: list[_Scored]) -> "VotBenchmark":
-    from siamrpn_jax.evaluation.report_data import (
-        VotBenchmark,
-        VotEntry,
-        find_failures,
-    )
+    from siamrpn_jax.evaluation.report.data import VotBenchmark, VotEntry, find_failures
 
     return VotBenchmark(
         dataset=data.name,

@@ -10,7 +10,7 @@ import tyro
 
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.commands.track import parse_box
-from siamrpn_jax.errors import InputError
+from siamrpn_jax.common.errors import InputError
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     import numpy as np
@@ -62,33 +62,33 @@ def run(config: Config) -> dict[str, Any]:
         frame_size = _check_size(config, image, frame_size)
 
     # Imported here: `siamrpn export --help` must not wait for JAX.
-    from siamrpn_jax import exporting
+    from siamrpn_jax.common.extras import require
     from siamrpn_jax.evaluation.results import write_json
-    from siamrpn_jax.extras import require
+    from siamrpn_jax.tracking import export
     from siamrpn_jax.weights import load_weights
 
     require("flatbuffers", extra="export")
-    platforms = _check_platforms(config.platforms, known=list(exporting.CONV_IMPL))
+    platforms = _check_platforms(config.platforms, known=list(export.CONV_IMPL))
     loaded = load_weights(config.weights)
     template = state = None
     if image is not None:
-        template, state = exporting.make_functions(loaded)[0](image, box)
+        template, state = export.make_functions(loaded)[0](image, box)
     exported = {
-        platform: exporting.export_tracker(
+        platform: export.export_tracker(
             loaded, platform=platform, frame_size=frame_size, template=template
         )
         for platform in platforms
     }
-    report = exporting.describe(
+    report = export.describe(
         loaded, exported[platforms[0]], weights=config.weights, state=state
     )
     report["frame_size"] = frame_size or "any"
-    report["platforms"] = exporting.write_functions(config.out, exported)
+    report["platforms"] = export.write_functions(config.out, exported)
     write_json(config.out / "export.json", report)
     _print_files(config.out, report["platforms"])
     print(f"\nRuns as it is with {platforms[0]}, without siamrpn_jax:\n")
     size, baked = frame_size or EXAMPLE_SIZE, template is not None
-    print(exporting.example(config.out, platforms[0], size, baked=baked), end="")
+    print(export.example(config.out, platforms[0], size, baked=baked), end="")
     return report
 
 
@@ -120,8 +120,8 @@ def _read_target(
     """The image, RGB uint8, and the box in it, ``cxcywh``."""
     import numpy as np
 
-    from siamrpn_jax.boxes import check_boxes, ltwh_to_cxcywh
-    from siamrpn_jax.data.images import read_image
+    from siamrpn_jax.data.read.images import read_image
+    from siamrpn_jax.model.boxes import check_boxes, ltwh_to_cxcywh
 
     if config.template_from is None and config.box is None:
         return None, None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from siamrpn_jax.commands.errors import run_or_exit
-from siamrpn_jax.errors import InputError
+from siamrpn_jax.common.errors import InputError
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.weights import Loaded, LoadedBackbone

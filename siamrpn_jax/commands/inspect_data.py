@@ -19,17 +19,18 @@ import numpy as np
 import tyro
 from tqdm.auto import tqdm
 
-from siamrpn_jax import boxes, targets
 from siamrpn_jax.commands.errors import run_or_exit
-from siamrpn_jax.data import loader
-from siamrpn_jax.data.pairs import Pair, PairDataset
-from siamrpn_jax.errors import check_least
+from siamrpn_jax.common.errors import check_least
+from siamrpn_jax.common.files import replacing
+from siamrpn_jax.data.pairs import loader
+from siamrpn_jax.data.pairs.pairs import Pair, PairDataset
 from siamrpn_jax.evaluation.results import write_json
-from siamrpn_jax.files import replacing
-from siamrpn_jax.model import model_anchors
+from siamrpn_jax.media.video import draw_boxes
+from siamrpn_jax.model import boxes
+from siamrpn_jax.model.network import model_anchors
 from siamrpn_jax.presets import PRESETS, Recipe
-from siamrpn_jax.targets import TargetConfig
-from siamrpn_jax.video import draw_boxes
+from siamrpn_jax.training import targets
+from siamrpn_jax.training.targets import TargetConfig
 
 GREEN, BLUE, RED = (60, 220, 80), (80, 140, 255), (255, 70, 60)
 """RGB of the target, of positive anchors, and of the centres of negative ones."""

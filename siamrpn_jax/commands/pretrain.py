@@ -18,26 +18,31 @@ import jax
 import numpy as np
 import tyro
 
-from siamrpn_jax import checkpoints, distributed, logs, training, weights
-from siamrpn_jax.backbone import BackboneConfig, feature_size
-from siamrpn_jax.checkpoints import Checkpoints
-from siamrpn_jax.classifier import (
+from siamrpn_jax import weights
+from siamrpn_jax.commands.errors import run_or_exit
+from siamrpn_jax.common.errors import InputError, check_least
+from siamrpn_jax.common.extras import require
+from siamrpn_jax.data.pairs import loader
+from siamrpn_jax.data.pairs.labelled import (
+    LabelledConfig,
+    LabelledDataset,
+    open_labelled,
+)
+from siamrpn_jax.evaluation.report import plots
+from siamrpn_jax.model.backbone import BackboneConfig, feature_size
+from siamrpn_jax.presets import PRESETS
+from siamrpn_jax.training import checkpoints, distributed, logs, step
+from siamrpn_jax.training import run as loop
+from siamrpn_jax.training.checkpoints import Checkpoints
+from siamrpn_jax.training.classifier import (
     Classifier,
     ClassifierConfig,
     ClassifierTrainConfig,
     class_loss,
     label_ranks,
 )
-from siamrpn_jax.commands import loop
-from siamrpn_jax.commands.errors import run_or_exit
-from siamrpn_jax.commands.loop import Clock, Loop, RunOptions, Samples
-from siamrpn_jax.data import loader
-from siamrpn_jax.data.labelled import LabelledConfig, LabelledDataset, open_labelled
-from siamrpn_jax.errors import InputError, check_least
-from siamrpn_jax.evaluation import plots
-from siamrpn_jax.extras import require
-from siamrpn_jax.presets import PRESETS
-from siamrpn_jax.training import TrainState
+from siamrpn_jax.training.run import Clock, Loop, RunOptions, Samples
+from siamrpn_jax.training.step import TrainState
 
 _USUAL_SIZE = 224
 
@@ -138,7 +143,7 @@ def run(config: Config, *, writers: Sequence[logs.MetricWriter] = ()) -> dict[st
             contextlib.closing(Checkpoints(config.out / "checkpoints"))
         )
         rng = jax.random.key(recipe.seed)
-        state = training.init_state(rng, model=model, config=recipe.train)
+        state = step.init_state(rng, model=model, config=recipe.train)
         if config.resume and store.latest_step() is not None:
             state = store.restore(state)
         loop.write_config(config, started)
@@ -158,7 +163,7 @@ def run(config: Config, *, writers: Sequence[logs.MetricWriter] = ()) -> dict[st
                 host_count=jax.process_count(),
             )
         )
-        step_fn = training.pmap_train_step(
+        step_fn = step.pmap_train_step(
             model, recipe.train, loss=class_loss, devices=devices
         )
         validate = functools.partial(
@@ -279,7 +284,7 @@ def _finish(
     """Classifies all held-out images and releases; others wait for the first."""
     card = {}
     if distributed.is_first():
-        figures = classify(training.eval_variables(state), limit=0)
+        figures = classify(step.eval_variables(state), limit=0)
         card = _release(config, started, state, clock, figures)
     distributed.wait("end of the run")
     return card
@@ -311,7 +316,7 @@ def _release(
     path = config.out / weights.FILE_NAME
     weights.save_backbone(
         path,
-        training.eval_variables(state),
+        step.eval_variables(state),
         config=recipe.model.backbone,
         input_config=recipe.model.input,
         card=card,

@@ -11,12 +11,14 @@ from typing import Any
 
 import jax
 
-from siamrpn_jax import configs, distributed, weights
-from siamrpn_jax.backbone import BackboneConfig
-from siamrpn_jax.commands.loop import TrainingError
-from siamrpn_jax.model import SiamRPN
+from siamrpn_jax import weights
+from siamrpn_jax.common import configs
+from siamrpn_jax.model.backbone import BackboneConfig
+from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.presets import PRESETS, Recipe
-from siamrpn_jax.training import TrainState
+from siamrpn_jax.training import distributed
+from siamrpn_jax.training.run import TrainingError
+from siamrpn_jax.training.step import TrainState
 from siamrpn_jax.weights.backbones import load_backbone
 
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from siamrpn_jax.commands.errors import run_or_exit
-from siamrpn_jax.errors import InputError
+from siamrpn_jax.common.errors import InputError
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     import numpy as np
 
-    from siamrpn_jax.animation import AnimationWriter
     from siamrpn_jax.api import Results
-    from siamrpn_jax.video import Video
+    from siamrpn_jax.media.animation import AnimationWriter
+    from siamrpn_jax.media.video import Video
 
 DEFAULT_FPS = 25.0
 """Speed of a film whose source declares none."""
@@ -68,7 +68,7 @@ def run(config: Config) -> None:
 
     # Imported here: `siamrpn track --help` must not wait for JAX.
     from siamrpn_jax.api import load, track
-    from siamrpn_jax.video import Video
+    from siamrpn_jax.media.video import Video
 
     video = Video(config.video)
     frames = iter(video)
@@ -112,13 +112,13 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _ask_for_box(frame: "np.ndarray") -> "np.ndarray":
-    from siamrpn_jax.video import select_box
+    from siamrpn_jax.media.video import select_box
 
     return select_box(frame)
 
 
 def _open_animation(config: Config, *, fps: float) -> "AnimationWriter | None":
-    from siamrpn_jax.animation import AnimationWriter
+    from siamrpn_jax.media.animation import AnimationWriter
 
     if config.animation is None:
         return None
@@ -141,8 +141,8 @@ def _write(
     """
     from tqdm import tqdm
 
-    from siamrpn_jax.files import replacing
-    from siamrpn_jax.video import VideoWriter
+    from siamrpn_jax.common.files import replacing
+    from siamrpn_jax.media.video import VideoWriter
 
     size = (first.shape[1], first.shape[0])
     fps = video.fps or DEFAULT_FPS

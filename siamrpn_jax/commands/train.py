@@ -18,21 +18,27 @@ import jax
 import numpy as np
 import tyro
 
-from siamrpn_jax import boxes, checkpoints, distributed, logs, training, weights
-from siamrpn_jax.batch import Batch
-from siamrpn_jax.checkpoints import Checkpoints
-from siamrpn_jax.commands import loop, start
+from siamrpn_jax import weights
+from siamrpn_jax.commands import start
 from siamrpn_jax.commands.errors import run_or_exit
-from siamrpn_jax.commands.loop import Clock, Loop, RunOptions, Samples
-from siamrpn_jax.data import loader, records, synthetic
-from siamrpn_jax.data.pairs import PairDataset
-from siamrpn_jax.errors import check_least
-from siamrpn_jax.evaluation import ope, plots
-from siamrpn_jax.extras import require
-from siamrpn_jax.model import SiamRPN
+from siamrpn_jax.common.errors import check_least
+from siamrpn_jax.common.extras import require
+from siamrpn_jax.data.crops import format
+from siamrpn_jax.data.pairs import loader
+from siamrpn_jax.data.pairs.pairs import PairDataset
+from siamrpn_jax.data.scenes import generated
+from siamrpn_jax.evaluation.ope import metrics
+from siamrpn_jax.evaluation.report import plots
+from siamrpn_jax.model import boxes
+from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.presets import PRESETS, Recipe
-from siamrpn_jax.tracker import init_track, track_clip
-from siamrpn_jax.training import TrainState
+from siamrpn_jax.tracking.step import init_track, track_clip
+from siamrpn_jax.training import checkpoints, distributed, logs, step
+from siamrpn_jax.training import run as loop
+from siamrpn_jax.training.batch import Batch
+from siamrpn_jax.training.checkpoints import Checkpoints
+from siamrpn_jax.training.run import Clock, Loop, RunOptions, Samples
+from siamrpn_jax.training.step import TrainState
 
 _UNSEEN_SEED = 2**32
 """Training draws 32-bit seeds: scenes with this one and later ones are never seen."""
@@ -154,7 +160,7 @@ def run(config: Config, *, writers: Sequence[logs.MetricWriter] = ()) -> dict[st
                 device_augment=config.augment_on == "device",
             )
         )
-        step_fn = training.pmap_train_step(model, recipe.train, devices=devices)
+        step_fn = step.pmap_train_step(model, recipe.train, devices=devices)
         validate = functools.partial(_validate, held_out=held_out, model=model)
         steps = Loop(config, clock, writers, store)
         state, stopped = steps.run(state, step_fn, stream, validate, devices)
@@ -237,8 +243,8 @@ def _describe_run(config: Config) -> RunConfig:
 
 def _fingerprints(recipe: Recipe) -> dict[str, str]:
     """Of the prepared folders: a resumed run must find what it began with."""
-    folders = filter(records.is_prepared, recipe.data.folders)
-    return {folder: records.fingerprint(folder) for folder in folders}
+    folders = filter(format.is_prepared, recipe.data.folders)
+    return {folder: format.fingerprint(folder) for folder in folders}
 
 
 def _tuned_on(init: str | None) -> dict[str, str]:
@@ -270,7 +276,7 @@ def _first_state(
 ) -> TrainState:
     recipe = started.recipe
     rng = jax.random.key(recipe.seed)
-    state = training.init_state(rng, model=model, config=recipe.train)
+    state = step.init_state(rng, model=model, config=recipe.train)
     if config.resume and store.latest_step() is not None:
         return store.restore(state)
     if started.init:
@@ -301,9 +307,7 @@ def _validate(
         return {}
     overlap = np.concatenate(
         [
-            np.asarray(training.pair_iou(variables, batch, model=model))[
-                batch.positive > 0
-            ]
+            np.asarray(step.pair_iou(variables, batch, model=model))[batch.positive > 0]
             for batch in held_out
         ]
     )
@@ -337,7 +341,7 @@ def _release(
     held_out: list[Batch],
     clock: Clock,
 ) -> dict[str, Any]:
-    recipe, variables = started.recipe, training.eval_variables(state)
+    recipe, variables = started.recipe, step.eval_variables(state)
     optimizer = recipe.train.optimizer
     figures = {"held_out": _validate(variables, held_out, model)}
     card: dict[str, Any] = {
@@ -374,11 +378,11 @@ def _track_unseen(config: Config, model: SiamRPN, variables: Any) -> dict[str, f
     tracked, repeated = [], []
     strip: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]] = []
     for i in range(config.evaluate):
-        frames, truth = synthetic.make_sequence(_UNSEEN_SEED + i)
+        frames, truth = generated.make_sequence(_UNSEEN_SEED + i)
         predicted = _track(config, model, variables, frames, truth)
         static = np.repeat(truth[:1], len(truth), axis=0)
-        tracked.append(ope.evaluate(predicted, truth).auc)
-        repeated.append(ope.evaluate(static, truth).auc)
+        tracked.append(metrics.evaluate(predicted, truth).auc)
+        repeated.append(metrics.evaluate(static, truth).auc)
         if i < 2:
             strip += [
                 (f"scene {i}, frame {t}", frames[t], predicted[t], truth[t])

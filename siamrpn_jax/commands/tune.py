@@ -16,16 +16,22 @@ import numpy as np
 import tyro
 from tqdm.auto import tqdm
 
-from siamrpn_jax import boxes, calibration, configs, inference, tuning, weights
+from siamrpn_jax import weights
 from siamrpn_jax.commands.errors import run_or_exit
-from siamrpn_jax.commands.loop import command_line
-from siamrpn_jax.data import clips, pool, records
-from siamrpn_jax.data.clips import Clip
-from siamrpn_jax.data.pairs import DataConfig
-from siamrpn_jax.errors import InputError, check_least
-from siamrpn_jax.evaluation import ope
+from siamrpn_jax.common import configs
+from siamrpn_jax.common.errors import InputError, check_least
+from siamrpn_jax.data.crops import format
+from siamrpn_jax.data.pairs.pairs import DataConfig
+from siamrpn_jax.data.read import pool
+from siamrpn_jax.data.scenes import clips
+from siamrpn_jax.data.scenes.clips import Clip
+from siamrpn_jax.evaluation.ope import metrics
 from siamrpn_jax.evaluation.results import write_json
-from siamrpn_jax.tracker import TrackerConfig, TrackOutput
+from siamrpn_jax.model import boxes, fused
+from siamrpn_jax.tracking import confidence
+from siamrpn_jax.tracking import search as tuning
+from siamrpn_jax.tracking.step import TrackerConfig, TrackOutput
+from siamrpn_jax.training.run import command_line
 from siamrpn_jax.weights import Loaded
 
 _MIB = 2**20
@@ -187,7 +193,7 @@ def read_clips(config: Config) -> list[Clip]:
     """
     found = []
     if config.data:
-        prepared = [folder for folder in config.data if records.is_prepared(folder)]
+        prepared = [folder for folder in config.data if format.is_prepared(folder)]
         if prepared:
             raise TuningError(
                 f"{prepared[0]} is a prepared folder, which holds crops, not frames: "
@@ -228,7 +234,7 @@ def search(loaded: Loaded, used: Sequence[Clip], *, settings: int, seed: int) ->
         seed: of the settings.
     """
     sources = [clip.source for clip in used]
-    prepared = inference.prepare(loaded.model, loaded.variables)
+    prepared = fused.prepare(loaded.model, loaded.variables)
     current = _current(loaded)
 
     def attempt(tried: np.ndarray, title: str) -> Tried:
@@ -316,18 +322,18 @@ def calibrate(
     def area(fit: dict[str, float], wanted: np.ndarray) -> float:
         # Neither bias nor sigmoid would change the order.
         slopes = [fit["confidence_support"], fit["confidence_margin"]]
-        return calibration.auroc(evidence[wanted] @ slopes, followed[wanted])
+        return confidence.auroc(evidence[wanted] @ slopes, followed[wanted])
 
-    fields = calibration.fit_confidence(evidence, followed)
+    fields = confidence.fit_confidence(evidence, followed)
     ways = [
-        area(calibration.fit_confidence(evidence[~half], followed[~half]), half)
+        area(confidence.fit_confidence(evidence[~half], followed[~half]), half)
         for half in (second, ~second)
     ]
     return Calibration(
         fields,
         int(followed.sum()),
         int((~followed).sum()),
-        calibration.auroc(score, followed),
+        confidence.auroc(score, followed),
         area(fields, np.full(len(followed), True)),
         float(np.mean(ways)),
     )
@@ -337,7 +343,7 @@ def _watch(
     loaded: Loaded, used: Sequence[Clip]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """By frame: evidence, score, whether followed, whether in the second half."""
-    prepared = inference.prepare(loaded.model, loaded.variables)
+    prepared = fused.prepare(loaded.model, loaded.variables)
     setting = _current(loaded)
     second = tuning.halves([clip.source for clip in used])
     parts = []
@@ -346,7 +352,7 @@ def _watch(
         cut = clips.with_loss(clip, other, length=max(len(clip.frames) // 2, 1))
         output = track(loaded, prepared, cut, setting)
         predicted = boxes.cxcywh_to_ltwh(np.asarray(output.box[:, 0], np.float64))
-        overlap = np.nan_to_num(ope.overlaps(predicted, cut.boxes[1:]))
+        overlap = np.nan_to_num(metrics.overlaps(predicted, cut.boxes[1:]))
         clear = (overlap >= _FOLLOWED) | (overlap < _LOST)
         columns = (
             np.asarray(output.evidence[:, 0], np.float64),
@@ -367,7 +373,7 @@ def score_settings(
     predicted = boxes.cxcywh_to_ltwh(np.asarray(output.box, np.float64))
     return np.array(
         [
-            ope.evaluate(np.concatenate([clip.boxes[:1], row]), clip.boxes).auc
+            metrics.evaluate(np.concatenate([clip.boxes[:1], row]), clip.boxes).auc
             for row in np.moveaxis(predicted, 1, 0)
         ]
     )

@@ -31,8 +31,8 @@ def run(config: Config) -> None:
     import jax
 
     from siamrpn_jax.api import load
-    from siamrpn_jax.evaluation.trax import serve
-    from siamrpn_jax.extras import require
+    from siamrpn_jax.common.extras import require
+    from siamrpn_jax.evaluation.vot.trax import serve
 
     require("trax", extra="vot")  # told before compiling
     if config.cache is not None:

@@ -1,7 +1,7 @@
 """Where a tracker fails: generated scenes that it follows, until one thing is harder.
 
 Of scenes that a tracker follows from end to end, four variations are made (see
-`siamrpn_jax.data.synthetic.Scene.harder`); the first of each kind in which it loses the
+`data.scenes.generated.Scene.harder`); the first of each kind in which it loses the
 target is a `Failure`. What was changed is then what it failed at.
 """
 
@@ -12,11 +12,11 @@ from collections.abc import Sequence as Items
 import cv2
 import numpy as np
 
-from siamrpn_jax.data.synthetic import Difficulty, Scene
-from siamrpn_jax.evaluation.ope import overlaps
-from siamrpn_jax.evaluation.plots import GREEN, ORANGE
+from siamrpn_jax.data.scenes.generated import Difficulty, Scene
+from siamrpn_jax.evaluation.ope.metrics import overlaps
+from siamrpn_jax.evaluation.report.plots import GREEN, ORANGE
 from siamrpn_jax.evaluation.runner import OnePassTracker, update_box
-from siamrpn_jax.video import draw_boxes
+from siamrpn_jax.media.video import draw_boxes
 
 TITLES: dict[Difficulty, str] = {
     "turn": "turns upside down",

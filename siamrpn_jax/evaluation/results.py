@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from siamrpn_jax.errors import InputError
-from siamrpn_jax.evaluation.ope import OpeMetrics
-from siamrpn_jax.files import replacing
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.files import replacing
+from siamrpn_jax.evaluation.ope.metrics import OpeMetrics
 
 
 class ResultError(InputError):

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from siamrpn_jax.boxes import BoxError, check_boxes
-from siamrpn_jax.data.images import read_image
-from siamrpn_jax.data.sequences import Sequence
-from siamrpn_jax.errors import InputError
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.images import read_image
+from siamrpn_jax.data.read.sequences import Sequence
+from siamrpn_jax.model.boxes import BoxError, check_boxes
 
 
 class RunError(InputError):
@@ -66,8 +66,8 @@ def run_sequence(tracker: OnePassTracker, sequence: Sequence) -> Run:
 
     Raises:
         RunError: the tracker returns something that is not a box.
-        siamrpn_jax.data.images.ImageError: a frame cannot be read.
-        RunError, siamrpn_jax.boxes.BoxError: as `check_sequence` says.
+        siamrpn_jax.data.read.images.ImageError: a frame cannot be read.
+        RunError, siamrpn_jax.model.boxes.BoxError: as `check_sequence` says.
     """
     box = check_sequence(sequence)
     boxes, seconds = [box], []
@@ -93,8 +93,8 @@ def check_sequence(sequence: Sequence) -> np.ndarray:
 
     Raises:
         RunError: there is a single frame, or no ground truth in the first one.
-        siamrpn_jax.boxes.BoxError: the first box has no area or lies outside the frame.
-        siamrpn_jax.data.images.ImageError: the first frame cannot be read.
+        model.boxes.BoxError: the first box has no area or lies outside the frame.
+        siamrpn_jax.data.read.images.ImageError: the first frame cannot be read.
     """
     if len(sequence.frames) < 2:
         raise RunError(

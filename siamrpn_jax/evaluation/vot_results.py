@@ -10,7 +10,7 @@ GOT-10k      ``<sequence>/<sequence>_001.txt`` and ``<sequence>_time.txt``, zipp
              the server.
 ===========  =====================================================================
 
-Rows of VOT are as `siamrpn_jax.evaluation.regions` describes them. Boxes of the others
+Rows of VOT are as `evaluation.vot.regions` describes them. Boxes of the others
 are ``ltwh`` in pixels counted from 0; ``origin`` says what the files count from.
 """
 
@@ -26,15 +26,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from siamrpn_jax.data.vot import VotSequence
-from siamrpn_jax.evaluation.regions import area, format_region, parse_region
+from siamrpn_jax.common.files import replacing
 from siamrpn_jax.evaluation.results import (
     ResultError,
     read_otb_results,
     write_otb_results,
 )
-from siamrpn_jax.evaluation.vot import Trajectory
-from siamrpn_jax.files import replacing
+from siamrpn_jax.evaluation.vot.dataset import VotSequence
+from siamrpn_jax.evaluation.vot.metrics import Trajectory
+from siamrpn_jax.evaluation.vot.regions import area, format_region, parse_region
 
 Origin = Literal[0, 1]
 """What files count pixels from."""
@@ -80,7 +80,7 @@ def read_vot_results(
     Raises:
         ResultError: sequences without results, all named; or a file with more or fewer
             rows than its sequence has frames.
-        siamrpn_jax.evaluation.regions.RegionError: a row is no region.
+        siamrpn_jax.evaluation.vot.regions.RegionError: a row is no region.
     """
     folder, sequences = Path(folder), list(sequences)
     if (folder / experiment).is_dir():
@@ -139,7 +139,7 @@ def read_trajectory(
 
     Raises:
         ResultError: more or fewer rows, or a broken file.
-        siamrpn_jax.evaluation.regions.RegionError: a row is no region, as file:line.
+        evaluation.vot.regions.RegionError: a row is no region, as file:line.
     """
     path = Path(path)
     content = _read_bytes(path)

@@ -13,12 +13,12 @@ import safetensors.numpy
 from flax import traverse_util
 
 import siamrpn_jax
-from siamrpn_jax import configs
-from siamrpn_jax.backbone import Backbone, BackboneConfig
-from siamrpn_jax.errors import InputError
-from siamrpn_jax.files import replacing
-from siamrpn_jax.model import InputConfig, ModelConfig, SiamRPN
-from siamrpn_jax.tracker import TrackerConfig
+from siamrpn_jax.common import configs
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.files import replacing
+from siamrpn_jax.model.backbone import Backbone, BackboneConfig
+from siamrpn_jax.model.network import InputConfig, ModelConfig, SiamRPN
+from siamrpn_jax.tracking.step import TrackerConfig
 from siamrpn_jax.weights import cards
 
 FORMAT = "siamrpn_jax weights 1"

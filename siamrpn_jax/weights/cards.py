@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from siamrpn_jax.backbone import BackboneConfig
-from siamrpn_jax.errors import InputError
-from siamrpn_jax.model import ModelConfig
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.model.backbone import BackboneConfig
+from siamrpn_jax.model.network import ModelConfig
 
 Card = dict[str, Any]
 

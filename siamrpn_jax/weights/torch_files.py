@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from siamrpn_jax.errors import InputError
-from siamrpn_jax.files import replacing
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.files import replacing
 
 
 class TorchFileError(InputError):

@@ -18,10 +18,10 @@ import numpy as np
 from flax import traverse_util
 
 from siamrpn_jax import published
-from siamrpn_jax.errors import InputError
-from siamrpn_jax.layers import BatchNorm
-from siamrpn_jax.model import ModelConfig, SiamRPN
-from siamrpn_jax.tracker import TrackerConfig
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.model.layers import BatchNorm
+from siamrpn_jax.model.network import ModelConfig, SiamRPN
+from siamrpn_jax.tracking.step import TrackerConfig
 from siamrpn_jax.weights import (
     Loaded,
     LoadedBackbone,

@@ -1,0 +1,164 @@
+"""Who searches a patch: the same work, from grey levels to logits and offsets.
+
+Exemplars are fixed, and their kernels are made before.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.benchmarks import cases
+from experiments.benchmarks.cases import Network, anchor_major
+from experiments.benchmarks.session import Contestant, Running
+from experiments.benchmarks.torch_tracker import Net
+from siamrpn_jax.model import fused
+from siamrpn_jax.model import network as plain
+
+OURS = "ours"
+TORCH = "torch eager"
+TORCH_BF16 = "torch eager bfloat16"
+TORCH_COMPILED = "torch compiled"
+ONNXRUNTIME = "onnxruntime"
+
+
+def on_gpu() -> bool:
+    """Whether JAX runs on a GPU."""
+    return jax.default_backend() == "gpu"
+
+
+def tolerance(dtype: str = "float32") -> float:
+    """How equal outputs must be; a GPU multiplies float32 as TF32, of 10 bits."""
+    if dtype == "bfloat16":
+        return 0.15
+    return 2e-2 if on_gpu() else 1e-4
+
+
+def searchers(
+    net: Network, count: int, *, threads: int, compiled: bool = False
+) -> list[Contestant]:
+    """Who searches ``count`` patches, each for its own exemplar, in one call.
+
+    With ``compiled`` torch.compile, which takes long to prepare, else all others.
+    """
+    z, x = cases.patches(net.model.config, count)
+    entries: list[Contestant] = []
+
+    def add(
+        name: str, make: Callable[..., Running], net: Network, **options: Any
+    ) -> None:
+        rough = "bfloat16" if "bfloat16" in name else "float32"
+        seconds = 45 if "compiled" in name else 0
+        build = functools.partial(make, net, z, x, **options)
+        entries.append(Contestant(name, build, tolerance(rough), seconds))
+
+    add(OURS, our_search, net)
+    add(TORCH, torch_search, net)
+    if compiled:
+        add(TORCH_COMPILED, torch_search, net, how="compiled")
+        if on_gpu():
+            bf16 = dict(how="compiled", dtype="bfloat16")
+            add("torch compiled bfloat16", torch_search, net, **bf16)
+        return entries
+    if count == 1:
+        xla = net.with_config(conv_impl="xla")
+        add(ONNXRUNTIME, onnx_search, net, threads=threads)
+        add("ours, plain model.detect", our_search, net, prepared=False)
+        add("ours, plain, conv_impl xla", our_search, xla, prepared=False)
+    if on_gpu():
+        add("ours bfloat16", our_search, net.with_config(dtype="bfloat16"))
+        add("torch CUDA graph", torch_search, net, how="graph")
+        bf16 = dict(how="graph", dtype="bfloat16")
+        add("torch CUDA graph bfloat16", torch_search, net, **bf16)
+    elif count == 1:
+        add("OpenCV DNN", onnx_search, net, threads=None)
+    add(TORCH_BF16, torch_search, net, dtype="bfloat16")
+    return entries
+
+
+def our_search(
+    net: Network, z: np.ndarray, x: np.ndarray, *, prepared: bool = True
+) -> Running:
+    """Ours: with prepared weights, or the plain network."""
+    weights: Any = net.variables
+    embed_template, detect = plain.embed_template, plain.detect
+    if prepared:
+        weights = fused.prepare(net.model, net.variables)
+        embed_template, detect = fused.embed_template, fused.detect
+    template = jax.jit(embed_template, static_argnums=0)(net.model, weights, z)
+    jitted, patches = jax.jit(detect, static_argnums=0), jax.device_put(x)
+
+    def call() -> Any:
+        return jax.block_until_ready(jitted(net.model, weights, template, patches))
+
+    def check() -> list[np.ndarray]:
+        detection = call()
+        return jax.device_get([detection.cls_logits, detection.reg_deltas])
+
+    return Running(call, check)
+
+
+def torch_search(net: Network, z: np.ndarray, x: np.ndarray, **options: Any) -> Running:
+    """PyTorch; options of `_open_torch`."""
+    from experiments.benchmarks.torch_models import to_ours, to_torch
+
+    detect, patches = _open_torch(net, z, x, **options), to_torch(x)
+    return Running(lambda: detect(patches), lambda: to_ours(detect(patches)))
+
+
+def onnx_search(
+    net: Network, z: np.ndarray, x: np.ndarray, *, threads: int | None
+) -> Running:
+    """ONNX Runtime with so many threads, or OpenCV's DNN module for None."""
+    detect, patches = _open_onnx(net, z, threads), _nchw(x)
+    return Running(lambda: detect(patches), lambda: anchor_major(detect(patches)))
+
+
+def torch_net(net: Network, z: np.ndarray, **options: Any) -> Net:
+    """PyTorch for a `HostTracker`: host patch to host outputs."""
+    from experiments.benchmarks.torch_models import to_ours, to_torch
+
+    size = net.model.config.instance_size
+    x = np.zeros((1, size, size, 3), np.float32)
+    detect = _open_torch(net, z, x, **options)
+    return lambda patch: to_ours(detect(to_torch(patch).float()))
+
+
+def onnx_net(net: Network, z: np.ndarray, *, threads: int) -> Net:
+    """ONNX Runtime for a `HostTracker`."""
+    detect = _open_onnx(net, z, threads)
+    return lambda patch: anchor_major(detect(_nchw(patch)))
+
+
+def _open_torch(
+    net: Network,
+    z: np.ndarray,
+    x: np.ndarray,
+    *,
+    dtype: str = "float32",
+    how: Any = "eager",
+) -> Any:
+    from experiments.benchmarks import torch_models as torch
+
+    network = torch.tracking_network(net.model.config, net.variables, dtype=dtype)
+    return torch.detector(network, torch.to_torch(z), how=how, x=torch.to_torch(x))
+
+
+def _open_onnx(net: Network, z: np.ndarray, threads: int | None) -> Any:
+    from experiments.benchmarks import onnx_models as onnx
+    from experiments.benchmarks.torch_models import TorchSiamRPN, torch
+
+    config = net.model.config
+    network = TorchSiamRPN(config, net.variables)
+    module = onnx.Search(network, torch.from_numpy(_nchw(z)))
+    size = config.instance_size
+    model = onnx.export(module, torch.zeros(1, 3, size, size))
+    if threads is None:
+        return onnx.open_opencv(model)
+    return onnx.open_onnxruntime(model, threads=threads)
+
+
+def _nchw(patches: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(patches.transpose(0, 3, 1, 2), np.float32)

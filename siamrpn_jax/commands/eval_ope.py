@@ -1,0 +1,356 @@
+"""``siamrpn eval``: one-pass evaluation: OTB, UAV123, NfS, LaSOT, GOT-10k, folders."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from siamrpn_jax.commands.errors import run_or_exit
+from siamrpn_jax.commands.tracker_specs import (
+    Contestant,
+    check_names,
+    make_contestants,
+    open_contestant,
+    tell_tuned,
+)
+from siamrpn_jax.common.errors import InputError
+
+if TYPE_CHECKING:  # --help must not wait for JAX
+    from siamrpn_jax.data.read.sequences import Sequence
+    from siamrpn_jax.evaluation.ope.table import Benchmark, Convention, Entry, Network
+    from siamrpn_jax.evaluation.runner import OnePassTracker, Run
+    from siamrpn_jax.evaluation.store import Store
+
+
+class EvaluationError(InputError):
+    """Options that do not go together, or sequences that cannot be evaluated."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Evaluate trackers in one pass: success AUC, precision, speed; GOT-10k's AO."""
+
+    sequences: Path | None = None
+    """Folder of the benchmark; without one, a sequence folder (img/ and
+    groundtruth.txt) or a folder that holds some."""
+    benchmark: Literal[
+        "folder",
+        "otb",
+        "otb50",
+        "uav123",
+        "uav20l",
+        "nfs",
+        "lasot",
+        "got10k-val",
+        "got10k-test",
+    ] = "folder"
+    """What the folder holds, as its authors hand it out; folder: any sequences.
+    got10k-test has no truth: results and their zip for the server are written."""
+    groundtruth: Path | None = None
+    """Instead of a folder: PySOT's JSON file, such as OTB2015.json; with
+    --results-only."""
+    weights: tuple[str, ...] = ()
+    """Names of released weights, .safetensors files, or training runs' folders. Default
+    small, if there is no --tracker."""
+    tracker: tuple[Literal["siamrpn", "static", "kcf", "csrt", "nano"], ...] = ()
+    """Others to compare with: static repeats the first box; kcf and csrt need
+    opencv-contrib-python, nano (OpenCV's TrackerNano) needs --nano-files."""
+    nano_files: tuple[Path, Path] | None = None
+    """NanoTrack's two ONNX files, backbone and head, for --tracker nano."""
+    results_only: tuple[Path, ...] = ()
+    """Run nothing, score raw results: a folder for each tracker with <sequence>.txt, or
+    <sequence>/<sequence>_001.txt for GOT-10k."""
+    convention: Literal["plain", "toolkit"] | None = None
+    """plain: the first frame and those without the target count for nothing. toolkit:
+    as in published figures, the first frame counts with its true box and those without
+    the target as missed. Default: plain for folders and GOT-10k, else toolkit."""
+    include_first: bool = False
+    """Count the first frame in the plain convention, too."""
+    json: Path | None = None
+    """Write the figures to this file."""
+    results: Path | None = None
+    """Write boxes to <sequence>.txt in this folder, a line x,y,w,h a frame (OTB), or in
+    GOT-10k's layout; of several trackers to a folder each. What is there is not run
+    again."""
+    results_origin: tuple[Literal[0, 1], ...] = (1,)
+    """Coordinate of the first pixel in those files: 1 as in OTB's own, or 0. One for
+    all, or with --results-only one for each folder."""
+    force: bool = False
+    """Remove the results that are there, and run again."""
+    plots: Path | None = None
+    """Draw curves and strips of frames in this folder (siamrpn-jax[report])."""
+    report: Path | None = None
+    """Write a page with tables and plots to this folder (siamrpn-jax[report])."""
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Evaluates, prints tables, and writes what was asked for.
+
+    Returns:
+        The report, as it is written to ``json``: of one tracker its figures, of several
+        ``{"trackers": {name: figures}}``.
+
+    Raises:
+        InputError: options, sequences, frames or results that cannot be used, all of
+            them named.
+    """
+    _check_options(config)
+    # Imported here: `siamrpn eval --help` must not wait for JAX.
+    from siamrpn_jax.common.extras import require
+    from siamrpn_jax.evaluation import results
+    from siamrpn_jax.evaluation.ope import output
+    from siamrpn_jax.evaluation.ope.table import as_json
+
+    if config.plots or config.report:
+        require("matplotlib", extra="report")  # told before an hour of tracking
+    benchmark = read_benchmark(config)
+    contestants: list[Contestant] = []
+    if config.results_only:
+        entries = _score_results(config, benchmark)
+    else:
+        contestants = make_contestants(
+            config.weights,
+            config.tracker,
+            single="siamrpn",
+            nano_files=config.nano_files or (),
+        )
+        # All are opened first: what is missing is told before an hour of tracking.
+        opened = [(one, *open_tracker(one)) for one in contestants]
+        several = len(contestants) > 1
+        entries = [
+            _run(config, benchmark, *one, one[0].name if several else "")
+            for one in opened
+        ]
+    if len(entries) > 1 or entries[0].network:
+        output.print_comparison(benchmark, entries)
+    rows = {entry.tracker: as_json(entry, benchmark) for entry in entries}
+    for one in contestants:
+        if tuned_on := tell_tuned(one, benchmark.truths):
+            rows[one.name]["tuned_on"] = tuned_on
+    report = {"trackers": rows} if len(rows) > 1 else next(iter(rows.values()))
+    if config.json:
+        results.write_json(config.json, report)
+    if config.plots:
+        output.draw_plots(config.plots, benchmark, entries)
+    if config.report:
+        print(f"report {output.write_page(config.report, benchmark, entries)}")
+    return report
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses the command line and runs."""
+    config = tyro.cli(Config, args=argv, prog="siamrpn eval")
+    run_or_exit(lambda: run(config))
+
+
+# ------------------------------------------------------------------ what is evaluated
+
+
+def _check_options(config: Config) -> None:
+    origins, scored = config.results_origin, config.results_only
+    if bool(config.sequences) == bool(config.groundtruth):
+        raise EvaluationError(
+            "expected --sequences with a folder, or --groundtruth with a JSON file"
+        )
+    if config.groundtruth and not scored:
+        raise EvaluationError("--groundtruth has no images: expected --results-only")
+    if config.groundtruth and _is_got10k(config):
+        raise EvaluationError(
+            f"{config.benchmark}: expected --sequences, for its images"
+        )
+    if scored and (config.weights or config.tracker or config.results):
+        raise EvaluationError(
+            "--results-only runs nothing: expected no --weights, --tracker or --results"
+        )
+    if config.benchmark == "got10k-test" and not config.results:
+        raise EvaluationError("got10k-test has no truth to score: expected --results")
+    if ("nano" in config.tracker) != (config.nano_files is not None):
+        raise EvaluationError(
+            "expected --tracker nano and --nano-files BACKBONE HEAD, NanoTrack's two "
+            "ONNX files, together"
+        )
+    if len(origins) not in (1, len(scored)):
+        raise EvaluationError(
+            f"--results-origin has {len(origins)} values, expected one"
+            + (f", or {len(scored)}" if len(scored) > 1 else "")
+        )
+
+
+def read_benchmark(config: Config) -> "Benchmark":
+    """Reads and checks all sequences before anything is run.
+
+    Raises:
+        InputError: some cannot be read, tracked or counted, or two have one name.
+    """
+    from siamrpn_jax.data.read import benchmarks
+    from siamrpn_jax.evaluation.ope.table import Benchmark
+    from siamrpn_jax.evaluation.vot_results import read_box_annotations
+
+    name = None if config.benchmark == "folder" else config.benchmark
+    sequences: tuple[Sequence, ...] = ()
+    if config.groundtruth:
+        annotations = read_box_annotations(config.groundtruth)
+        truths = {key: one.boxes for key, one in annotations.items()}
+    else:
+        assert config.sequences is not None
+        if name:
+            sequences = benchmarks.read_benchmark(name, config.sequences)
+        else:
+            sequences = read_sequences(config.sequences)
+        truths = {sequence.name: sequence.boxes for sequence in sequences}
+    benchmark = Benchmark(
+        name,
+        sequences,
+        {} if name == "got10k-test" else truths,
+        {key: len(boxes) for key, boxes in truths.items()},
+        benchmarks.whole_size(name) if name else 0,
+        _convention(config),
+    )
+    if not config.results_only:
+        _check_sequences(benchmark)
+    return benchmark
+
+
+def read_sequences(root: Path) -> "tuple[Sequence, ...]":
+    """Reads all sequences below a folder.
+
+    Raises:
+        EvaluationError: some cannot be read, or two have one name.
+    """
+    from siamrpn_jax.data.read.sequences import find_sequences, read_sequence
+
+    sequences, problems = {}, []
+    for path in find_sequences(root):
+        try:
+            sequence = read_sequence(path)
+            if sequence.name in sequences:
+                problems.append(f"{path}: a second sequence named {sequence.name}")
+            sequences[sequence.name] = sequence
+        except (InputError, OSError) as error:
+            problems.append(str(error))
+    if problems:
+        raise EvaluationError("; ".join(problems))
+    return tuple(sequences.values())
+
+
+def _check_sequences(benchmark: "Benchmark") -> None:
+    """A tracker can start on each, and be evaluated on each that has a truth."""
+    import numpy as np
+
+    from siamrpn_jax.evaluation.ope.table import evaluate_runs
+    from siamrpn_jax.evaluation.runner import Run, check_sequence
+
+    problems = []
+    for one in benchmark.sequences:
+        try:
+            box = check_sequence(one)
+            if one.name in benchmark.truths:
+                still = np.tile(box, (len(one.boxes), 1))
+                runs = (Run(still, still[:, 0], still[:, 0]),)
+                evaluate_runs(one.name, runs, one.boxes, benchmark.convention)
+        except (InputError, OSError) as error:
+            problems.append(str(error))
+    if problems:
+        raise EvaluationError("; ".join(problems))
+
+
+def _convention(config: Config) -> "Convention":
+    from siamrpn_jax.evaluation.ope.table import Convention
+
+    published = config.benchmark != "folder" or config.groundtruth is not None
+    default = "toolkit" if published and not _is_got10k(config) else "plain"
+    toolkit = (config.convention or default) == "toolkit"
+    return Convention(toolkit or config.include_first, toolkit)
+
+
+def _is_got10k(config: Config) -> bool:
+    return config.benchmark.startswith("got10k")
+
+
+# ------------------------------------------------------------------ running and scoring
+
+
+def _run(
+    config: Config,
+    benchmark: "Benchmark",
+    contestant: Contestant,
+    tracker: "OnePassTracker",
+    settings: dict[str, Any],
+    subfolder: str,
+) -> "Entry":
+    from siamrpn_jax.evaluation import runner
+    from siamrpn_jax.evaluation.ope import output
+    from siamrpn_jax.evaluation.ope.table import Entry, evaluate_runs
+
+    store = None
+    if config.results:
+        store = _store(config, config.results / subfolder, config.results_origin[0])
+        settings = {"benchmark": config.benchmark, **settings}
+        store.open(settings, force=config.force, names=list(benchmark.lengths))
+    output.print_head(benchmark, contestant.name)
+    runs: dict[str, tuple[Run, ...]] = {}
+    for one in benchmark.sequences:
+        run = store.run(tracker, one) if store else runner.run_sequence(tracker, one)
+        runs[one.name], metrics = (run,), None
+        if one.name in benchmark.truths:
+            metrics = evaluate_runs(one.name, (run,), one.boxes, benchmark.convention)
+        output.print_sequence(one.name, metrics, run.fps, len(run.boxes))
+    network = _network(settings)
+    entry = Entry.of(contestant.name, runs, benchmark, network=network)
+    output.print_mean(entry)
+    if store:
+        print(f"boxes  {store.folder} (x and y count from {store.origin})")
+        if _is_got10k(config):
+            path = store.folder / f"{contestant.name}.zip"
+            store.pack(path, benchmark.lengths)
+            print(f"zip    {path}")
+    return entry
+
+
+def open_tracker(contestant: Contestant) -> "tuple[OnePassTracker, dict[str, Any]]":
+    """Opens a tracker; also returns what its results depend on."""
+    return open_contestant(contestant)
+
+
+def _network(settings: Mapping[str, Any]) -> "Network | None":
+    """Counts the network that results depend on, if it is one of ours."""
+    from siamrpn_jax.common import configs
+    from siamrpn_jax.evaluation.ope.table import Network
+    from siamrpn_jax.model.network import ModelConfig, count_flops, count_parameters
+
+    if "model" not in settings:
+        return None
+    try:
+        model = configs.from_json(ModelConfig, settings["model"])
+    except (InputError, AttributeError, TypeError):
+        return None  # another version's, or another tool's: only its size is not known
+    return Network(count_parameters(model), count_flops(model))
+
+
+def _store(config: Config, folder: Path, origin: Literal[0, 1]) -> "Store":
+    from siamrpn_jax.evaluation.store import Store
+
+    return Store(folder, "got10k" if _is_got10k(config) else "otb", origin)
+
+
+def _score_results(config: Config, benchmark: "Benchmark") -> "list[Entry]":
+    from siamrpn_jax.evaluation.ope import output
+    from siamrpn_jax.evaluation.ope.table import Entry
+
+    folders, origins = config.results_only, config.results_origin
+    names = [folder.resolve().name for folder in folders]
+    check_names(names)
+    origins = origins * len(names) if len(origins) == 1 else origins
+    entries = []
+    for name, folder, origin in zip(names, folders, origins, strict=True):
+        store = _store(config, folder, origin)
+        runs, network = store.read(benchmark.truths), _network(store.settings())
+        entry = Entry.of(name, runs, benchmark, network=network)
+        entries.append(entry)
+        output.print_head(benchmark, name)
+        for one, metrics in entry.sequences.items():
+            output.print_sequence(one, metrics, entry.fps_of(one), metrics.frames)
+        output.print_mean(entry)
+    return entries

@@ -1,0 +1,147 @@
+"""Opens the trackers that a command names: weights, and baselines to compare with."""
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+
+from siamrpn_jax.common.errors import InputError
+
+if TYPE_CHECKING:  # --help must not wait for JAX
+    import numpy as np
+
+    from siamrpn_jax.evaluation.runner import OnePassTracker
+
+
+class ContestantError(InputError):
+    """Trackers that cannot be told apart."""
+
+
+class Contestant(NamedTuple):
+    """A tracker by its name."""
+
+    name: str
+    """What tables and folders call it."""
+    source: str
+    """Weights, or the name of a baseline."""
+    is_baseline: bool
+    """Which of both."""
+    files: tuple[Path, ...] = ()
+    """What the baseline reads, if anything."""
+
+
+def make_contestants(
+    weights: Sequence[str],
+    trackers: Sequence[str],
+    *,
+    single: str | None = None,
+    nano_files: Sequence[Path] = (),
+) -> list[Contestant]:
+    """Contestants in the order given: weights, then baselines.
+
+    Args:
+        weights: of SiamRPN; ``small`` is added where none is given and it is wanted.
+        trackers: ``siamrpn`` and names of baselines; nothing means ``siamrpn``.
+        single: what a single one's weights are called, in place of their own name.
+        nano_files: NanoTrack's ONNX files, for ``nano``.
+
+    Raises:
+        ContestantError: two have one name.
+    """
+    wanted = not trackers or "siamrpn" in trackers
+    weights = list(weights) or ["small"] * wanted
+    names = [name_of(source) for source in weights]
+    if single and len(names) == 1:
+        names = [single]
+    found = [Contestant(*pair, False) for pair in zip(names, weights, strict=True)]
+    files = {"nano": tuple(nano_files)}
+    found += [
+        Contestant(name, name, True, files.get(name, ()))
+        for name in trackers
+        if name != "siamrpn"
+    ]
+    check_names([one.name for one in found])
+    return found
+
+
+def name_of(source: str) -> str:
+    """Name of weights: a released name, a file's, or that of a run's folder."""
+    path = Path(source)
+    if path.suffix != ".safetensors":
+        return path.resolve().name if path.is_dir() else path.name
+    return path.resolve().parent.name if path.stem == "weights" else path.stem
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises `ContestantError` where a name occurs twice."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ContestantError(
+            f"several trackers are named {', '.join(twice)}: expected different names"
+        )
+
+
+def open_contestant(contestant: Contestant) -> "tuple[OnePassTracker, dict[str, Any]]":
+    """Opens a tracker; also returns, as JSON values, all that its results depend on."""
+    if contestant.is_baseline:
+        import cv2
+
+        from siamrpn_jax.evaluation.trackers import BaselineName, make_baseline
+
+        assert contestant.source in get_args(BaselineName)
+        tracker = make_baseline(contestant.source, files=contestant.files)  # type: ignore[arg-type]
+        settings: dict[str, Any] = {
+            "tracker": contestant.source,
+            "opencv": cv2.__version__,
+        }
+        if contestant.files:
+            digests = [sha256(path.read_bytes()) for path in contestant.files]
+            settings["files"] = [one.hexdigest()[:16] for one in digests]
+        return tracker, settings
+    from siamrpn_jax.api import Tracker
+    from siamrpn_jax.common import configs
+    from siamrpn_jax.weights import load_weights
+
+    loaded = load_weights(contestant.source)
+    tracker = Tracker(loaded.model, loaded.variables, loaded.tracker_config)
+    return tracker, {
+        "tracker": "siamrpn",
+        "weights": _digest(loaded.variables),
+        "model": configs.to_json(loaded.model.config),
+        "tracker_config": configs.to_json(loaded.tracker_config),
+    }
+
+
+def tell_tuned(contestant: Contestant, truths: "Mapping[str, np.ndarray]") -> list[str]:
+    """Tells, in a line, which sequences a tracker's constants were chosen on.
+
+    Args:
+        contestant: a tracker.
+        truths: name of a sequence -> its boxes.
+
+    Returns:
+        their names; figures on them flatter the tracker.
+    """
+    if contestant.is_baseline:
+        return []
+    from siamrpn_jax.data.read.sequences import fingerprint
+    from siamrpn_jax.weights import cards, load_weights
+
+    marks = {name: fingerprint(boxes) for name, boxes in truths.items()}
+    found = cards.tuned_among(load_weights(contestant.source).card, marks)
+    if found:
+        print(
+            f"NOTE   {contestant.name}: its constants were chosen on {len(found)} of "
+            f"these sequences, do not quote its figures on {', '.join(found)}"
+        )
+    return found
+
+
+def _digest(variables: Any) -> str:
+    import jax
+    import numpy as np
+
+    digest = sha256()
+    for leaf in jax.tree.leaves(variables):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Windows of images, and the prepared format made of them."""

@@ -1,0 +1,503 @@
+"""Training pairs: an exemplar, a search patch and where the target lies in it.
+
+Pairs come from prepared folders (`prepared`) and from four further kinds of source: two
+frames of a sequence, two views of a still, pasted objects (`composites`) and generated
+scenes (`synthetic`). A pair depends on the seed and its index alone, never on who asks
+for it or in which order.
+
+Folders count by their weights: each prepared folder with its own, all other folders
+together with the sum of theirs. Within those, the kinds ``video``, ``stills`` and
+``composites`` share that sum in the proportion of their own weights, as far as the
+folders allow them. Generated scenes count with ``synthetic`` beside the folders.
+"""
+
+import functools
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import tyro
+
+from siamrpn_jax.data.crops.format import CropConfig
+from siamrpn_jax.data.crops.windows import (
+    AugmentConfig,
+    Window,
+    context_side,
+    map_box,
+    sample_window,
+)
+from siamrpn_jax.data.pairs.crop_tracks import Balance, PreparedTracks, RecordPair
+from siamrpn_jax.data.pairs.photometry import apply_look, draw_looks, possible_changes
+from siamrpn_jax.data.pairs.requests import Picture, View, pack, render
+from siamrpn_jax.data.read.pool import DataError, Pool, Target, Weighted
+from siamrpn_jax.data.scenes.composites import make_composite
+from siamrpn_jax.data.scenes.generated import Scene
+from siamrpn_jax.model.boxes import ltwh_to_cxcywh
+from siamrpn_jax.training.batch import RawBatch
+
+# Generating a scene costs as much as ten pairs drawn from it. So a stretch of indices
+# shares a set of scenes, each met at random: neighbours in a batch seldom share one.
+_SCENES = 64
+_SCENE_STRETCH = 2048
+_SCENE_FRAMES = 150
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What pairs are made of."""
+
+    folders: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--data",))] = ()
+    """Prepared folders, and folders with sequences or stills at any depth. None:
+    generated scenes only."""
+
+    weights: Annotated[tuple[float, ...], tyro.conf.arg(aliases=("--weights",))] = ()
+    """How much each folder counts, in their order; 1 each by default. Folders that are
+    not prepared are mixed by content and count together with the sum of theirs."""
+
+    video: float = 0.2
+    """Weight of pairs of two frames of a sequence."""
+
+    stills: float = 0.4
+    """Weight of pairs of two views of one still."""
+
+    composites: float = 0.4
+    """Weight of pairs of pasted objects."""
+
+    synthetic: float = 0.0
+    """Weight of pairs of generated scenes, beside those of folders; without folders
+    there is nothing else."""
+
+    balance: Balance = "tracks"
+    """What of a prepared folder is drawn equally often."""
+
+    max_interval: int = 100
+    """Largest distance in source frames between the two frames of a sequence."""
+
+    negative_probability: float = 0.0
+    """How many pairs show another target in the search patch (paper: none)."""
+
+    negative_same_category: float = 0.5
+    """How many of those show one of the same category, where it is known and other
+    videos have it; the rest show one of another category, if there are any."""
+
+    validation_fraction: float = 0.08
+    """Share of sequences, of stills and of the videos of each prepared folder held out
+    for validation, chosen by name: at least one of two or more, unless 0."""
+
+    bytes_mib: int = 4096
+    """Image files are kept in memory if all together are smaller, MiB a process."""
+
+    decoded_mib: int = 1024
+    """Decoded images kept in memory, MiB a process."""
+
+    seed: int = 0
+    """Equal seeds give equal pairs."""
+
+    def __post_init__(self) -> None:
+        """Raises DataError on values out of range."""
+        kinds = (self.video, self.stills, self.composites, self.synthetic)
+        for weights in (kinds, self.weights):
+            if not all(0 <= w < float("inf") for w in weights):
+                raise DataError(f"weights {weights}, expected finite ones, at least 0")
+        if self.weights and len(self.weights) != len(self.folders):
+            raise DataError(
+                f"{len(self.weights)} weights for {len(self.folders)} folders, "
+                "expected one for each"
+            )
+        for name in (
+            "negative_probability",
+            "negative_same_category",
+            "validation_fraction",
+        ):
+            if not 0 <= getattr(self, name) <= 1:
+                raise DataError(f"{name}={getattr(self, name)}, expected 0 to 1")
+        for name in ("seed", "max_interval", "bytes_mib", "decoded_mib"):
+            if getattr(self, name) < 0:
+                raise DataError(f"{name}={getattr(self, name)}, expected at least 0")
+
+    def weighted_folders(self) -> list[tuple[str, float]]:
+        """Each folder with its weight."""
+        weights = self.weights or (1.0,) * len(self.folders)
+        return list(zip(self.folders, weights, strict=True))
+
+
+class Pair(NamedTuple):
+    """One training pair."""
+
+    z: np.ndarray
+    """Exemplar, RGB ``uint8 [Z, Z, 3]``."""
+
+    x: np.ndarray
+    """Search patch, RGB ``uint8 [X, X, 3]``."""
+
+    box: np.ndarray
+    """``cxcywh float32 [4]`` in pixels of ``x``: the target, or the other object that a
+    negative pair shows. It may reach beyond the patch."""
+
+    positive: np.float32
+    """1 if the target of ``z`` is in ``x``, else 0."""
+
+
+class _Draw(NamedTuple):
+    """A pair before anything is cropped."""
+
+    z: View
+    x: View
+    box: np.ndarray
+    origin: "_Origin"
+    """What the target belongs to."""
+
+    shown: "frozenset[_Origin]"
+    """Of what ``x`` shows a part."""
+
+    category: str = ""
+    """Of the target, where it is known."""
+
+    track: tuple[PreparedTracks, int] | None = None
+    """The folder and the track that both records are of, if they are."""
+
+
+_Origin = tuple[str, int | str]
+"""``image`` and an origin of the pool, ``scene`` and its seed, or ``video`` and its
+name in a prepared folder."""
+
+
+class PairDataset:
+    """Pairs by index, without end; thread safe and picklable.
+
+    Args:
+        config: what pairs are made of.
+        pool: what its folders hold, see `loader.open_datasets`.
+        prepared: those of its folders that are prepared.
+        exemplar_size: Z, pixels.
+        instance_size: X, pixels.
+        augment: how they are varied.
+        context: context of the crops, see `augment.context_side`.
+        validation: whether the pairs are for validation: other draws, other scenes.
+
+    Raises:
+        DataError: nothing with a weight can be made from the folders.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        pool: Pool,
+        *,
+        prepared: SequenceOf[PreparedTracks] = (),
+        exemplar_size: int,
+        instance_size: int,
+        augment: AugmentConfig,
+        context: float = 0.5,
+        validation: bool = False,
+    ):
+        self.config, self.augment, self.validation = config, augment, validation
+        self.exemplar_size, self.instance_size = exemplar_size, instance_size
+        self.pool, self.prepared, self.context = pool, tuple(prepared), context
+        sources = mixture(config, pool, prepared)
+        if not sources:
+            raise DataError(
+                f"folders {config.folders} hold no usable pair of a kind with a "
+                f"positive weight (video {config.video}, stills {config.stills}, "
+                f"composites {config.composites}, synthetic {config.synthetic})"
+            )
+        self._sources = Weighted(tuple(sources), sources.values())
+        self._reset()
+
+    def __getitem__(self, index: int) -> Pair:
+        """The pair of an index of at least 0.
+
+        Raises:
+            ImageError: an image cannot be decoded, or is not of the annotated size.
+            RecordError: a record of a prepared folder cannot be used.
+        """
+        rng, drawn, positive = self._draw_pair(index)
+        looks = draw_looks(rng, self.augment)
+        sizes = self.exemplar_size, self.instance_size
+        z, x = (
+            apply_look(render(view, size), look, rng)
+            for view, look, size in zip((drawn.z, drawn.x), looks, sizes, strict=True)
+        )
+        return Pair(z, x, drawn.box, positive)
+
+    def raw(self, index: int) -> RawBatch:
+        """The same pair before it is cropped and coloured, for `augmentation.render`.
+
+        Images of prepared folders are sent as they are stored, and so are others that
+        fit into as many pixels; of the rest the patch is cropped here.
+
+        Returns:
+            One pair, without the axis B.
+        """
+        rng, drawn, positive = self._draw_pair(index)
+        z, x = (
+            pack(view, look, rng, size=size, canvas=canvas, changes=changes)
+            for view, look, size, canvas, changes in zip(
+                (drawn.z, drawn.x),
+                draw_looks(rng, self.augment),
+                (self.exemplar_size, self.instance_size),
+                self._canvas(),
+                possible_changes(self.augment),
+                strict=True,
+            )
+        )
+        return RawBatch(z, x, drawn.box, positive)
+
+    def describe(self) -> str:
+        """One line about what was found and how it is mixed."""
+        pool = self.pool
+        found = [tracks.describe() for tracks in self.prepared]
+        if len(pool.store) or not found:
+            found.append(
+                f"{len(pool.store)} images: {len(pool.tracks)} sequences, "
+                f"{sum(map(len, pool.stills))} objects in {len(pool.stills)} stills, "
+                f"{len(pool.small)} small images"
+            )
+        mix = zip(self._sources, self._sources.probabilities(), strict=True)
+        return (
+            f"{'validation' if self.validation else 'training'} pairs from "
+            f"{'; '.join(found)}; mixture "
+            + ", ".join(f"{share:.0%} {source}" for source, share in mix)
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_scene"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._scene = functools.lru_cache(maxsize=2 * _SCENES)(Scene)
+
+    def _canvas(self) -> tuple[int, int]:
+        """Sides of the exemplar and search images that are sent to the device."""
+        crops = [tracks.records.crops for tracks in self.prepared] or [CropConfig()]
+        return (
+            max(self.exemplar_size, *(c.exemplar_crop for c in crops)),
+            max(self.instance_size, *(c.search_crop for c in crops)),
+        )
+
+    def _draw_pair(self, index: int) -> tuple[np.random.Generator, _Draw, np.float32]:
+        """All of a pair but its looks, which the generator is to draw next."""
+        # Validation draws differ from those of training even where the data is shared.
+        rng = np.random.default_rng((self.config.seed, index, int(self.validation)))
+        drawn = self._draw(rng, index)
+        positive = not rng.random() < self.config.negative_probability
+        if not positive:
+            other = self._draw_other(rng, index, drawn)
+            drawn = drawn._replace(x=other.x, box=other.box)
+        return rng, drawn, np.float32(positive)
+
+    def _draw(self, rng: np.random.Generator, index: int) -> _Draw:
+        match self._sources.draw(rng):
+            case PreparedTracks() as tracks:
+                pair = tracks.draw(rng, max_interval=self.config.max_interval)
+                return self._records(rng, tracks, pair)
+            case "video":
+                return self._video(rng)
+            case "stills":
+                return self._still(rng)
+            case "composites":
+                return self._composite(rng)
+            case _:
+                return self._synthetic(rng, index)
+
+    def _draw_other(self, rng: np.random.Generator, index: int, target: _Draw) -> _Draw:
+        """A pair whose search patch shows nothing of a target's origin.
+
+        The images of a sequence are one origin: a composite of any frame may show the
+        target of them all. Where the data has no other target, a scene is generated.
+        """
+        if target.category and rng.random() < self.config.negative_same_category:
+            other = self._draw_same_category(rng, target)
+            if other is not None:
+                return other
+        for _ in range(8):
+            other = self._draw(rng, index)
+            new = not target.category or other.category != target.category
+            if new and target.origin not in other.shown:
+                return other
+        other = self._draw_same_category(rng, target)
+        return other or self._synthetic(rng, index + _SCENE_STRETCH)
+
+    def _draw_same_category(
+        self, rng: np.random.Generator, target: _Draw
+    ) -> _Draw | None:
+        """A pair of another video of the target's folder, if its category has any."""
+        if target.track is None:
+            return None
+        tracks, track = target.track
+        pair = tracks.draw_same_category(rng, track)
+        return None if pair is None else self._records(rng, tracks, pair)
+
+    def _records(
+        self, rng: np.random.Generator, tracks: PreparedTracks, pair: RecordPair
+    ) -> _Draw:
+        """Two records of a prepared folder, or a single one twice."""
+        crops, origin = tracks.records.crops, tracks.video(pair.track)
+        reads = (
+            functools.partial(tracks.exemplar, pair.exemplar),
+            functools.partial(tracks.search, pair.search),
+        )
+        targets = (
+            Target(-1, tracks.box(pair.exemplar, crops.exemplar_crop)),
+            Target(-1, tracks.box(pair.search, crops.search_crop)),
+        )
+        angle = self._draw_angle(rng) if tracks.is_still(pair.track) else 0.0
+        return _Draw(
+            *self._views(rng, reads, targets, angle=angle),
+            origin,
+            frozenset({origin}),
+            tracks.category(pair.track),
+            (tracks, pair.track),
+        )
+
+    def _video(self, rng: np.random.Generator) -> _Draw:
+        """Two frames of a sequence, ``max_interval`` apart at most, in any order."""
+        track = self.pool.tracks.draw(rng)
+        i = int(rng.integers(len(track.numbers)))
+        near = track.numbers[i] + np.array([-1, 1]) * self.config.max_interval
+        low = np.searchsorted(track.numbers, near[0], "left")
+        high = np.searchsorted(track.numbers, near[1], "right")
+        j = int(rng.integers(low, high))
+        z, x = (Target(int(track.images[k]), track.boxes[k]) for k in (i, j))
+        reads = (self._reader(z.image), self._reader(x.image))
+        views = self._views(rng, reads, (z, x))
+        return self._from_images(views, z.image, {x.image})
+
+    def _still(self, rng: np.random.Generator) -> _Draw:
+        """Two views of one still; mostly one that fills the search window."""
+        for _ in range(6):
+            targets = self.pool.stills.draw(rng)
+            target = targets[rng.integers(len(targets))]
+            image = self.pool.store[target.image]
+            _, _, w, h = map(float, target.box)
+            side = context_side(w, h, context=self.context)
+            side *= self.instance_size / self.exemplar_size
+            if side < 1.5 * min(image.shape[:2]) or rng.random() < 0.15:
+                break
+        angle, read = self._draw_angle(rng), self._reader(target.image)
+        views = self._views(rng, (read, read), (target, target), angle=angle)
+        return self._from_images(views, target.image, {target.image})
+
+    def _composite(self, rng: np.random.Generator) -> _Draw:
+        """Pasted objects: patches already."""
+        pair = make_composite(
+            self.pool,
+            rng,
+            exemplar_size=self.exemplar_size,
+            instance_size=self.instance_size,
+            augment=self.augment,
+            context=self.context,
+        )
+        z, x = (View(functools.partial(Picture, patch)) for patch in (pair.z, pair.x))
+        return self._from_images((z, x, pair.box), pair.image, pair.shown)
+
+    def _synthetic(self, rng: np.random.Generator, index: int) -> _Draw:
+        """Two frames of a generated scene."""
+        stretch = index // _SCENE_STRETCH
+        number = stretch * _SCENES + int(rng.integers(_SCENES))
+        # Odd scenes are for validation.
+        key = (self.config.seed, 2 * number + int(self.validation))
+        seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+        scene = self._scene(seed)
+        first = rng.uniform(0, _SCENE_FRAMES)
+        reach = min(self.config.max_interval, _SCENE_FRAMES)
+        second = first + rng.uniform(-reach, reach)
+        (z, z_box), (x, x_box) = scene.render(first), scene.render(second)
+        reads = functools.partial(Picture, z), functools.partial(Picture, x)
+        targets = Target(-1, z_box), Target(-1, x_box)
+        origin = ("scene", seed)
+        return _Draw(*self._views(rng, reads, targets), origin, frozenset({origin}))
+
+    def _reader(self, image: int) -> Callable[[], Picture]:
+        return lambda: Picture(self.pool.store[image])
+
+    def _draw_angle(self, rng: np.random.Generator) -> float:
+        """By which a pair made of one still is turned."""
+        if rng.random() < self.augment.rotation_probability:
+            return rng.uniform(-self.augment.rotation, self.augment.rotation)
+        return 0.0
+
+    def _from_images(
+        self, views: tuple[View, View, np.ndarray], image: int, shown: Iterable[int]
+    ) -> _Draw:
+        """A pair whose target is of ``image``; its search patch shows ``shown``."""
+        origins = self.pool.origins
+        seen = frozenset(("image", int(origins[i])) for i in shown)
+        return _Draw(*views, ("image", int(origins[image])), seen)
+
+    def _views(
+        self,
+        rng: np.random.Generator,
+        reads: tuple[Callable[[], Picture], Callable[[], Picture]],
+        targets: tuple[Target, Target],
+        *,
+        angle: float = 0.0,
+    ) -> tuple[View, View, np.ndarray]:
+        """The exemplar around one target, the search patch around another, its box."""
+        a = self.augment
+        z_box, x_box = (ltwh_to_cxcywh(t.box.astype(np.float64)) for t in targets)
+        flip = rng.random() < a.flip_probability
+        z_window = sample_window(
+            z_box,
+            rng,
+            side=context_side(z_box[2], z_box[3], context=self.context),
+            shift=a.template_shift,
+            scale=a.template_scale,
+            aspect=a.template_aspect,
+            flip=flip,
+        )
+        x_window = sample_window(
+            x_box,
+            rng,
+            side=context_side(x_box[2], x_box[3], context=self.context)
+            * (self.instance_size / self.exemplar_size),
+            shift=a.search_shift,
+            scale=a.search_scale,
+            aspect=a.search_aspect,
+            angle=angle,
+            flip=flip,
+        )
+        return (
+            View(reads[0], z_window),
+            View(reads[1], x_window),
+            _map_target(targets[1], x_box, x_window, self.instance_size),
+        )
+
+
+def _map_target(
+    target: Target, box_cxcywh: np.ndarray, window: Window, size: int
+) -> np.ndarray:
+    """The target's box in a patch: from its outline if that fits its box."""
+    outline = None
+    if target.polygons and window.angle:
+        points = np.concatenate(target.polygons)
+        low, extent = points.min(axis=0), np.ptp(points, axis=0)
+        if np.abs(np.concatenate([low, extent]) - target.box).max() < 2:
+            outline = points
+    return map_box(box_cxcywh, window, size, outline=outline)
+
+
+def mixture(
+    config: DataConfig, pool: Pool, prepared: SequenceOf[PreparedTracks] = ()
+) -> dict[str | PreparedTracks, float]:
+    """What pairs can be drawn from, with weights, all positive; see the module."""
+    has_objects = bool(len(pool.stills) or len(pool.tracks) or pool.small)
+    kinds = {
+        "video": config.video * (len(pool.tracks) > 0),
+        "stills": config.stills * (len(pool.stills) > 0),
+        "composites": config.composites * (has_objects and len(pool.backgrounds) > 0),
+    }
+    total = sum(kinds.values()) or 1.0
+    weights: dict[str | PreparedTracks, float] = {
+        kind: pool.weight * weight / total for kind, weight in kinds.items()
+    }
+    weights |= {tracks: tracks.weight * (len(tracks) > 0) for tracks in prepared}
+    weights["synthetic"] = config.synthetic if config.folders else 1.0
+    return {source: weight for source, weight in weights.items() if weight > 0}

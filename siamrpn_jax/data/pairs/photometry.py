@@ -1,0 +1,227 @@
+"""Colours and sharpness of a pair: what is drawn, and applying it to an image.
+
+A `Look` holds all that is drawn for one image, so that it can be applied here or on the
+device (`siamrpn_jax.training.augmentation`).
+"""
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from siamrpn_jax.data.crops.windows import AugmentConfig
+
+_BLUR_SIZE = 13  # Pixels of the largest kernel.
+
+_LIGHTING_RGB = np.array(
+    [
+        [-0.55919361, 0.98062831, -0.41940627],
+        [1.72091413, 0.19879334, -1.82968581],
+        [4.64467907, 4.73710203, 4.88324118],
+    ]
+)
+"""Colour offset of three unit normals, grey levels: the "lighting" of PySOT."""
+
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)
+"""Shares of red, green and blue in grey: those of OpenCV."""
+
+_LEVELS = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+
+
+class Look(NamedTuple):
+    """What is changed in one image; applied in the order of the fields."""
+
+    table: np.ndarray | None = None
+    """Look-up table of the levels, ``uint8 [1, 256, 3]``."""
+
+    grey: bool = False
+    """Whether the colour is lost."""
+
+    order: np.ndarray | None = None
+    """Permutation of the channels, ``[3]``."""
+
+    fraction: float | None = None
+    """Share of its size that the image is shrunk to and enlarged from."""
+
+    blur: float | np.ndarray | None = None
+    """Standard deviation of a Gaussian in pixels, or a kernel ``float32 [k, k]``."""
+
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise, grey levels, equal in all channels."""
+
+
+def draw_looks(rng: np.random.Generator, config: AugmentConfig) -> tuple[Look, Look]:
+    """Draws what is changed in an exemplar and in its search image."""
+    z_table = x_table = order = z_fraction = x_fraction = None
+    if rng.random() < config.color_probability:
+        z_table = x_table = color_table(rng, config.color_strength)
+    if rng.random() < config.search_color_probability:
+        x_table = _compose(x_table, color_table(rng, 0.5 * config.color_strength))
+    if config.lighting:
+        z_table = _compose(z_table, _lighting_table(rng, config.lighting))
+        x_table = _compose(x_table, _lighting_table(rng, config.lighting))
+    grey = rng.random() < config.grey_probability
+    if not grey and rng.random() < config.channel_swap_probability:
+        order = rng.permutation(3)
+    if rng.random() < config.low_resolution_probability:
+        z_fraction = rng.uniform(0.2, 0.9)
+        x_fraction = z_fraction * math.exp(rng.uniform(-0.2, 0.2))
+    x_blur = _draw_blur(rng) if rng.random() < config.search_blur_probability else None
+    z_blur = (
+        _draw_blur(rng) if rng.random() < config.template_blur_probability else None
+    )
+    z_noise = x_noise = 0.0
+    if rng.random() < config.noise_probability:
+        x_noise = rng.uniform(2, 10)
+        z_noise = x_noise * rng.random()
+    return (
+        Look(z_table, grey, order, z_fraction, z_blur, z_noise),
+        Look(x_table, grey, order, x_fraction, x_blur, x_noise),
+    )
+
+
+def apply_look(image: np.ndarray, look: Look, rng: np.random.Generator) -> np.ndarray:
+    """Changes an image.
+
+    Args:
+        image: ``uint8 [n, n, 3]``.
+        look: what to change.
+        rng: where noise comes from.
+
+    Returns:
+        A new image of the same shape (or the same one, if nothing is to be changed).
+    """
+    if look.table is not None:
+        image = cv2.LUT(image, look.table)
+    if look.grey:
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        image = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    if look.order is not None:
+        image = np.ascontiguousarray(image[..., look.order])
+    if look.fraction is not None:
+        size = image.shape[0]
+        small = int(shrunk_side(look, size))
+        image = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+    if isinstance(look.blur, np.ndarray):
+        image = cv2.filter2D(image, -1, look.blur)
+    elif look.blur is not None:
+        image = cv2.GaussianBlur(image, (0, 0), look.blur)
+    if look.noise:
+        noise = rng.standard_normal(image.shape[:2], np.float32)
+        noise *= np.float32(look.noise)
+        # OpenCV rounds and saturates in one pass.
+        image = cv2.add(image, cv2.merge([noise, noise, noise]), dtype=cv2.CV_8U)
+    return image
+
+
+def color_table(rng: np.random.Generator, strength: float) -> np.ndarray:
+    """Draws a look-up table of gamma, gain and bias.
+
+    Args:
+        rng: the source of randomness.
+        strength: 1 is gamma e^±.4, gain e^±.25, channel gain e^±.12, bias ±.12.
+
+    Returns:
+        ``uint8 [1, 256, 3]`` for ``cv2.LUT``.
+    """
+    level = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
+    gamma = math.exp(rng.uniform(-0.4, 0.4) * strength)
+    gain = rng.uniform(-0.25, 0.25) + rng.uniform(-0.12, 0.12, 3)
+    bias = rng.uniform(-0.12, 0.12) * strength
+    table = level**gamma * np.exp(gain * strength).astype(np.float32) + bias
+    return (np.clip(table, 0, 1) * 255).astype(np.uint8)[None]
+
+
+# ------------------------------------------------------------------ for the device
+
+
+class Changes(NamedTuple):
+    """Which changes of an image a config makes at all; names as in `RawPatches`."""
+
+    table: bool
+    mixing: bool
+    shrunk: bool
+    blur: bool
+    noise: bool
+
+
+def possible_changes(config: AugmentConfig) -> tuple[Changes, Changes]:
+    """Those of the exemplar and those of the search image."""
+    both = config.color_probability > 0 or config.lighting != 0
+    z = Changes(
+        table=both,
+        mixing=config.grey_probability > 0 or config.channel_swap_probability > 0,
+        shrunk=config.low_resolution_probability > 0,
+        blur=config.template_blur_probability > 0,
+        noise=config.noise_probability > 0,
+    )
+    return z, z._replace(
+        table=both or config.search_color_probability > 0,
+        blur=config.search_blur_probability > 0,
+    )
+
+
+def level_table(look: Look) -> np.ndarray:
+    """The change of ``table``, ``uint8 [256, 3]``."""
+    return _LEVELS if look.table is None else look.table[0]
+
+
+def mixing_matrix(look: Look) -> np.ndarray:
+    """The change of ``grey`` and ``order`` as ``float32 [3, 3]``: ``new = M @ old``."""
+    if look.grey:
+        return np.tile(_GREY, (3, 1))
+    matrix = np.eye(3, dtype=np.float32)
+    return matrix if look.order is None else matrix[look.order]
+
+
+def shrunk_side(look: Look, size: int) -> np.int32:
+    """Side in pixels to which ``fraction`` shrinks an image of side ``size``."""
+    fraction = 1.0 if look.fraction is None else look.fraction
+    return np.int32(max(12, int(size * min(max(fraction, 0.15), 1.0))))
+
+
+def blur_kernel(look: Look) -> np.ndarray:
+    """The change of ``blur`` as a kernel, ``float32 [13, 13]``, anchored in its middle.
+
+    It is correlated with the image, which is mirrored about its outermost pixels.
+    """
+    if look.blur is None:
+        kernel = np.ones((1, 1))
+    elif isinstance(look.blur, np.ndarray):
+        kernel = look.blur
+    else:
+        # As many taps as cv2.GaussianBlur takes for 8-bit images.
+        column = cv2.getGaussianKernel(round(look.blur * 6 + 1) | 1, look.blur)
+        kernel = column @ column.T
+    margin = (_BLUR_SIZE - len(kernel)) // 2
+    return np.pad(kernel, margin).astype(np.float32)
+
+
+# --------------------------------------------------------------------------- draws
+
+
+def _compose(first: np.ndarray | None, second: np.ndarray) -> np.ndarray:
+    """One look-up table for two, exactly."""
+    return second if first is None else cv2.LUT(first, second)
+
+
+def _lighting_table(rng: np.random.Generator, strength: float) -> np.ndarray:
+    offset = _LIGHTING_RGB @ rng.standard_normal(3) * strength
+    levels = np.arange(256)[:, None] - offset
+    return np.clip(levels, 0, 255).astype(np.uint8)[None]
+
+
+def _draw_blur(rng: np.random.Generator) -> float | np.ndarray:
+    """Out of focus, or moved along a line."""
+    if rng.random() < 0.5:
+        return rng.uniform(0.5, 2)
+    # Odd lengths only: an even kernel has no middle and would move the image.
+    length = 2 * int(rng.integers(1, 7)) + 1
+    kernel = np.zeros((length, length), np.float32)
+    kernel[length // 2] = 1
+    middle = (length - 1) / 2
+    turn = cv2.getRotationMatrix2D((middle, middle), rng.uniform(0, 180), 1)
+    kernel = cv2.warpAffine(kernel, turn, (length, length))
+    return kernel / kernel.sum()

@@ -1,0 +1,335 @@
+"""Data sets of one-pass evaluation on disk, as their authors hand them out.
+
+==============  ====================================================================
+otb, otb50      ``<Name>/img/%04d.jpg`` and ``<Name>/groundtruth_rect.txt``, numbers
+                separated by comma, tab or space. Two targets of one folder have
+                ``groundtruth_rect.1.txt`` and ``.2.txt`` (Jogging, Skating2; Human4's
+                first file is empty). Some sequences are a part of their folder, see
+                `OTB_FRAMES`. Wu et al., TPAMI 2015; OTB's site lists the exceptions.
+uav123, uav20l  ``anno/UAV123/<name>.txt`` (``anno/UAV20L/``), NaN where the target is
+                absent; frames ``data_seq/UAV123/<folder>/%06d.jpg``. car1_2 is the
+                second clip of the folder car1, see `UAV123_CLIPS`. Mueller et al.,
+                ECCV 2016; ``configSeqs.m`` of the download.
+nfs             ``<name>/30/<name>.txt`` and frames ``<name>/30/<name>/%05d.jpg``. The
+                annotation is of 240 frames a second: every eighth line, from the
+                first, is a frame. A line is VATIC's: track, xmin, ymin, xmax, ymax,
+                frame, lost, occluded, generated, label. Galoogahi et al., ICCV 2017.
+                Also, as many trackers keep it, ``anno/nfs_<name>.txt`` with a line
+                x, y, w, h for each frame of ``sequences/<name>/``.
+lasot           ``<class>/<class>-<n>/`` with ``img/%08d.jpg``, ``groundtruth.txt``,
+                ``full_occlusion.txt`` and ``out_of_view.txt`` (0 and 1, one line);
+                ``testing_set.txt`` names the sequences, `LASOT_TEST` where there is
+                none. Fan et al., CVPR 2019.
+got10k-val,     ``val/list.txt`` names folders with ``%08d.jpg``, ``groundtruth.txt``
+got10k-test     and, but for test, ``cover.label`` and ``absence.label``. The test set
+                gives the first box only. Huang et al., TPAMI 2019.
+==============  ====================================================================
+
+All count pixels from 1, but for NfS's VATIC lines; what is returned counts from 0. A
+box with NaN or without area says that the target is absent.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.benchmark_lists import (
+    LASOT_TEST,
+    OTB50,
+    OTB100,
+    OTB_FRAMES,
+    UAV123_CLIPS,
+)
+from siamrpn_jax.data.read.images import IMAGE_SUFFIXES
+from siamrpn_jax.data.read.sequences import Sequence, SequenceError, natural_sort
+
+BenchmarkName = Literal[
+    "otb", "otb50", "uav123", "uav20l", "nfs", "lasot", "got10k-val", "got10k-test"
+]
+"""The benchmarks that can be read."""
+
+ONE = np.array([1.0, 1.0, 0.0, 0.0])
+"""From boxes that count pixels from 0 to those that count from 1."""
+
+NFS_RATIO = 8
+"""Annotated frames for each frame at 30 a second."""
+
+
+class _MissingError(SequenceError):
+    """A sequence that is not there at all."""
+
+
+class _Reader(NamedTuple):
+    size: int  # sequences in the whole benchmark
+    layout: str
+    names: Callable[[Path], list[str]]
+    read: Callable[[Path, str], Sequence]
+
+
+def read_benchmark(
+    name: BenchmarkName, root: str | os.PathLike[str]
+) -> tuple[Sequence, ...]:
+    """Reads all sequences of a benchmark; frames are paths, none is decoded.
+
+    Args:
+        name: which benchmark, and so which layout.
+        root: its folder.
+
+    Raises:
+        SequenceError: ``root`` holds no such benchmark, or sequences are missing or
+            cannot be read; every one is named.
+    """
+    root, reader = Path(root), _READERS[name]
+    names = reader.names(root) if root.is_dir() else []
+    if not names:
+        raise SequenceError(f"{root}: holds no {name}; expected {reader.layout}")
+    found, missing, problems = [], [], []
+    for sequence in names:
+        try:
+            found.append(reader.read(root, sequence))
+        except _MissingError:
+            missing.append(sequence)
+        except (InputError, OSError) as error:
+            problems.append(str(error))
+    if missing:
+        listed = f"{len(missing)} of {len(names)} sequences: {', '.join(missing)}"
+        problems.insert(0, f"{root}: {name} misses {listed} (expected {reader.layout})")
+    if problems:
+        raise SequenceError("; ".join(problems))
+    return tuple(found)
+
+
+def whole_size(name: BenchmarkName) -> int:
+    """Number of sequences of the whole benchmark."""
+    return _READERS[name].size
+
+
+def _read_otb(root: Path, name: str) -> Sequence:
+    folder, _, number = name.partition("-")
+    text = root / folder / f"groundtruth_rect.{f'{number}.' * bool(number)}txt"
+    boxes, frames = _boxes(text), _frames(root / folder / "img")
+    if folder in OTB_FRAMES:
+        first, last = OTB_FRAMES[folder]
+        frames = {n: path for n, path in frames.items() if first <= n <= last}
+        if len(boxes) == last:  # some copies annotate what comes before, too
+            boxes = boxes[first - 1 :]
+    return _sequence(name, frames.values(), boxes, text)
+
+
+def _uav_names(folder: str) -> Callable[[Path], list[str]]:
+    return lambda root: _stems(root / "anno" / folder)
+
+
+def _read_uav123(root: Path, name: str) -> Sequence:
+    folder, _, number = name.rpartition("_")
+    if folder not in UAV123_CLIPS or not number.isdecimal():
+        return _read_uav(root, "UAV123", name, folder=name, first=1)
+    starts = UAV123_CLIPS[folder]
+    if not 0 < int(number) <= len(starts):
+        raise SequenceError(f"{name}: {folder} has clips 1 to {len(starts)}")
+    return _read_uav(root, "UAV123", name, folder=folder, first=starts[int(number) - 1])
+
+
+def _read_uav20l(root: Path, name: str) -> Sequence:
+    return _read_uav(root, "UAV20L", name, folder=name, first=1)
+
+
+def _read_uav(
+    root: Path, subset: str, name: str, *, folder: str, first: int
+) -> Sequence:
+    text = root / "anno" / subset / f"{name}.txt"
+    boxes = _boxes(text)
+    frames = _frames(root / "data_seq" / "UAV123" / folder)
+    last = first + len(boxes) - 1
+    kept = [path for number, path in frames.items() if first <= number <= last]
+    return _sequence(name, kept, boxes, text)
+
+
+def _nfs_names(root: Path) -> list[str]:
+    plain = [stem.removeprefix("nfs_") for stem in _stems(root / "anno")]
+    return plain or sorted(path.stem for path in root.glob("*/30/*.txt"))
+
+
+def _read_nfs(root: Path, name: str) -> Sequence:
+    for text in (root / "anno" / f"nfs_{name}.txt", root / "anno" / f"{name}.txt"):
+        if text.is_file():
+            frames = _frames(root / "sequences" / name)
+            return _sequence(name, frames.values(), _boxes(text), text)
+    text = root / name / "30" / f"{name}.txt"
+    frames = list(_frames(root / name / "30" / name).values())
+    boxes = _read_vatic(text)[::NFS_RATIO]
+    # 240 frames a second end up to one frame earlier or later than 30 a second.
+    if abs(len(frames) - len(boxes)) == 1:
+        count = min(len(frames), len(boxes))
+        frames, boxes = frames[:count], boxes[:count]
+    return _sequence(name, frames, boxes, text)
+
+
+def _read_vatic(path: Path) -> np.ndarray:
+    rows = []
+    for number, line in enumerate(_lines(path), start=1):
+        try:
+            values = [float(field) for field in line.split()[1:7]]
+            x0, y0, x1, y1, _, lost = values
+        except ValueError:
+            raise SequenceError(
+                f"{path}:{number}: {line!r}, expected track xmin ymin xmax ymax frame "
+                "lost …"
+            ) from None
+        if not lost and not (x1 > x0 and y1 > y0):
+            raise SequenceError(
+                f"{path}:{number}: {line!r}, expected xmax above xmin, ymax above ymin"
+            )
+        rows.append([np.nan] * 4 if lost else [x0, y0, x1 - x0, y1 - y0])
+    return np.array(rows)
+
+
+def _lasot_names(root: Path) -> list[str]:
+    if not any(root.glob("*/*/groundtruth.txt")):
+        return []
+    listed = root / "testing_set.txt"
+    return _lines(listed) if listed.is_file() else list(LASOT_TEST)
+
+
+def _read_lasot(root: Path, name: str) -> Sequence:
+    folder = root / name.rpartition("-")[0] / name
+    text = folder / "groundtruth.txt"
+    boxes = _boxes(text)
+    for flags in ("full_occlusion.txt", "out_of_view.txt"):
+        boxes[_read_flags(folder / flags, len(boxes)) != 0] = np.nan
+    return _sequence(name, _frames(folder / "img").values(), boxes, text)
+
+
+def _got10k_folder(root: Path, subset: str) -> Path:
+    return root / subset if (root / subset).is_dir() else root
+
+
+def _got10k_names(subset: str) -> Callable[[Path], list[str]]:
+    def names(root: Path) -> list[str]:
+        listed = _got10k_folder(root, subset) / "list.txt"
+        return _lines(listed) if listed.is_file() else []
+
+    return names
+
+
+def _read_got10k_val(root: Path, name: str) -> Sequence:
+    folder = _got10k_folder(root, "val") / name
+    text = folder / "groundtruth.txt"
+    boxes = _boxes(text)
+    # The toolkit goes by the share of the target that is visible, 0 to 8 eighths.
+    cover, absence = folder / "cover.label", folder / "absence.label"
+    if cover.is_file():
+        boxes[_read_flags(cover, len(boxes)) == 0] = np.nan
+    else:
+        boxes[_read_flags(absence, len(boxes)) != 0] = np.nan
+    return _sequence(name, _frames(folder).values(), boxes, text)
+
+
+def _read_got10k_test(root: Path, name: str) -> Sequence:
+    folder = _got10k_folder(root, "test") / name
+    text = folder / "groundtruth.txt"
+    first, frames = _boxes(text), _frames(folder)
+    if len(first) != 1:
+        raise SequenceError(f"{text}: {len(first)} lines, expected the first box only")
+    unknown = np.full((max(len(frames) - 1, 0), 4), np.nan)
+    return _sequence(name, frames.values(), np.concatenate([first, unknown]), text)
+
+
+_UAV_LAYOUT = "data_seq/UAV123/<folder>/%06d.jpg and anno/{}/<name>.txt"
+_OTB_LAYOUT = "<Name>/img/ and <Name>/groundtruth_rect.txt"
+_GOT10K_LAYOUT = "{0}/list.txt and {0}/<name>/groundtruth.txt"
+
+_READERS: dict[str, _Reader] = {
+    "otb": _Reader(100, _OTB_LAYOUT, lambda root: list(OTB100), _read_otb),
+    "otb50": _Reader(50, _OTB_LAYOUT, lambda root: list(OTB50), _read_otb),
+    "uav123": _Reader(
+        123, _UAV_LAYOUT.format("UAV123"), _uav_names("UAV123"), _read_uav123
+    ),
+    "uav20l": _Reader(
+        20, _UAV_LAYOUT.format("UAV20L"), _uav_names("UAV20L"), _read_uav20l
+    ),
+    "nfs": _Reader(
+        100, "<name>/30/<name>.txt and <name>/30/<name>/%05d.jpg", _nfs_names, _read_nfs
+    ),
+    "lasot": _Reader(
+        280, "<class>/<class>-<n>/groundtruth.txt", _lasot_names, _read_lasot
+    ),
+    "got10k-val": _Reader(
+        180, _GOT10K_LAYOUT.format("val"), _got10k_names("val"), _read_got10k_val
+    ),
+    "got10k-test": _Reader(
+        180, _GOT10K_LAYOUT.format("test"), _got10k_names("test"), _read_got10k_test
+    ),
+}
+
+
+def _boxes(text: Path) -> np.ndarray:
+    """Boxes that count from 1, as ``[T, 4]`` from 0; NaN where one has no area."""
+    rows = []
+    for number, line in enumerate(_lines(text), start=1):
+        try:
+            row = [float(field) for field in line.replace(",", " ").split()]
+        except ValueError:
+            row = []
+        if len(row) != 4:
+            raise SequenceError(f"{text}:{number}: {line!r}, expected x,y,w,h")
+        rows.append(row)
+    if not rows:
+        raise SequenceError(f"{text}: is empty, expected one box x,y,w,h a line")
+    boxes = np.array(rows) - ONE
+    boxes[~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))] = np.nan
+    return boxes
+
+
+def _frames(folder: Path) -> dict[int, Path]:
+    """Images of a folder by the number that their names end with, in order."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise SequenceError(f"{folder}: has no frames")
+    frames = {}
+    for path in natural_sort(images):
+        number = re.search(r"\d+$", path.stem)
+        if not number or int(number[0]) in frames:
+            raise SequenceError(f"{path}: expected one frame for each number")
+        frames[int(number[0])] = path
+    return frames
+
+
+def _sequence(
+    name: str, frames: Iterable[Path], boxes: np.ndarray, text: Path
+) -> Sequence:
+    frames = tuple(frames)
+    if len(frames) != len(boxes):
+        raise SequenceError(
+            f"{name}: {len(frames)} frames but {len(boxes)} boxes in {text}; expected "
+            "one for each"
+        )
+    return Sequence(name, frames, boxes)
+
+
+def _read_flags(path: Path, count: int) -> np.ndarray:
+    """Whole numbers, one for each frame, in one line or in many."""
+    fields = path.read_text(encoding="utf-8-sig").replace(",", " ").split()
+    if len(fields) != count or not all(field.isdecimal() for field in fields):
+        raise SequenceError(
+            f"{path}: {len(fields)} values for {count} frames, expected a whole number "
+            "for each"
+        )
+    return np.array(fields, int)
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise _MissingError(str(path))
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _stems(folder: Path) -> list[str]:
+    return [path.stem for path in natural_sort(folder.glob("*.txt"))]

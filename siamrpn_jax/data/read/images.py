@@ -1,0 +1,138 @@
+"""Reading images, and checking frames that a caller hands in.
+
+Everything here returns RGB ``uint8 [H, W, 3]``; OpenCV's BGR order stays inside.
+"""
+
+import struct
+from os import PathLike
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+
+from siamrpn_jax.common.errors import InputError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+"""File names that count as frames, in lower case."""
+
+
+class ImageError(InputError):
+    """An image that cannot be read, or a frame of the wrong form."""
+
+
+def read_image(path: str | PathLike[str]) -> np.ndarray:
+    """Reads an image file.
+
+    Args:
+        path: a file in any format that OpenCV decodes.
+
+    Returns:
+        RGB ``uint8 [H, W, 3]``.
+
+    Raises:
+        ImageError: the file is missing, unreadable, truncated or no image.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+    return decode_image(data, name=str(path))
+
+
+def read_size(path: str | PathLike[str]) -> tuple[int, int]:
+    """Width and height of an image file: from its header where it is PNG or JPEG.
+
+    Raises:
+        ImageError: the file is missing, unreadable or no image.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(24)
+            if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) == 24:
+                width, height = struct.unpack(">II", head[16:])
+                return width, height
+            size = _jpeg_size(file) if head[:2] == b"\xff\xd8" else None
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+    if size is None:
+        height, width = read_image(path).shape[:2]
+        return width, height
+    return size
+
+
+def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
+    """From the frame header of a JPEG; None where none is found."""
+    file.seek(2)
+    while len(marker := file.read(4)) == 4 and marker[0] == 0xFF:
+        # C0 to CF start a frame, but for the tables C4 and CC and the reserved C8.
+        if marker[1] & 0xF0 == 0xC0 and marker[1] not in (0xC4, 0xC8, 0xCC):
+            header = file.read(5)
+            if len(header) < 5:
+                return None
+            height, width = struct.unpack(">xHH", header)
+            return width, height
+        file.seek(int.from_bytes(marker[2:], "big") - 2, 1)
+    return None
+
+
+def decode_image(data: bytes, *, name: str) -> np.ndarray:
+    """Decodes the bytes of an image file.
+
+    The pixels come as they are stored: an EXIF orientation is not applied, because
+    annotations refer to the stored pixels. Grey images are repeated over the three
+    channels and transparency is dropped.
+
+    Args:
+        data: the whole file.
+        name: what error messages call it.
+
+    Returns:
+        RGB ``uint8 [H, W, 3]``.
+
+    Raises:
+        ImageError: the bytes are empty, truncated or no image.
+    """
+    if not data:
+        raise ImageError(f"{name}: the file is empty, expected an image")
+    # cv2.imread would return a truncated jpeg with a grey tail; imdecode refuses it.
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ImageError(f"{name}: cannot be decoded ({error.err})") from error
+    if image is None:
+        raise ImageError(
+            f"{name}: cannot be decoded; expected a complete image file, found "
+            f"{len(data)} bytes that are truncated or in no known format"
+        )
+    return image
+
+
+def check_frame(frame: np.ndarray, *, name: str = "frame") -> np.ndarray:
+    """Checks a frame, and gives grey and RGBA ones three channels.
+
+    Args:
+        frame: ``uint8``, RGB ``[H, W, 3]``, grey ``[H, W]`` or ``[H, W, 1]``, or RGBA
+            ``[H, W, 4]`` (its transparency is dropped). ``H`` and ``W`` at least 1.
+        name: what error messages call it.
+
+    Returns:
+        RGB ``uint8 [H, W, 3]``: ``frame`` itself where it already has this form.
+
+    Raises:
+        ImageError: any other type, shape or ``dtype``.
+    """
+    expected = "expected RGB uint8 [H, W, 3]"
+    if not isinstance(frame, np.ndarray):
+        raise ImageError(f"{name}: got {type(frame).__name__}, {expected}")
+    found = f"{name}: got {frame.dtype} {list(frame.shape)}"
+    if frame.dtype != np.uint8:
+        raise ImageError(f"{found}, {expected}")
+    if frame.ndim == 2:
+        frame = frame[..., None]
+    if frame.ndim != 3 or frame.shape[2] not in (1, 3, 4) or 0 in frame.shape:
+        raise ImageError(f"{found}, {expected} (grey and RGBA are converted)")
+    if frame.shape[2] == 1:
+        return np.repeat(frame, 3, axis=2)
+    return frame if frame.shape[2] == 3 else np.ascontiguousarray(frame[..., :3])

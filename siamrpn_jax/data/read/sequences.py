@@ -1,0 +1,294 @@
+"""Annotated sequences on disk: a folder of frames and one box a frame.
+
+A sequence is a folder that holds ``groundtruth.txt`` or ``groundtruth_rect.txt`` and
+its frames in ``img/``, in ``color/`` or beside the text file. A line is four numbers
+``x, y, w, h`` (top-left corner and size, pixels) or, in ``groundtruth.txt``, the eight
+of a VOT polygon; commas, tabs or spaces separate them. ``groundtruth_rect.txt`` is
+OTB's: it counts pixels from 1, and 1 is subtracted. A row of ``nan`` or of zeros says
+that the target is absent.
+
+Two peculiarities of OTB are known. A folder with ``groundtruth_rect.1.txt``,
+``groundtruth_rect.2.txt`` and so on is a sequence for each: Jogging-1, Jogging-2. And
+some of its annotations start late or end early, see `OTB_RANGES`.
+"""
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.images import IMAGE_SUFFIXES
+
+GROUND_TRUTH_NAMES = ("groundtruth.txt", "groundtruth_rect.txt")
+"""Ground truth files, the first one present is read; the second counts from 1."""
+
+OTB_RANGES = {
+    "David": (300, 770),
+    "Diving": (1, 215),
+    "Football1": (1, 74),
+    "Freeman3": (1, 460),
+    "Freeman4": (1, 283),
+}
+"""First and last frame, counted from 1, that OTB's annotations are about."""
+
+log = logging.getLogger(__name__)
+
+_NUMBERED = re.compile(r"groundtruth_rect\.(\d+)\.txt")
+
+FRAME_FOLDERS = ("img", "color", ".")
+"""Where frames are looked for, in this order."""
+
+LAYOUT = (
+    "a folder with groundtruth.txt (x,y,w,h a line) or groundtruth_rect.txt (OTB) and "
+    "frames in img/, in color/ or beside it"
+)
+
+
+class SequenceError(InputError):
+    """A sequence that is missing, malformed or inconsistent."""
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """An annotated sequence; frames are paths, nothing is decoded."""
+
+    name: str
+    """Name of the folder, with ``-n`` where its ground truth is numbered."""
+
+    frames: tuple[Path, ...]
+    """``T`` image files, in order."""
+
+    boxes: np.ndarray
+    """``float64 [T, 4]``, ``ltwh`` in pixels (0-based); ``nan`` where absent."""
+
+
+def find_sequences(root: str | os.PathLike[str]) -> list[Path]:
+    """Finds sequence folders.
+
+    Args:
+        root: a sequence folder, or a folder with sequences at any depth; symbolic
+            links are followed.
+
+    Returns:
+        What `read_sequence` takes, in the natural order of the paths; at least one: the
+        sequence folders or, where ground truth is numbered, each of its files.
+
+    Raises:
+        SequenceError: ``root`` is missing or holds no sequence.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise SequenceError(f"{root}: no such folder; expected {LAYOUT}")
+    found = []
+    for folder, subfolders, files in walk(root):
+        if not set(GROUND_TRUTH_NAMES).isdisjoint(files):
+            found.append(folder)
+        elif numbered := [folder / f for f in files if _NUMBERED.fullmatch(f)]:
+            found.extend(numbered)
+        else:
+            continue
+        subfolders.clear()  # frames lie below; walking them would only cost time
+    if not found:
+        raise SequenceError(f"{root}: holds no sequence; expected {LAYOUT}, or several")
+    return natural_sort(found)
+
+
+def read_sequence(
+    path: str | os.PathLike[str], *, faults: dict[int, str] | None = None
+) -> Sequence:
+    """Reads one sequence.
+
+    Args:
+        path: a sequence folder, see the module's description, or a ground truth file
+            in it.
+        faults: as for `read_ground_truth`.
+
+    Returns:
+        The sequence.
+
+    Raises:
+        SequenceError: the folder is missing, has no ground truth, several or a
+            malformed one, has no frames, or frames and lines differ in number.
+    """
+    path = Path(path)
+    text = path if path.is_file() else _find_ground_truth(path)
+    folder = text.parent
+    boxes = read_ground_truth(text, faults=faults)
+    frames = find_frames(folder)
+    name = folder.resolve().name
+    if text.name == "groundtruth_rect.txt" and len(frames) != len(boxes):
+        first, last = OTB_RANGES.get(name, (1, 0))
+        if len(boxes) == last - first + 1 and last <= len(frames):
+            frames = frames[first - 1 : last]
+    if len(frames) != len(boxes):
+        raise SequenceError(
+            f"{folder}: {len(frames)} frames but {len(boxes)} lines in "
+            f"{text.name}; expected one line a frame"
+        )
+    numbered = _NUMBERED.fullmatch(text.name)
+    return Sequence(f"{name}-{numbered[1]}" if numbered else name, frames, boxes)
+
+
+def read_ground_truth(
+    path: str | os.PathLike[str], *, faults: dict[int, str] | None = None
+) -> np.ndarray:
+    """Reads a ground truth file; a name with ``groundtruth_rect`` means 1-based.
+
+    Args:
+        path: a text file, one box a line; empty lines at its end are ignored.
+        faults: where given, malformed lines do not raise: their rows are ``nan``, and
+            what is wrong with them is put here, by the row from 0.
+
+    Returns:
+        ``float64 [T, 4]``, ``ltwh`` 0-based; ``nan`` rows where the target is absent.
+
+    Raises:
+        SequenceError: no line, or a malformed one, named as ``file:line``.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SequenceError(f"{path}: cannot be read as text ({error})") from error
+    if not lines:
+        raise SequenceError(f"{path}: is empty, expected one box x,y,w,h a line")
+    boxes = np.full((len(lines), 4), np.nan)
+    for row, line in enumerate(lines):
+        try:
+            boxes[row] = _parse_line(line)
+        except SequenceError as error:
+            if faults is None:
+                raise SequenceError(f"{path}:{row + 1}: {error}") from None
+            faults[row] = str(error)
+    if path.name.startswith("groundtruth_rect."):
+        boxes[:, :2] -= 1
+    return boxes
+
+
+def fingerprint(boxes: np.ndarray) -> str:
+    """Tells a sequence by its boxes: the same whatever its folder is called.
+
+    Args:
+        boxes: ``ltwh [T, 4]``, all of the sequence; NaN where the target is absent.
+
+    Returns:
+        16 hexadecimal digits; hundredths of a pixel count.
+    """
+    hundredths = np.round(np.asarray(boxes, np.float64) * 100)
+    absent = np.iinfo(np.int64).min
+    whole = np.where(np.isnan(hundredths), 0, hundredths).astype("<i8")
+    whole[np.isnan(hundredths)] = absent
+    return hashlib.sha256(whole.tobytes()).hexdigest()[:16]
+
+
+def polygon_to_ltwh(polygon: np.ndarray) -> np.ndarray:
+    """Axis-aligned box with the area and the centre of a rotated rectangle.
+
+    The rule of the Siamese trackers for VOT's polygons, without the extra pixel that
+    their inclusive coordinates add: the bounding box is shrunk about the mean of the
+    corners until its area is that of the rectangle.
+
+    Args:
+        polygon: ``[8]``, four corners ``x, y`` in order around the rectangle.
+
+    Returns:
+        ``ltwh float64 [4]``.
+    """
+    corners = np.asarray(polygon, np.float64).reshape(4, 2)
+    extent = np.ptp(corners, axis=0)
+    sides = np.linalg.norm(corners[:2] - corners[1:3], axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = extent * np.sqrt(np.prod(sides) / np.prod(extent))
+    return np.concatenate([corners.mean(axis=0) - size / 2, size])
+
+
+def find_frames(folder: Path) -> tuple[Path, ...]:
+    """The images in ``img/``, in ``color/`` or in the folder itself, in natural order.
+
+    Raises:
+        SequenceError: there are none.
+    """
+    for name in FRAME_FOLDERS:
+        place = folder / name
+        if place.is_dir():
+            frames = [p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
+            if frames:
+                return tuple(natural_sort(frames))
+    raise SequenceError(f"{folder}: has no frames; expected {LAYOUT}")
+
+
+def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Like ``os.walk``, through symbolic links too, but into each folder only once.
+
+    Folders that cannot be read are left out with a warning.
+
+    Args:
+        root: where to start.
+
+    Yields:
+        A folder, the names of its subfolders (to be changed in place) and of its files.
+    """
+    visited: set[str] = set()
+    for folder, subfolders, files in os.walk(root, onerror=_warn, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:
+            subfolders.clear()
+            continue
+        visited.add(real)
+        subfolders.sort()  # which of two links is met first must not vary
+        yield Path(folder), subfolders, files
+
+
+def _warn(error: OSError) -> None:
+    log.warning("%s: left out: cannot be read (%s)", error.filename, error.strerror)
+
+
+def natural_sort(paths: Iterable[Path]) -> list[Path]:
+    """Sorts paths so that ``2.jpg`` comes before ``10.jpg``."""
+
+    def key(path: Path) -> list[tuple[int, str]]:
+        parts = re.split(r"(\d+)", str(path))
+        return [(int(p), p) if p.isdecimal() else (0, p) for p in parts]
+
+    return sorted(paths, key=key)
+
+
+def _parse_line(line: str) -> np.ndarray:
+    try:
+        values = np.array([float(v) for v in re.split(r"[,\s]+", line.strip(" \t,"))])
+    except ValueError:
+        raise SequenceError(
+            f"cannot parse {line!r}, expected numbers x,y,w,h"
+        ) from None
+    if len(values) not in (4, 8):
+        raise SequenceError(
+            f"{len(values)} values in {line!r}, expected 4 (x,y,w,h) or 8 (a polygon)"
+        )
+    if np.isnan(values).all() or not values.any():
+        return np.full(4, np.nan)
+    box = polygon_to_ltwh(values) if len(values) == 8 else values
+    if not np.isfinite(box).all() or (box[2:] <= 0).any():
+        raise SequenceError(
+            f"box {line!r}, expected finite numbers with positive width and "
+            "height (all nan or all 0: absent)"
+        )
+    return box
+
+
+def _find_ground_truth(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise SequenceError(f"{folder}: no such folder; expected {LAYOUT}")
+    for name in GROUND_TRUTH_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    numbered = [p for p in folder.iterdir() if _NUMBERED.fullmatch(p.name)]
+    if numbered:
+        names = ", ".join(p.name for p in natural_sort(numbered))
+        raise SequenceError(f"{folder}: has {names}; expected one of them to be named")
+    raise SequenceError(f"{folder}: has no ground truth; expected {LAYOUT}")

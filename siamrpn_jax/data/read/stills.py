@@ -1,0 +1,222 @@
+"""Annotated still images: COCO-like folders.
+
+A folder holds images and ``annotations.json``, an object with
+
+- ``images``: ``id``, ``file_name`` (relative to that folder), ``width``, ``height``
+  and, optionally, ``source``, a name that groups images of one origin;
+- ``annotations``: ``image_id``, ``bbox`` (``x, y, w, h``, top-left corner and size in
+  pixels) and, optionally, ``iscrowd`` and ``segmentation`` (polygons as lists
+  ``x0, y0, x1, y1, ...``; other forms are ignored).
+
+Boxes that cannot be used are skipped, counted by reason and reported in one warning.
+"""
+
+import json
+import logging
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.sequences import natural_sort, walk
+
+ANNOTATIONS_NAME = "annotations.json"
+
+LAYOUT = (
+    "a folder with images and annotations.json (COCO: images with id, file_name, "
+    "width, height; annotations with image_id, bbox)"
+)
+
+log = logging.getLogger(__name__)
+
+
+class StillsError(InputError):
+    """A folder of stills that is missing, empty or malformed."""
+
+
+class StillObject(NamedTuple):
+    """One annotated object of a still."""
+
+    box: np.ndarray
+    """``float32 [4]``, ``ltwh``, clipped to the image."""
+
+    polygons: tuple[np.ndarray, ...]
+    """Outlines, ``float32 [n, 2]`` each, clipped to the box; may be empty."""
+
+
+class Still(NamedTuple):
+    """One image and its objects."""
+
+    path: Path
+    width: int
+    height: int
+    source: str
+    objects: tuple[StillObject, ...]
+
+
+@dataclass(frozen=True)
+class Stills:
+    """What a folder of stills holds."""
+
+    images: tuple[Still, ...]
+    """In the order of the file; images without a usable box are kept."""
+
+    rejected: dict[str, int]
+    """How many boxes were skipped, by reason."""
+
+
+def find_stills(root: str | os.PathLike[str]) -> list[Path]:
+    """Finds folders with ``annotations.json`` at any depth.
+
+    Args:
+        root: where to look; symbolic links are followed.
+
+    Returns:
+        The folders in the natural order of their paths; at least one.
+
+    Raises:
+        StillsError: ``root`` is missing or holds none.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise StillsError(f"{root}: no such folder; expected {LAYOUT}")
+    found = [folder for folder, _, files in walk(root) if ANNOTATIONS_NAME in files]
+    if not found:
+        raise StillsError(
+            f"{root}: holds no stills; expected {LAYOUT}{layout_hint(root)}"
+        )
+    return natural_sort(found)
+
+
+def layout_hint(root: Path) -> str:
+    """What to do with COCO's own layout, the end of a message; empty for others."""
+    for pattern in ("instances_*.json", "annotations/instances_*.json"):
+        for path in sorted(root.glob(pattern)):
+            return (
+                f" ({path} is COCO's own layout, which is not read: put it beside its "
+                f"images, as {ANNOTATIONS_NAME})"
+            )
+    return ""
+
+
+def read_stills(folder: str | os.PathLike[str]) -> Stills:
+    """Reads one folder of stills; nothing is decoded.
+
+    Args:
+        folder: see the module's description.
+
+    Returns:
+        The images with their usable boxes, and the counts of the boxes skipped.
+
+    Raises:
+        StillsError: ``annotations.json`` is missing, no JSON, or lacks a needed field;
+            there is no image; an image is listed twice, or its file is missing.
+    """
+    path = Path(folder) / ANNOTATIONS_NAME
+    content = _read_json(path)
+    try:
+        entries = {entry["id"]: entry for entry in content["images"]}
+        objects: dict[Any, list[StillObject]] = {key: [] for key in entries}
+        rejected: Counter[str] = Counter()
+        examples: list[str] = []
+        for annotation in content["annotations"]:
+            image_id = annotation["image_id"]
+            if image_id not in entries:
+                raise StillsError(f"{path}: annotation of unknown image id {image_id}")
+            entry = entries[image_id]
+            reason = _fault(annotation, entry)
+            if reason is None:
+                objects[image_id].append(_object(annotation, entry))
+                continue
+            rejected[reason] += 1
+            if len(examples) < 3:
+                examples.append(f"{entry['file_name']} {annotation['bbox']} ({reason})")
+        images = tuple(
+            _still(path.parent, entry, objects[key]) for key, entry in entries.items()
+        )
+    except (KeyError, TypeError) as error:
+        raise StillsError(
+            f"{path}: malformed ({error!r}); expected {LAYOUT}"
+        ) from error
+    _check_images(path, images, listed=len(content["images"]))
+    if rejected:
+        counts = ", ".join(f"{n} {reason}" for reason, n in rejected.most_common())
+        log.warning(
+            "%s: skipped %d boxes (%s), e.g. %s",
+            path,
+            rejected.total(),
+            counts,
+            "; ".join(examples),
+        )
+    return Stills(images, dict(rejected))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise StillsError(
+            f"{path}: cannot be read ({error.strerror}); expected {LAYOUT}"
+        ) from error
+    except ValueError as error:
+        raise StillsError(
+            f"{path}: is not JSON ({error}); expected {LAYOUT}"
+        ) from error
+
+
+def _fault(annotation: dict[str, Any], image: dict[str, Any]) -> str | None:
+    """Why an annotation cannot be used, or None."""
+    if annotation.get("iscrowd"):
+        return "crowd"
+    try:
+        x, y, w, h = (float(v) for v in annotation["bbox"])
+    except (TypeError, ValueError):
+        return "not four numbers"
+    if not np.isfinite([x, y, w, h]).all():
+        return "not finite"
+    if w <= 0 or h <= 0:
+        return "not positive"
+    if not (0 <= x + w / 2 <= image["width"] and 0 <= y + h / 2 <= image["height"]):
+        return "outside the image"
+    return None
+
+
+def _object(annotation: dict[str, Any], image: dict[str, Any]) -> StillObject:
+    x, y, w, h = (float(v) for v in annotation["bbox"])
+    low = np.array([max(x, 0), max(y, 0)])
+    high = np.array([min(x + w, image["width"]), min(y + h, image["height"])])
+    segmentation = annotation.get("segmentation")
+    polygons = []
+    for ring in segmentation if isinstance(segmentation, list) else ():
+        if isinstance(ring, list) and len(ring) >= 6 and len(ring) % 2 == 0:
+            points = np.clip(np.asarray(ring, np.float64).reshape(-1, 2), low, high)
+            polygons.append(points.astype(np.float32))
+    box = np.concatenate([low, high - low]).astype(np.float32)
+    return StillObject(box, tuple(polygons))
+
+
+def _still(folder: Path, entry: dict[str, Any], objects: list[StillObject]) -> Still:
+    return Still(
+        path=folder / entry["file_name"],
+        width=int(entry["width"]),
+        height=int(entry["height"]),
+        source=str(entry.get("source", folder.resolve().name)),
+        objects=tuple(objects),
+    )
+
+
+def _check_images(path: Path, images: tuple[Still, ...], *, listed: int) -> None:
+    if not images:
+        raise StillsError(f"{path}: lists no image")
+    if len(images) != listed:
+        raise StillsError(f"{path}: {listed - len(images)} image ids are listed twice")
+    missing = [image.path for image in images if not image.path.is_file()]
+    if missing:
+        raise StillsError(
+            f"{path}: {len(missing)} of {listed} image files are missing, the first is "
+            f"{missing[0]}"
+        )

@@ -1,0 +1,1 @@
+"""The VOT challenge's experiments and figures."""

@@ -1,0 +1,455 @@
+"""Videos in and out: frames from files, folders, cameras; annotated films; drawing.
+
+Frames are RGB uint8 [H, W, 3] everywhere; OpenCV's BGR stays inside this module.
+"""
+
+import contextlib
+import glob
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import cv2
+import numpy as np
+
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.extras import MissingExtraError, require
+from siamrpn_jax.common.files import replacing
+from siamrpn_jax.data.read.images import IMAGE_SUFFIXES, check_frame, read_image
+from siamrpn_jax.data.read.sequences import FRAME_FOLDERS, natural_sort
+from siamrpn_jax.model.boxes import ltwh_to_corners
+
+COLORS = (
+    (255, 140, 0),
+    (0, 170, 255),
+    (60, 200, 60),
+    (240, 60, 120),
+    (170, 90, 255),
+    (250, 220, 40),
+)
+"""RGB of the boxes that `draw_boxes` draws, in turn."""
+
+WHOLE = 0.95
+"""Share of the declared frames that a whole film has: declarations may be rough."""
+
+
+class VideoError(InputError):
+    """A video that cannot be read or written, or a display that is not there."""
+
+
+class Video:
+    """The frames of a film, a folder of images, a camera, or an iterator of arrays.
+
+    Iterating yields RGB uint8 [H, W, 3]; one frame is held at a time. A file, folder or
+    pattern can be iterated again from its start.
+
+    Args:
+        source: a video file; a folder of images (in natural order: 2 before 10), or of
+            a sequence, which has them in ``img/`` or ``color/``; a pattern such as
+            ``"frames/*.png"``; ``"camera"`` or a camera's number; or an iterable of
+            images ([H, W, 3] RGB, [H, W] grey, or [H, W, 4] RGBA; uint8).
+
+    A film that ends long before the length it declares is logged as a warning.
+
+    Raises:
+        FileNotFoundError: there is no such file, or no image in the folder or pattern.
+        VideoError: the file opens but no frame comes out of it.
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | int | Iterable[np.ndarray]):
+        self.name: str
+        """Name of the file or folder without suffix; else "camera" or "frames"."""
+        self.fps: float | None = None
+        """Frames a second, where the source declares it."""
+        self.length: int | None = None
+        """Number of frames that the source declares; films may be off by a few."""
+        self._frames: Callable[[], Iterator[np.ndarray]]
+        if isinstance(source, str | os.PathLike):
+            self._open_path(os.fspath(source))
+        elif isinstance(source, int):
+            self._open_camera(source)
+        else:
+            self.name = "frames"
+            self._frames = lambda: _checked_frames(source)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self._frames()
+
+    def _open_path(self, source: str) -> None:
+        if source == "camera":
+            self._open_camera(0)
+        elif source.isdecimal() and not Path(source).exists():
+            self._open_camera(int(source))
+        elif Path(source).is_file():
+            self._open_file(source)
+        else:
+            self._open_images(source)
+
+    def _open_images(self, source: str) -> None:
+        paths = _find_images(source)
+        folder = Path(source) if Path(source).is_dir() else paths[0].parent
+        self.name = folder.resolve().name
+        self.length = len(paths)
+        self._frames = lambda: (read_image(path) for path in paths)
+
+    def _open_file(self, path: str) -> None:
+        self.name = Path(path).stem
+        with _capture(path) as capture:
+            opened, decoded = capture.isOpened(), capture.read()[0]
+            self.fps = _positive(capture.get(cv2.CAP_PROP_FPS))
+            length = _positive(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.length = None if length is None else int(length)
+        frames = _opencv_frames
+        if not decoded:
+            self._open_with_pyav(path, opened=opened)
+            frames = _pyav_frames
+        self._frames = lambda: _told_if_cut(frames(path), path, length=self.length)
+
+    def _open_with_pyav(self, path: str, *, opened: bool) -> None:
+        """Tries the decoders of PyAV; OpenCV's wheel has none for AV1, for one."""
+        problem = (
+            "no frame of this video can be decoded by OpenCV (AV1 is one such codec)"
+            if opened
+            else "not a video that OpenCV can open"
+        )
+        try:
+            next(_pyav_frames(path))
+            fps, length = _pyav_declared(path)
+        except MissingExtraError as error:
+            raise VideoError(
+                f"{path}: {problem}: re-encode it (for example as H.264), or "
+                "pip install 'siamrpn-jax[video]'"
+            ) from error
+        except (OSError, ValueError, IndexError, StopIteration) as error:
+            raise VideoError(f"{path}: {problem}, nor by PyAV") from error
+        self.fps, self.length = self.fps or fps, self.length or length
+
+    def _open_camera(self, index: int) -> None:
+        with _capture(index) as capture:
+            if not capture.isOpened():
+                raise VideoError(f"camera {index} cannot be opened: is it connected?")
+            self.fps = _positive(capture.get(cv2.CAP_PROP_FPS))
+        self.name = "camera"
+        self._frames = lambda: _opencv_frames(index)
+
+
+class VideoWriter:
+    """Writes an annotated film; a context manager.
+
+    The film grows under a temporary name and gets its own when it is closed whole, so
+    a file of that name is never a part of one.
+
+    Args:
+        path: ``.webm`` is written by OpenCV as VP8, which browsers play; ``.mp4`` as
+            H.264 and needs PyAV (``pip install 'siamrpn-jax[video]'``).
+        fps: frames a second.
+        size: width and height of every frame in pixels. H.264 needs even ones: an odd
+            last row or column is repeated.
+
+    Raises:
+        VideoError: another suffix, a bad size or rate, the encoder does not start, or
+            the film is closed without a frame.
+        MissingExtraError: ``.mp4`` without PyAV.
+        OSError: naming ``path``: the film cannot be written whole.
+    """
+
+    def __init__(self, path: str | Path, *, fps: float, size: tuple[int, int]):
+        self.path = Path(path)
+        self._size = size
+        self._empty = True
+        if not (np.isfinite(fps) and fps > 0 and min(size) > 0):
+            raise VideoError(
+                f"{path}: {fps} frames/s of size {size}, expected positive numbers"
+            )
+        encoders = {".webm": _WebmEncoder, ".mp4": _Mp4Encoder}
+        suffix = self.path.suffix.lower()
+        if suffix not in encoders:
+            raise VideoError(f"{path}: suffix {suffix!r}, expected .webm or .mp4")
+        with contextlib.ExitStack() as stack:
+            part = stack.enter_context(replacing(self.path))
+            self._encoder = encoders[suffix](part, fps, size)
+            self._until_closed = stack.pop_all()
+
+    def write(self, frame: np.ndarray) -> None:
+        """Appends a frame, RGB uint8 [H, W, 3] of the film's size."""
+        frame = check_frame(frame)
+        height, width, _ = frame.shape
+        if (width, height) != self._size:
+            raise VideoError(
+                f"{self.path}: a frame of {width}x{height} pixels, expected "
+                f"{self._size[0]}x{self._size[1]}"
+            )
+        self._encoder.write(frame)
+        self._empty = False
+
+    def close(self) -> None:
+        """Finishes the film and gives it its name."""
+        with self._until_closed:
+            if self._empty:
+                self._encoder.abandon()
+                raise VideoError(f"{self.path}: no frame was written")
+            self._encoder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+            return
+        with contextlib.suppress(Exception):  # the first error is the one to tell
+            self._encoder.abandon()
+        self._until_closed.__exit__(kind, error, trace)
+
+
+def draw_boxes(
+    frame: np.ndarray,
+    boxes_ltwh: np.ndarray,
+    labels: Sequence[str] = (),
+    *,
+    colors: Sequence[tuple[int, int, int]] = COLORS,
+    dashed: Sequence[bool] | np.ndarray = (),
+) -> np.ndarray:
+    """Draws boxes on a copy of a frame.
+
+    Args:
+        frame: RGB uint8 [H, W, 3].
+        boxes_ltwh: [N, 4] or [4]; boxes with NaN are left out.
+        labels: text at the top of each box, if any.
+        colors: RGB of the boxes, in turn.
+        dashed: which boxes get broken lines, if any.
+
+    Returns:
+        RGB uint8 [H, W, 3].
+    """
+    canvas = frame.copy()
+    thickness = max(1, round(min(frame.shape[:2]) / 200))
+    boxes = np.asarray(boxes_ltwh, np.float64).reshape(-1, 4)
+    for index, corners in enumerate(ltwh_to_corners(boxes)):
+        if not np.isfinite(corners).all():
+            continue
+        # Far outside every frame, and inside OpenCV's integers.
+        whole = np.clip(np.floor(corners), -30_000, 30_000).astype(int)
+        x0, y0, x1, y1 = whole.tolist()
+        color = colors[index % len(colors)]
+        # A box covers [x0, x1): its last column is x1 - 1.
+        broken = index < len(dashed) and dashed[index]
+        rectangle: Any = _dashed_rectangle if broken else cv2.rectangle
+        rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), color, thickness)
+        if index < len(labels):
+            _draw_label(canvas, labels[index], (x0, y0), color)
+    return canvas
+
+
+def select_box(frame: np.ndarray) -> np.ndarray:
+    """Asks for a box with the mouse in a window.
+
+    Args:
+        frame: RGB uint8 [H, W, 3].
+
+    Returns:
+        float64 [4], ``ltwh``.
+
+    Raises:
+        VideoError: there is no display, or no box was drawn.
+    """
+    # Without a display OpenCV's Qt ends the whole process, which nothing can catch.
+    if not has_display():
+        raise VideoError("no display to select a box on: pass --box x,y,w,h")
+    title = "Draw the target's box, then press ENTER"
+    box = cv2.selectROI(title, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    cv2.destroyWindow(title)
+    if box[2] <= 0 or box[3] <= 0:
+        raise VideoError("no box was selected: draw one, or pass --box x,y,w,h")
+    return np.array(box, np.float64)
+
+
+def has_display() -> bool:
+    """Tells whether OpenCV can open a window here."""
+    if gui_kind() == "NONE":
+        return False
+    if sys.platform.startswith("linux"):
+        return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return True
+
+
+def gui_kind() -> str:
+    """Names the window system OpenCV was built for: ``QT5``, …, or ``NONE``."""
+    found = re.search(r"GUI:\s+(\S+)", cv2.getBuildInformation())
+    return found.group(1) if found else "NONE"
+
+
+def _find_images(source: str) -> list[Path]:
+    folders = [Path(source, name) for name in (".", *FRAME_FOLDERS)]
+    places = [list(folder.iterdir()) for folder in folders if folder.is_dir()]
+    for found in places or [[Path(name) for name in glob.glob(source)]]:
+        images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
+        if images:
+            return natural_sort(images)
+    raise FileNotFoundError(
+        f"{source}: expected a video file, a folder or pattern of images, or 'camera'"
+    )
+
+
+def _positive(value: float) -> float | None:
+    """What OpenCV declares; where it does not know, it says 0, -1 or less."""
+    return value if np.isfinite(value) and value > 0 else None
+
+
+def _checked_frames(source: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    for index, frame in enumerate(source):
+        yield check_frame(frame, name=f"frame {index}")
+
+
+@contextlib.contextmanager
+def _capture(source: str | int) -> Iterator[cv2.VideoCapture]:
+    # A missing camera is told in one line by us, not in eight by OpenCV.
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        capture = cv2.VideoCapture(source)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    try:
+        yield capture
+    finally:
+        capture.release()
+
+
+def _opencv_frames(source: str | int) -> Iterator[np.ndarray]:
+    with _capture(source) as capture:
+        while True:
+            decoded, frame = capture.read()
+            if not decoded:
+                return
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+
+def _told_if_cut(
+    frames: Iterator[np.ndarray], path: str, *, length: int | None
+) -> Iterator[np.ndarray]:
+    """Passes frames on; decoders end at a broken place as if it were the end."""
+    count = 0
+    for frame in frames:
+        yield frame
+        count += 1
+    if length is not None and count < WHOLE * length:
+        logging.getLogger(__name__).warning(
+            "%s: ended after %d of the %d frames that it declares: is it whole?",
+            path,
+            count,
+            length,
+        )
+
+
+def _pyav_declared(path: str) -> tuple[float | None, int | None]:
+    """Frames a second and number of frames, each where the film declares it."""
+    av = require("av", extra="video")
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        return float(stream.average_rate or 0) or None, stream.frames or None
+
+
+def _pyav_frames(path: str) -> Iterator[np.ndarray]:
+    av = require("av", extra="video")
+    with av.open(path) as container:
+        for frame in container.decode(video=0):
+            image = frame.to_ndarray(format="rgb24")
+            # Phones store portrait films lying down, with a rotation beside them.
+            yield np.ascontiguousarray(np.rot90(image, k=frame.rotation // 90))
+
+
+class _WebmEncoder:
+    def __init__(self, path: Path, fps: float, size: tuple[int, int]):
+        fourcc = cv2.VideoWriter.fourcc(*"VP80")
+        self._writer = cv2.VideoWriter(str(path), fourcc, fps, size)
+        if not self._writer.isOpened():  # it would drop every frame silently
+            raise VideoError(f"{path}: OpenCV cannot write VP8 video here")
+        self._path = path
+        self._count = 0
+
+    def write(self, frame: np.ndarray) -> None:
+        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        self._count += 1
+
+    def close(self) -> None:
+        self._writer.release()
+        # OpenCV tells of no failed write: the film has to be asked. Where the disk was
+        # full it declares no length, or its last frame cannot be reached.
+        with _capture(str(self._path)) as capture:
+            declared = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+            capture.set(cv2.CAP_PROP_POS_FRAMES, self._count - 1)
+            whole = declared == self._count and capture.grab()
+        if not whole:
+            raise OSError(
+                f"the film of {self._count} frames is not whole: is the disk full?"
+            )
+
+    def abandon(self) -> None:
+        self._writer.release()
+
+
+class _Mp4Encoder:
+    def __init__(self, path: Path, fps: float, size: tuple[int, int]):
+        av: Any = require("av", extra="video")
+        self._make_frame = av.VideoFrame.from_ndarray
+        self._odd = (size[1] % 2, size[0] % 2)
+        self._container = av.open(str(path), "w")
+        rate = Fraction(fps).limit_denominator(1001)
+        self._stream = self._container.add_stream("libx264", rate=rate)
+        self._stream.width = size[0] + self._odd[1]
+        self._stream.height = size[1] + self._odd[0]
+        self._stream.pix_fmt = "yuv420p"
+
+    def write(self, frame: np.ndarray) -> None:
+        rows, columns = self._odd
+        padded = np.pad(frame, ((0, rows), (0, columns), (0, 0)), mode="edge")
+        picture = self._make_frame(padded, format="rgb24")
+        self._container.mux(self._stream.encode(picture))
+
+    def close(self) -> None:
+        self._container.mux(self._stream.encode())
+        self._container.close()
+
+    def abandon(self) -> None:
+        # The last frames are not asked for: after a failed write FFmpeg would crash.
+        self._container.close()
+
+
+def _dashed_rectangle(
+    canvas: np.ndarray,
+    start: tuple[int, int],
+    end: tuple[int, int],
+    color: tuple[int, int, int],
+    thickness: int,
+) -> None:
+    """Dashes as long as the gaps; where they fall does not depend on the frame."""
+    whole = canvas.copy()
+    cv2.rectangle(whole, start, end, color, thickness)
+    rows, columns = np.ogrid[: canvas.shape[0], : canvas.shape[1]]
+    dash = 4 * thickness + 2
+    shown = (rows - start[1] + columns - start[0]) // dash % 2 == 0
+    canvas[shown] = whole[shown]
+
+
+def _draw_label(
+    canvas: np.ndarray, text: str, corner: tuple[int, int], color: tuple[int, int, int]
+) -> None:
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, max(0.35, min(canvas.shape[:2]) / 900)
+    (width, height), base = cv2.getTextSize(text, font, scale, 1)
+    x = min(max(corner[0], 0), max(canvas.shape[1] - width, 0))
+    y = max(corner[1], height + base)
+    cv2.rectangle(canvas, (x, y - height - base), (x + width, y), color, cv2.FILLED)
+    baseline = (x, y - base // 2)
+    cv2.putText(canvas, text, baseline, font, scale, (0, 0, 0), 1, cv2.LINE_AA)

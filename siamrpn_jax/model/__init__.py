@@ -1,0 +1,1 @@
+"""The network (paper, section 3)."""

@@ -1,0 +1,199 @@
+"""Box formats, overlap, and the anchor box code; for NumPy and JAX arrays alike.
+
+Coordinates are continuous pixels, x to the right and y down: pixel ``i`` covers
+``[i, i + 1)`` and its centre lies at ``i + 0.5``, so an image of width ``W`` spans
+``[0, W]``. Three formats, always on the last axis:
+
+- ``cxcywh``: centre and size. The only one used inside the library.
+- ``ltwh``: top-left corner and size, as in files (VOT, OTB, COCO) and OpenCV.
+- ``corners``: ``x0, y0, x1, y1``.
+
+Every function takes arrays of shape ``[..., 4]`` and computes with the library that
+its first argument comes from.
+"""
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from siamrpn_jax.common.errors import InputError
+
+if TYPE_CHECKING:  # host code that works on NumPy boxes never loads JAX
+    import jax
+
+Array = TypeVar("Array", np.ndarray, "jax.Array")
+
+
+class BoxError(InputError):
+    """A box that no tracker can start from."""
+
+
+def ltwh_to_cxcywh(boxes: Array) -> Array:
+    """Converts ``[..., 4]`` boxes from top-left and size to centre and size."""
+    xp = _namespace(boxes)
+    size = boxes[..., 2:]
+    return xp.concatenate([boxes[..., :2] + size / 2, size], axis=-1)
+
+
+def cxcywh_to_ltwh(boxes: Array) -> Array:
+    """Converts ``[..., 4]`` boxes from centre and size to top-left and size."""
+    xp = _namespace(boxes)
+    size = boxes[..., 2:]
+    return xp.concatenate([boxes[..., :2] - size / 2, size], axis=-1)
+
+
+def cxcywh_to_corners(boxes: Array) -> Array:
+    """Converts ``[..., 4]`` boxes from centre and size to two corners."""
+    xp = _namespace(boxes)
+    half = boxes[..., 2:] / 2
+    return xp.concatenate([boxes[..., :2] - half, boxes[..., :2] + half], axis=-1)
+
+
+def corners_to_cxcywh(boxes: Array) -> Array:
+    """Converts ``[..., 4]`` boxes from two corners to centre and size."""
+    xp = _namespace(boxes)
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return xp.concatenate([(low + high) / 2, high - low], axis=-1)
+
+
+def ltwh_to_corners(boxes: Array) -> Array:
+    """Converts ``[..., 4]`` boxes from top-left and size to two corners."""
+    xp = _namespace(boxes)
+    low = boxes[..., :2]
+    return xp.concatenate([low, low + boxes[..., 2:]], axis=-1)
+
+
+def corners_to_ltwh(boxes: Array) -> Array:
+    """Converts ``[..., 4]`` boxes from two corners to top-left and size."""
+    xp = _namespace(boxes)
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return xp.concatenate([low, high - low], axis=-1)
+
+
+def iou(a: Array, b: Array) -> Array:
+    """Intersection over union of ``cxcywh`` boxes.
+
+    Args:
+        a: ``[..., 4]``.
+        b: ``[..., 4]``, broadcast against ``a``.
+
+    Returns:
+        ``[...]``, in 0..1; 0 where both boxes are empty.
+
+    Example:
+        >>> iou(np.array([2.0, 2, 4, 4]), np.array([4.0, 2, 4, 4])).round(3).item()
+        0.333
+    """
+    xp = _namespace(a)
+    ca, cb = cxcywh_to_corners(a), cxcywh_to_corners(b)
+    overlap = xp.minimum(ca[..., 2:], cb[..., 2:]) - xp.maximum(
+        ca[..., :2], cb[..., :2]
+    )
+    overlap = xp.maximum(overlap, 0)
+    intersection = overlap[..., 0] * overlap[..., 1]
+    union = a[..., 2] * a[..., 3] + b[..., 2] * b[..., 3] - intersection
+    return intersection / xp.maximum(union, 1e-12)
+
+
+def generalised_iou(a: Array, b: Array) -> Array:
+    """IoU less the share of the common bounds that neither box covers: GIoU.
+
+    Unlike the IoU it tells how far apart two boxes are that do not meet (Rezatofighi et
+    al., CVPR 2019). Like the IoU it stays the same where both axes are scaled, each by
+    its own factor.
+
+    Args:
+        a: ``cxcywh [..., 4]``.
+        b: ``cxcywh [..., 4]``, broadcast against ``a``.
+
+    Returns:
+        ``[...]``, above -1, at most 1.
+
+    Example:
+        >>> a, b = np.array([1.0, 1, 2, 2]), np.array([4.0, 1, 2, 2])
+        >>> generalised_iou(a, b).round(3).item()
+        -0.2
+    """
+    xp = _namespace(a)
+    ca, cb = cxcywh_to_corners(a), cxcywh_to_corners(b)
+    bounds = xp.maximum(ca[..., 2:], cb[..., 2:]) - xp.minimum(ca[..., :2], cb[..., :2])
+    area = xp.maximum(bounds[..., 0] * bounds[..., 1], 1e-12)
+    both = a[..., 2] * a[..., 3] + b[..., 2] * b[..., 3]
+    overlap = iou(a, b)
+    # Of intersection + union = both and intersection = iou * union.
+    return overlap - 1 + both / (1 + overlap) / area
+
+
+def encode(boxes: Array, anchors: Array) -> Array:
+    """Offsets from anchors to boxes: the regression target (paper, Eq. 3).
+
+    The paper prints ``ln(A_w / T_w)`` for the sizes; its own decoding (Eq. 12) and
+    every implementation use the inverse, ``ln(T_w / A_w)``, and so does this one.
+
+    Args:
+        boxes: ``cxcywh [..., 4]``.
+        anchors: ``cxcywh [..., 4]``, broadcast against ``boxes``.
+
+    Returns:
+        ``(dx, dy, dw, dh) [..., 4]``; ``decode(encode(b, a), a) == b``.
+    """
+    xp = _namespace(boxes)
+    shift = (boxes[..., :2] - anchors[..., :2]) / anchors[..., 2:]
+    return xp.concatenate([shift, xp.log(boxes[..., 2:] / anchors[..., 2:])], axis=-1)
+
+
+def decode(deltas: Array, anchors: Array) -> Array:
+    """Boxes that anchors and their regressed offsets stand for (paper, Eq. 12).
+
+    Args:
+        deltas: ``(dx, dy, dw, dh) [..., 4]``.
+        anchors: ``cxcywh [..., 4]``, broadcast against ``deltas``.
+
+    Returns:
+        ``cxcywh [..., 4]``.
+    """
+    xp = _namespace(deltas)
+    center = anchors[..., :2] + deltas[..., :2] * anchors[..., 2:]
+    # e^4 is 55 anchor sizes: beyond every search region, and far from overflow.
+    size = anchors[..., 2:] * xp.exp(xp.clip(deltas[..., 2:], -4.0, 4.0))
+    return xp.concatenate([center, size], axis=-1)
+
+
+def check_boxes(boxes: Any, frame: np.ndarray) -> np.ndarray:
+    """Checks boxes to start from.
+
+    Args:
+        boxes: ``ltwh`` [4] or [N, 4].
+        frame: [H, W, 3], the frame they lie in.
+
+    Returns:
+        The boxes as float64 of the same shape.
+
+    Raises:
+        BoxError: naming the box, the value, and what was expected.
+    """
+    try:
+        array = np.array(boxes, np.float64)
+    except (TypeError, ValueError) as error:
+        raise BoxError(f"box {boxes!r}: expected four numbers x,y,w,h") from error
+    if array.ndim not in (1, 2) or array.shape[-1] != 4 or array.size == 0:
+        raise BoxError(
+            f"boxes of shape {array.shape}: expected [4] or [N, 4] with x,y,w,h"
+        )
+    height, width = frame.shape[:2]
+    for box in np.atleast_2d(array):
+        x, y, w, h = box
+        if not np.isfinite(box).all() or w <= 0 or h <= 0:
+            raise BoxError(
+                f"box {box.tolist()}: expected finite x,y,w,h with w and h above 0"
+            )
+        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+            raise BoxError(
+                f"box {box.tolist()}: outside the frame of {width}x{height} pixels, "
+                "expected to meet it"
+            )
+    return array
+
+
+def _namespace(array: Any) -> Any:
+    return array.__array_namespace__()

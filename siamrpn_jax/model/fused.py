@@ -1,0 +1,219 @@
+"""The network as tracking runs it: what depends on the weights alone is done once.
+
+:func:`prepare` folds BatchNorm into the convolutions, joins the classification and
+regression convolutions of the search branch, and turns kernels into the form that the
+platform multiplies with. Bias and ReLU come after the pooling, with which they commute.
+The results are those of ``model.SiamRPN`` without ``train``, up to rounding.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from siamrpn_jax.model import backbone, convolutions, rpn
+from siamrpn_jax.model.convolutions import ConvImpl, PreparedKernel
+from siamrpn_jax.model.layers import BatchNorm
+from siamrpn_jax.model.network import Detection, SiamRPN, make_detection, normalise
+from siamrpn_jax.model.rpn import Template
+
+_BRANCHES = ("cls", "reg")
+
+_CHUNK_BYTES, _CHUNK_PATCHES = 12 * 2**20, 16
+"""On a CPU, at most so much of the first layer's output, and so many patches, are made
+at a time; measured best. More leaves the caches, and large working memory glibc takes
+from the kernel anew for each call."""
+
+
+class PreparedConv(struct.PyTreeNode):
+    """A convolution with its BatchNorm, if it had one."""
+
+    kernel: PreparedKernel
+    bias: jax.Array
+    """``[O]``."""
+
+
+class Prepared(struct.PyTreeNode):
+    """The network's weights as tracking uses them."""
+
+    backbone: tuple[PreparedConv, ...]
+    template: tuple[PreparedConv, PreparedConv]
+    """What makes detection kernels of exemplar features: classification, regression."""
+    search: PreparedConv
+    """What prepares search features; classification and regression side by side."""
+    cls_output: tuple[PreparedConv, ...]
+    """1x1 convolutions after the correlation, with ReLU between them."""
+    reg_output: tuple[PreparedConv, ...]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def prepare(model: SiamRPN, variables: Any) -> Prepared:
+    """Makes the weights to track with.
+
+    Args:
+        model: the network (static).
+        variables: of the model, ``{"params": …, "batch_stats": …}``.
+
+    Returns:
+        what :func:`embed_template` and :func:`detect` compute with.
+    """
+    config = model.config
+    fold = functools.partial(_fold, variables)
+    make = functools.partial(_prepare_conv, dtype=config.dtype)
+    layers = backbone.describe_layers(config.backbone)
+    features = [
+        make(
+            *fold("backbone", f"conv{i}", f"bn{i}"),
+            stride=layer.stride,
+            impl=config.conv_impl,
+        )
+        for i, layer in enumerate(layers, start=1)
+    ]
+
+    def head(name: str, impl: ConvImpl = config.conv_impl) -> PreparedConv:
+        return make(*fold("head", name, f"{name}_bn"), impl=impl)
+
+    # Run once a target: the transformed kernels of `paper` would fill 280 MB.
+    template = head("template_cls", "xla"), head("template_reg", "xla")
+    branches = [fold("head", f"search_{b}", f"search_{b}_bn") for b in _BRANCHES]
+    kernel, bias = (jnp.concatenate(x, -1) for x in zip(*branches, strict=True))
+    search = make(kernel, bias, impl=config.conv_impl)
+    if config.head.kind == "depthwise":
+        outputs = [(head(f"mix_{b}"), head(f"out_{b}")) for b in _BRANCHES]
+    else:
+        outputs = [(), (head("adjust"),) if config.head.adjust else ()]
+    return Prepared(tuple(features), template, search, *outputs)
+
+
+def embed_template(model: SiamRPN, weights: Any, z: jax.Array) -> Template:
+    """Exemplar patches to detection kernels (paper, section 4.1).
+
+    Args:
+        model: the network.
+        weights: a ``Prepared``, or the model's variables: they are prepared on the way.
+        z: ``[B, Z, Z, 3]`` RGB, uint8 or float 0..255.
+    """
+    weights = as_prepared(model, weights)
+    features = _features(model, weights, z)
+    kernels = [_apply(conv, features) for conv in weights.template]
+    head = model.config.head
+    if head.kind == "up_channel":
+        kernels = [k.reshape(*k.shape[:3], head.width, -1) for k in kernels]
+    elif head.template_relu:
+        kernels = [jax.nn.relu(k) for k in kernels]
+    return Template(*kernels)
+
+
+def detect(model: SiamRPN, weights: Any, template: Template, x: jax.Array) -> Detection:
+    """Search patches to logits and offsets (paper, section 4.2).
+
+    Args:
+        model: the network.
+        weights: a ``Prepared``, or the model's variables: they are prepared on the way.
+        template: of each patch's target.
+        x: ``[B, X, X, 3]`` RGB, uint8 or float 0..255.
+    """
+    weights = as_prepared(model, weights)
+    run = functools.partial(_detect, model, weights)
+    chunk = _chunk_size(model)
+    if chunk is None or len(x) <= chunk:
+        return run(template, x)
+    whole = len(x) // chunk * chunk
+    parts = jax.tree.map(
+        lambda a: a[:whole].reshape(-1, chunk, *a.shape[1:]), (template, x)
+    )
+    found = jax.lax.map(lambda part: run(*part), parts)
+    found = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), found)
+    if whole == len(x):
+        return found
+    rest = run(*jax.tree.map(lambda a: a[whole:], (template, x)))
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, rest)
+
+
+def as_prepared(model: SiamRPN, weights: Any) -> Prepared:
+    """Weights that are prepared stay as they are."""
+    return weights if isinstance(weights, Prepared) else prepare(model, weights)
+
+
+def _chunk_size(model: SiamRPN) -> int | None:
+    """Patches that go through the network together; None: all of them."""
+    if jax.default_backend() != "cpu":
+        return None
+    config = model.config
+    first = backbone.describe_layers(config.backbone)[0]
+    side = (config.instance_size - first.size) // first.stride + 1
+    fitting = _CHUNK_BYTES // (4 * side**2 * first.width)
+    return max(1, min(_CHUNK_PATCHES, fitting))
+
+
+def _detect(
+    model: SiamRPN, weights: Prepared, template: Template, x: jax.Array
+) -> Detection:
+    search = _apply(weights.search, _features(model, weights, x))
+    if model.config.head.kind == "depthwise":
+        kernels = jnp.concatenate([template.cls_kernel, template.reg_kernel], -1)
+        correlated = rpn.correlate_depthwise(jax.nn.relu(search), kernels)
+        cls, reg = jnp.split(correlated, 2, -1)
+    else:
+        correlate = functools.partial(rpn.correlate, impl=model.config.head.correlation)
+        cls, reg = jnp.split(search, 2, -1)
+        cls = correlate(cls, template.cls_kernel)
+        reg = correlate(reg, template.reg_kernel)
+    return make_detection(
+        _chain(weights.cls_output, cls), _chain(weights.reg_output, reg)
+    )
+
+
+def _features(model: SiamRPN, weights: Prepared, patches: jax.Array) -> jax.Array:
+    """The backbone: ``[B, n, n, 3]`` to ``[B, f, f, C]``."""
+    x = normalise(patches, model.config.input)
+    layers = backbone.describe_layers(model.config.backbone)
+    last = len(layers) - 1
+    for i, (layer, conv) in enumerate(zip(layers, weights.backbone, strict=True)):
+        y = convolutions.conv2d_prepared(x.astype(model.config.dtype), conv.kernel)
+        if layer.pool:
+            y = convolutions.max_pool(y)
+        y += conv.bias
+        if layer.residual:
+            y += x[:, 1:-1, 1:-1]
+        x = jax.nn.relu(y) if i < last else y
+    return x
+
+
+def _chain(convs: tuple[PreparedConv, ...], x: jax.Array) -> jax.Array:
+    for i, conv in enumerate(convs):
+        x = _apply(conv, jax.nn.relu(x) if i else x)
+    return x
+
+
+def _apply(conv: PreparedConv, x: jax.Array) -> jax.Array:
+    return convolutions.conv2d_prepared(x, conv.kernel) + conv.bias
+
+
+def _fold(
+    variables: Any, part: str, conv: str, norm: str
+) -> tuple[jax.Array, jax.Array]:
+    """Kernel and bias of a convolution followed by its BatchNorm, if it has one."""
+    params = variables["params"][part]
+    kernel = params[conv]["kernel"]
+    bias = params[conv].get("bias", jnp.zeros(kernel.shape[-1]))
+    if norm not in params:
+        return kernel, bias
+    stats = variables["batch_stats"][part][norm]
+    factor = params[norm]["scale"] * jax.lax.rsqrt(stats["var"] + BatchNorm.epsilon)
+    return kernel * factor, (bias - stats["mean"]) * factor + params[norm]["bias"]
+
+
+def _prepare_conv(
+    kernel: jax.Array,
+    bias: jax.Array,
+    *,
+    dtype: str,
+    impl: ConvImpl,
+    stride: int = 1,
+) -> PreparedConv:
+    kernel, bias = kernel.astype(dtype), bias.astype(dtype)
+    prepared = convolutions.prepare_kernel(kernel, stride=stride, impl=impl)
+    return PreparedConv(prepared, bias)

@@ -1,0 +1,1 @@
+"""One-shot tracking (paper, section 4)."""

@@ -1,0 +1,108 @@
+"""From evidence to a confidence: logistic regression, and how well a number separates.
+
+Example::
+
+    fields = fit_confidence(outputs.evidence, followed)
+    config = dataclasses.replace(config, **fields)
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from siamrpn_jax.common.errors import InputError
+
+_FIELDS = ("confidence_support", "confidence_margin", "confidence_bias")
+
+_DECAY = 1e-4
+"""Of the weights, of evidence with a deviation of 1: keeps them finite where the
+evidence parts the classes without error."""
+
+_STEPS = 100
+"""At most; Newton's method needs about ten."""
+
+
+def fit_confidence(evidence: ArrayLike, followed: ArrayLike) -> dict[str, float]:
+    """Fits the confidence to frames of which is known whether the target is followed.
+
+    Both classes weigh the same in total: how often a target gets lost differs from film
+    to film, and so a confidence of .5 is where the evidence tips.
+
+    Args:
+        evidence: ``[n, 2]``, ``tracker.TrackOutput.evidence`` of n frames.
+        followed: bool ``[n]``.
+
+    Returns:
+        the fields of ``tracker.TrackerConfig`` whose names begin with ``confidence_``.
+
+    Raises:
+        InputError: other shapes, numbers that are not finite, or frames of one class.
+    """
+    x, y = np.asarray(evidence, np.float64), np.asarray(followed, bool)
+    if x.ndim != 2 or x.shape[1] != len(_FIELDS) - 1 or not np.isfinite(x).all():
+        raise InputError(f"evidence {x.shape}, expected finite numbers [n, 2]")
+    counts = _count_classes(len(x), y)
+    mean, deviation = x.mean(0), np.maximum(x.std(0), 1e-9)
+    weights = 0.5 / counts[y.astype(int)]
+    *slopes, bias = _newton((x - mean) / deviation, y, weights)
+    slopes = slopes / deviation
+    values = [*slopes.tolist(), float(bias - slopes @ mean)]
+    return dict(zip(_FIELDS, values, strict=True))
+
+
+def auroc(values: ArrayLike, followed: ArrayLike) -> float:
+    """Chance that a number is higher where the target is followed than where it is not.
+
+    The area under the ROC curve: 1 if the number separates the two without error, .5
+    if it says nothing. Equal numbers count half.
+
+    Args:
+        values: ``[n]``, such as confidences.
+        followed: bool ``[n]``.
+
+    Raises:
+        InputError: other shapes, numbers that are NaN, or frames of one class.
+    """
+    values, y = np.asarray(values, np.float64), np.asarray(followed, bool)
+    if values.ndim != 1 or np.isnan(values).any():
+        raise InputError(f"values {values.shape}, expected numbers [n]")
+    lost, kept = _count_classes(len(values), y)
+    _, place, times = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(times) - (times - 1) / 2)[place]  # from 1, ties share theirs
+    return float((ranks[y].sum() - kept * (kept + 1) / 2) / (kept * lost))
+
+
+def _count_classes(count: int, followed: np.ndarray) -> np.ndarray:
+    """How many frames are lost, and followed."""
+    if followed.shape != (count,):
+        raise InputError(f"followed {followed.shape}, expected ({count},)")
+    counts = np.bincount(followed.astype(int), minlength=2)
+    if not counts.all():
+        raise InputError(
+            f"{counts[1]} frames with the target followed and {counts[0]} with it "
+            "lost, expected some of both"
+        )
+    return counts
+
+
+def _newton(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Slopes and, last, the bias of the weighted logistic regression."""
+    x = np.column_stack([x, np.ones(len(x))])
+    decay = np.append(np.full(x.shape[1] - 1, _DECAY), 0.0)
+
+    def loss(t: np.ndarray) -> float:
+        margins = np.where(y, 1, -1) * (x @ t)
+        return float(weights @ np.logaddexp(0, -margins) + 0.5 * decay @ t**2)
+
+    theta = np.zeros(x.shape[1])
+    for _ in range(_STEPS):
+        p = 0.5 * (1 + np.tanh(x @ theta / 2))
+        gradient = x.T @ (weights * (p - y)) + decay * theta
+        curvature = (x * (weights * p * (1 - p))[:, None]).T @ x
+        step = np.linalg.solve(curvature + np.diag(decay + 1e-12), gradient)
+        share = 1.0
+        while share > 1e-6 and loss(theta - share * step) > loss(theta):
+            share /= 2
+        theta = theta - share * step
+        if np.abs(step).max() < 1e-9:
+            break
+    return theta

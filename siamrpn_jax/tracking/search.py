@@ -1,0 +1,255 @@
+"""The tracker's constants, found by trying many settings on the same clips.
+
+``track_settings`` tracks one target with S settings at once: a clip is read and sent
+once, and the network runs on the S search patches of a frame together. The rest is
+NumPy: which settings to try, and which to take. A score is the mean over the sources of
+clips of the mean over the clips of each; its standard error is that over the clips.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from siamrpn_jax.model import fused
+from siamrpn_jax.model.network import Detection, SiamRPN
+from siamrpn_jax.model.rpn import Template
+from siamrpn_jax.tracking.step import (
+    Constants,
+    TrackerConfig,
+    TrackOutput,
+    TrackState,
+    Weights,
+    init_track,
+    search_patch,
+    select_box,
+)
+
+NAMES = ("penalty_k", "window_influence", "size_lr", "voting_iou", "motion")
+"""What is searched for: fields of ``TrackerConfig``, the columns of settings."""
+
+BOUNDS = np.array([[0.0, 0.4], [0.1, 0.7], [0.05, 0.9], [0.3, 1.0], [0.0, 1.0]])
+"""Lowest and highest value of each; those of published trackers lie well within, and
+take neither votes nor motion: 1 and 0."""
+
+_COUNT = len(NAMES)
+_CURVES = np.array([2.0, 1, 1, 1, 1])  # Small penalties differ more than large ones.
+_STEPS = 1.1347241384015194 ** -np.arange(1.0, _COUNT + 1)  # Root of x^6 = x + 1.
+_CHUNK, _SIZE = 16, 64  # Frames in a call, and what frame sizes are rounded up to.
+
+
+@functools.partial(jax.jit, static_argnames=("model", "config"))
+def track_settings(
+    weights: Weights,
+    template: Template,
+    state: TrackState,
+    frames: jax.Array,
+    constants: Constants,
+    *,
+    model: SiamRPN,
+    config: TrackerConfig = TrackerConfig(),
+) -> tuple[TrackState, TrackOutput]:
+    """Tracks one target through a clip with S settings; each as ``track_clip`` would.
+
+    Args:
+        weights: of the model.
+        template: of the target.
+        state: ``[S, …]``, see `start_settings`, or from the last call.
+        frames: ``[T, H, W, 3]`` RGB uint8.
+        constants: ``[S]`` each, see `make_constants`.
+        model: the network (static).
+        config: how boxes are chosen (static).
+
+    Returns:
+        the last states ``[S, …]``, and the outputs ``[T, S, …]``.
+    """
+    prepared = fused.as_prepared(model, weights)
+    count = len(state.box)
+    templates = jax.tree.map(
+        lambda a: jnp.broadcast_to(a, (count, *a.shape[1:])), template
+    )
+    crop = functools.partial(search_patch, model=model)
+    first = jnp.zeros((), jnp.int32)
+
+    def select(
+        state: TrackState, detection: Detection, constants: Constants
+    ) -> tuple[TrackState, TrackOutput]:
+        return select_box(
+            state, detection, model=model, config=config, constants=constants
+        )
+
+    def step(state: TrackState, frame: jax.Array) -> tuple[TrackState, TrackOutput]:
+        x = jax.vmap(crop, in_axes=(0, None, None))(state, frame[None], first)
+        detection = fused.detect(model, prepared, templates, x)
+        return jax.vmap(select)(state, detection, constants)
+
+    return jax.lax.scan(step, state, frames)
+
+
+def start_settings(state: TrackState, count: int) -> TrackState:
+    """The state from ``init_track`` for each of ``count`` settings."""
+    return jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *jnp.shape(a))), state)
+
+
+def make_constants(config: TrackerConfig, settings: np.ndarray) -> Constants:
+    """Settings ``[S, P]``, columns as in ``NAMES``, as constants ``[S]`` each."""
+    every = jax.tree.map(
+        lambda a: jnp.broadcast_to(a, (len(settings), *jnp.shape(a))),
+        Constants.of(config),
+    )
+    columns = np.asarray(settings, np.float32).T
+    return every.replace(**dict(zip(NAMES, columns, strict=True)))
+
+
+def track_frames(
+    weights: Weights,
+    frames: np.ndarray,
+    box: np.ndarray,
+    constants: Constants,
+    *,
+    model: SiamRPN,
+    config: TrackerConfig,
+) -> TrackOutput:
+    """Learns a target and tracks it with S settings through clips of any size.
+
+    Frames are padded to sizes that clips share, and sent a few at a time: clips of all
+    lengths and of similar sizes are compiled for once.
+
+    Args:
+        weights: of the model; prepared ones save time.
+        frames: ``[T, H, W, 3]`` RGB uint8.
+        box: of the target in the first frame, ``cxcywh [4]``.
+        constants: ``[S]`` each.
+        model: the network.
+        config: how boxes are chosen.
+
+    Returns:
+        NumPy arrays ``[T - 1, S, …]``, from the second frame on.
+    """
+    height, width = frames.shape[1:3]
+    first, *chunks = _chunks(frames)
+    template, state = init_track(
+        weights,
+        first[0],
+        box,
+        model=model,
+        frame_size=np.array([width, height], np.float32),
+    )
+    state = start_settings(state, len(constants.penalty_k))
+    outputs = []
+    for chunk in chunks:
+        state, output = track_settings(
+            weights, template, state, chunk, constants, model=model, config=config
+        )
+        outputs.append(jax.device_get(output))
+    kept = len(frames) - 1
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:kept], *outputs)
+
+
+def _chunks(frames: np.ndarray) -> Iterator[np.ndarray]:
+    """The first frame, then all others by 16, the last one repeated; all padded."""
+    height, width = frames.shape[1:3]
+    border = ((0, 0), (0, -height % _SIZE), (0, -width % _SIZE), (0, 0))
+    yield np.pad(frames[:1], border)
+    for start in range(1, len(frames), _CHUNK):
+        wanted = np.minimum(np.arange(start, start + _CHUNK), len(frames) - 1)
+        yield np.pad(frames[wanted], border)
+
+
+# ------------------------------------------------------------- what to try, and to take
+
+
+def draw_settings(
+    count: int, *, seed: int, middle: np.ndarray | None = None, reach: float = 1.0
+) -> np.ndarray:
+    """Settings spread evenly over a box, by an additive recurrence.
+
+    Args:
+        count: S.
+        seed: where the recurrence starts.
+        middle: the box's middle, ``[P]``; that of ``BOUNDS`` by default. A box that
+            would leave them is moved back.
+        reach: the box's sides as a share of those of ``BOUNDS``.
+
+    Returns:
+        ``float64 [S, P]``.
+    """
+    start = np.random.default_rng(seed).random(_COUNT)
+    unit = (start + np.arange(count)[:, None] * _STEPS) % 1
+    low, high = BOUNDS.T
+    place = (
+        np.full(_COUNT, 0.5)
+        if middle is None
+        else (np.clip((middle - low) / (high - low), 0, 1)) ** (1 / _CURVES)
+    )
+    corner = np.clip(place - reach / 2, 0, 1 - reach)
+    return low + (corner + reach * unit) ** _CURVES * (high - low)
+
+
+class Choice(NamedTuple):
+    """What the scores of some settings say."""
+
+    best: int
+    """Which setting has the highest score."""
+    error: float
+    """Standard error of its gain over the first one."""
+    plateau: np.ndarray
+    """bool ``[S]``: those at most that much below it."""
+    center: np.ndarray
+    """``[P]``: their mean."""
+
+
+def choose(settings: np.ndarray, scores: np.ndarray, sources: Sequence[str]) -> Choice:
+    """The middle of the plateau: the best of many settings is so by chance, too.
+
+    Args:
+        settings: ``[S, P]``, the current one first.
+        scores: ``[S, C]``, a clip's success AUC each.
+        sources: of the C clips.
+    """
+    means = mean_score(scores, sources)
+    best = int(np.argmax(means))
+    _, error = mean_difference(scores[best], scores[0], sources)
+    plateau = means >= means[best] - error
+    return Choice(best, error, plateau, settings[plateau].mean(axis=0))
+
+
+def mean_score(scores: np.ndarray, sources: Sequence[str]) -> np.ndarray:
+    """Mean over sources of the mean over their clips: ``[…, C]`` to ``[…]``."""
+    return scores @ _shares(sources)
+
+
+def mean_difference(
+    scores: np.ndarray, others: np.ndarray, sources: Sequence[str]
+) -> tuple[float, float]:
+    """How much better scores ``[C]`` are on the same clips, and its standard error.
+
+    The error comes from the differences clip by clip, by source; that of a source with
+    a single clip is taken as the difference itself.
+    """
+    gain = np.asarray(scores - others, np.float64)
+    kinds, variance = np.asarray(sources), 0.0
+    for kind in np.unique(kinds):
+        part = gain[kinds == kind]
+        spread = part.var(ddof=1) if len(part) > 1 else float(part[0]) ** 2
+        variance += spread / len(part) / len(np.unique(kinds)) ** 2
+    return float(gain @ _shares(sources)), float(np.sqrt(variance))
+
+
+def halves(sources: Sequence[str]) -> np.ndarray:
+    """Every second clip of each source, bool ``[C]``."""
+    kinds, second = np.asarray(sources), np.zeros(len(sources), bool)
+    for kind in np.unique(kinds):
+        second[np.flatnonzero(kinds == kind)[1::2]] = True
+    return second
+
+
+def _shares(sources: Sequence[str]) -> np.ndarray:
+    """``[C]``: what each clip counts, together 1."""
+    kinds, index, counts = np.unique(
+        np.asarray(sources), return_inverse=True, return_counts=True
+    )
+    return 1 / (len(kinds) * counts[index])

@@ -1,0 +1,184 @@
+"""Many targets in many videos, all in one call on the device.
+
+Targets live in a fixed number of slots, so that adding and dropping them compiles
+nothing::
+
+    slots = empty_slots(8, model=model)
+    slots = add_target(weights, slots, 0, frame, box, model=model)
+    slots, output = track_many(weights, slots, frames, model=model)
+
+Each slot follows one target through one of the videos exactly as ``tracker.track_step``
+would, but the network runs on all of them at once.
+"""
+
+import functools
+import operator
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.typing import ArrayLike
+
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.model import fused
+from siamrpn_jax.model.network import SiamRPN
+from siamrpn_jax.model.rpn import Template
+from siamrpn_jax.tracking.step import (
+    Constants,
+    TrackerConfig,
+    TrackOutput,
+    TrackState,
+    Weights,
+    first_state,
+    init_track,
+    search_patch,
+    select_box,
+)
+
+Tree = TypeVar("Tree", TrackState, TrackOutput)
+
+
+class Slots(struct.PyTreeNode):
+    """Room for N targets."""
+
+    template: Template
+    """Detection kernels, ``[N, …]``."""
+    state: TrackState
+    """What moves, ``[N, …]``."""
+    video: jax.Array
+    """int32 ``[N]``: which of the frames each target is looked for in."""
+    active: jax.Array
+    """bool ``[N]``: holds a target."""
+
+
+def empty_slots(count: int, *, model: SiamRPN) -> Slots:
+    """``count`` slots without a target."""
+    config, side = model.config, model.config.template_size
+    shape = (count, side, side, config.head.width)
+    anchors = len(config.anchors.ratios)
+    up_channel = config.head.kind == "up_channel"
+    return Slots(
+        template=Template(
+            cls_kernel=jnp.zeros((*shape, 2 * anchors) if up_channel else shape),
+            reg_kernel=jnp.zeros((*shape, 4 * anchors) if up_channel else shape),
+        ),
+        # Any box of positive size: what is computed for it is thrown away.
+        state=jax.vmap(first_state)(
+            jnp.ones((count, 4)), jnp.zeros((count, 3)), jnp.ones((count, 2))
+        ),
+        video=jnp.zeros(count, jnp.int32),
+        active=jnp.zeros(count, bool),
+    )
+
+
+def add_target(
+    weights: Weights,
+    slots: Slots,
+    slot: int,
+    frame: jax.Array,
+    box: ArrayLike,
+    *,
+    model: SiamRPN,
+    video: int = 0,
+    frame_size: ArrayLike | None = None,
+) -> Slots:
+    """Starts to follow a target; whatever the slot held before is forgotten.
+
+    Args:
+        weights: of the model.
+        slots: as they are.
+        slot: where to put it, 0 to N - 1.
+        frame: ``[H, W, 3]`` RGB uint8, with the target in it.
+        box: ``cxcywh [4]`` in frame pixels, of positive size.
+        model: the network.
+        video: which of ``track_many``'s frames it will be looked for in.
+        frame_size: as for ``tracker.init_track``.
+
+    Raises:
+        InputError: there is no such slot.
+    """
+    _check_slot(slots, slot)
+    started = init_track(weights, frame, box, model=model, frame_size=frame_size)
+    return _fill_slot(slots, slot, *started, video)
+
+
+def drop_target(slots: Slots, slot: int) -> Slots:
+    """Empties a slot; an empty one stays empty.
+
+    Raises:
+        InputError: there is no such slot.
+    """
+    _check_slot(slots, slot)
+    return slots.replace(active=slots.active.at[slot].set(False))
+
+
+@functools.partial(jax.jit, static_argnames=("model", "config"))
+def track_many(
+    weights: Weights,
+    slots: Slots,
+    frames: jax.Array,
+    *,
+    model: SiamRPN,
+    config: TrackerConfig = TrackerConfig(),
+    constants: Constants | None = None,
+) -> tuple[Slots, TrackOutput]:
+    """Finds all targets in the next frame of each video.
+
+    Args:
+        weights: of the model.
+        slots: from ``add_target`` or the last call.
+        frames: ``[V, H, W, 3]`` RGB uint8, one a video. Videos of several sizes are
+            padded at their right and lower ends, see ``add_target``'s ``frame_size``.
+        model: the network (static).
+        config: how boxes are chosen (static).
+        constants: numbers to take in place of the config's, the same for all targets.
+
+    Returns:
+        the slots with their new states, and the outputs, ``[N, …]``. In empty slots,
+        and in those whose video has no frame here, the state stays as it is; scores,
+        evidence and confidence are 0, and none is lost.
+    """
+    frames = jnp.asarray(frames)
+    seen = slots.active & (slots.video >= 0) & (slots.video < len(frames))
+    crop = functools.partial(search_patch, model=model)
+    x = jax.vmap(crop, in_axes=(0, None, 0))(slots.state, frames, slots.video)
+    detection = fused.detect(model, weights, slots.template, x)
+    select = functools.partial(
+        select_box, model=model, config=config, constants=constants
+    )
+    state, output = jax.vmap(select)(slots.state, detection)
+    state = _where(seen, state, slots.state)
+    nothing = jax.tree.map(jnp.zeros_like, output)
+    nothing = nothing.replace(box=state.box, proposals=output.proposals)
+    return slots.replace(state=state), _where(seen, output, nothing)
+
+
+def _where(seen: jax.Array, new: Tree, old: Tree) -> Tree:
+    """By slot, the first axis of all leaves."""
+
+    def choose(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(seen.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, new, old)
+
+
+def _check_slot(slots: Slots, slot: int) -> None:
+    count = len(slots.active)
+    if not 0 <= operator.index(slot) < count:
+        raise InputError(f"slot {slot}, expected 0 to {count - 1}")
+
+
+@jax.jit
+def _fill_slot(
+    slots: Slots, slot: ArrayLike, template: Template, state: TrackState, video: int
+) -> Slots:
+    def put(all_slots: jax.Array, value: jax.Array) -> jax.Array:
+        return all_slots.at[slot].set(value)
+
+    return Slots(
+        template=jax.tree.map(lambda a, b: put(a, b[0]), slots.template, template),
+        state=jax.tree.map(put, slots.state, state),
+        video=put(slots.video, jnp.asarray(video)),
+        active=put(slots.active, jnp.asarray(True)),
+    )

@@ -1,0 +1,1 @@
+"""End-to-end training (paper, sections 3.3 and 5)."""

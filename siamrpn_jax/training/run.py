@@ -1,0 +1,475 @@
+"""The training loop that commands share, and what a run's folder is.
+
+A run is a folder::
+
+    config.json           what it was started with
+    checkpoints/          the newest two states
+    metrics.jsonl         a line every ``log_every`` steps and at the end of each epoch
+    events.out.tfevents…  the same for TensorBoard
+
+Several processes (see ``distributed``) share the batch and the folder. The first one
+writes, prints and validates, the others wait for it.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import json
+import math
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import cv2
+import jax
+import numpy as np
+import tyro
+from tqdm.auto import tqdm
+
+from siamrpn_jax.common import configs
+from siamrpn_jax.common.errors import InputError, check_least
+from siamrpn_jax.training import checkpoints, distributed, logs
+from siamrpn_jax.training import step as training
+from siamrpn_jax.training.checkpoints import Checkpoints
+from siamrpn_jax.training.distributed import ProcessConfig
+from siamrpn_jax.training.step import Metrics, ScheduleConfig, TrainState
+
+CONFIG_FILE = "config.json"
+
+_FOLDER_SECONDS = 90.0
+"""How long a file may take to be seen by other processes: network file systems cache
+for up to a minute that it did not exist."""
+
+Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+Validate = Callable[[Any], dict[str, float]]
+"""Figures of weights on held-out data."""
+
+
+class TrainingError(InputError):
+    """A run that cannot start or go on."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where and how a run goes on; nothing of it decides what weights come out."""
+
+    out: Path = Path("runs/train")
+    """Folder of the run."""
+    resume: bool = False
+    """Continue the run in ``out`` from its newest checkpoint."""
+    workers: int = 0
+    """Processes that make batches; 0: threads of this process."""
+    threads: int = 2
+    """Threads that make batches, in each process."""
+    devices: int | None = None
+    """How many devices share the batch; all by default, and with several processes."""
+    log_every: int = 20
+    """Steps between two lines of metrics."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between two checkpoints; there is one more at the end."""
+    process: Annotated[ProcessConfig, tyro.conf.arg(name="")] = ProcessConfig()
+
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        check_least(self, 1, "threads", "log_every")
+        check_least(self, 0, "workers", "checkpoint_minutes")
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """What batches are made of."""
+
+    batch_size: int
+    """Samples in an optimizer step, over all devices."""
+    name: str
+    """``pairs``, say: for the speed."""
+    losses: tuple[str, ...] = ()
+    """Metrics that are shown beside the loss they are parts of."""
+
+
+class Loop:
+    """The steps, and what happens between them.
+
+    Args:
+        options: of the run.
+        clock: of the run; the steps are its.
+        writers: where metrics go beside the run's own files.
+        store: where states go.
+    """
+
+    def __init__(
+        self,
+        options: RunOptions,
+        clock: "Clock",
+        writers: Sequence[logs.MetricWriter],
+        store: Checkpoints,
+    ):
+        self._options, self._clock, self._store = options, clock, store
+        self._writers, self._stop = list(writers), _StopSignal()
+        self._window = _MetricWindow()
+
+    def run(
+        self,
+        state: TrainState,
+        step_fn: Step,
+        stream: Iterator[Any],
+        validate: Validate,
+        devices: Sequence[training.Device],
+    ) -> tuple[TrainState, bool]:
+        """Trains to the end or to a signal; the last state is saved.
+
+        Args:
+            state: to start from.
+            step_fn: see ``training.pmap_train_step``.
+            stream: this process's batches, ``[B, …]``.
+            validate: called at the end of each epoch, in the first process.
+            devices: those of ``step_fn``.
+
+        Returns:
+            the last state, and whether a signal stopped the run before its end.
+        """
+        cv2.setNumThreads(1)  # the loader's threads fill the cores
+        own_devices = len(devices) // jax.process_count()
+        split = (_split(batch, own_devices) for batch in stream)
+        batches = training.prefetch(split, devices=devices)
+        with contextlib.ExitStack() as stack:
+            own = _open_writers(self._options.out, int(state.step))
+            self._writers += [
+                stack.enter_context(contextlib.closing(writer)) for writer in own
+            ]
+            stack.enter_context(self._stop)
+            state = self._run(state, step_fn, batches, validate)
+            stopped, _ = distributed.agree(stop=self._stop.requested, save=False)
+        return state, stopped
+
+    def _run(
+        self,
+        state: TrainState,
+        step_fn: Step,
+        batches: Iterator[Any],
+        validate: Validate,
+    ) -> TrainState:
+        for step in self._clock.steps():
+            batch = self._next(batches)
+            if batch is None:
+                break
+            state, metrics = step_fn(state, batch)
+            self._window.add(step, metrics)
+            done = step + 1
+            ends_epoch = self._clock.ends_epoch(done)
+            writes = ends_epoch or done % self._options.log_every == 0
+            if writes:
+                self._write(done, self._clock.log(done, self._window.fetch()))
+            if ends_epoch:
+                self._end_epoch(done, state, validate)
+            stop, save = self._agree(waited=writes)
+            if stop:
+                break
+            if save:
+                self._save(state)
+        self._save(state)
+        return state
+
+    def _next(self, batches: Iterator[Any]) -> Any | None:
+        try:
+            return next(batches)
+        except Exception:
+            # A signal to the whole process group may have reached the workers first.
+            if self._stop.requested and not distributed.several():
+                return None
+            raise
+
+    def _end_epoch(self, done: int, state: TrainState, validate: Validate) -> None:
+        """Validates; other processes wait for the first."""
+        if distributed.is_first():
+            figures = validate(training.eval_variables(state))
+            self._write(done, figures)
+            self._clock.report(done, figures)
+        distributed.wait(f"validation at step {done}")
+
+    def _agree(self, *, waited: bool) -> tuple[bool, bool]:
+        """Whether to stop, and whether to save.
+
+        Several processes ask each other only where they ``waited`` for the devices.
+        """
+        if distributed.several() and not waited:
+            return False, False
+        return distributed.agree(
+            stop=self._stop.requested, save=self._clock.checkpoint_is_due()
+        )
+
+    def _write(self, step: int, metrics: dict[str, float]) -> None:
+        for writer in self._writers if metrics and distributed.is_first() else ():
+            writer.write(step, metrics)
+
+    def _save(self, state: TrainState) -> None:
+        self._window.check()  # raises before a state that is not finite is kept
+        self._store.save(state)
+
+
+# Before the loop
+
+
+def check_new(options: RunOptions) -> None:
+    """Refuses to start a run in a folder that holds one; raises TrainingError."""
+    if (options.out / CONFIG_FILE).exists():
+        raise TrainingError(
+            f"{options.out} holds a run already: --resume it, or choose another --out"
+        )
+
+
+def command_line() -> str:
+    """How this program was called, for the model card."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def choose_devices(options: RunOptions, *, batch_size: int) -> list[training.Device]:
+    """The devices that share the batch, process by process.
+
+    Raises:
+        TrainingError: they do not divide it, or processes have unequal numbers.
+    """
+    devices = sorted(jax.devices(), key=lambda device: device.process_index)
+    count = len(devices) if options.devices is None else options.devices
+    if distributed.several():
+        _check_devices_of_all(options, devices)
+    if not 1 <= count <= len(devices):
+        raise TrainingError(f"devices={count}, but there are {len(devices)}")
+    if batch_size % count:
+        raise TrainingError(
+            f"batch_size={batch_size} does not divide by {count} devices"
+        )
+    return devices[:count]
+
+
+def _check_devices_of_all(options: RunOptions, devices: list[training.Device]) -> None:
+    if options.devices is not None:
+        raise TrainingError(
+            f"devices={options.devices} is for a single process; JAX_LOCAL_DEVICE_IDS "
+            "chooses the devices of one of several"
+        )
+    counts = collections.Counter(device.process_index for device in devices)
+    if len(set(counts.values())) > 1:
+        numbers = ", ".join(str(counts[i]) for i in sorted(counts))
+        raise TrainingError(
+            f"the processes have {numbers} devices, expected the same number each"
+        )
+
+
+def check_processes_agree(options: RunOptions) -> None:
+    """Other steps or other lines of metrics, and the processes would wait forever.
+
+    Raises:
+        TrainingError: in every process but the first that has other options than it.
+    """
+    free = {"process": ProcessConfig(), "workers": 0, "threads": 1}
+    own = configs.to_json(dataclasses.replace(options, **free))
+    text = json.dumps(own, default=str)
+    first = distributed.from_first(text)
+    if first != text:
+        differing = configs.differences(json.loads(first), json.loads(text))
+        raise TrainingError(
+            f"process {jax.process_index()} was started with other options than the "
+            f"first: {'; '.join(differing)}"
+        )
+
+
+def write_config(options: RunOptions, started: Any) -> None:
+    """Writes what a new run is, and waits until all processes see it.
+
+    Raises:
+        TrainingError: they do not share the folder.
+    """
+    path = options.out / CONFIG_FILE
+    if distributed.is_first() and not options.resume:
+        checkpoints.write_config(path, started)
+    distributed.wait("config is written")
+    end = time.monotonic() + _FOLDER_SECONDS
+    while not path.is_file():
+        if time.monotonic() > end:
+            raise TrainingError(
+                f"{path} of the first process is missing: out must be a folder that "
+                "all processes share"
+            )
+        time.sleep(1)
+
+
+def headline(
+    options: RunOptions,
+    schedule: ScheduleConfig,
+    samples: Samples,
+    state: TrainState,
+    devices: Sequence[training.Device],
+) -> str:
+    """One line about what will run where."""
+    parameters = sum(x.size for x in jax.tree.leaves(state.params))
+    steps = schedule.epochs * schedule.steps_per_epoch
+    of = f" of {jax.process_count()} processes" if distributed.several() else ""
+    return (
+        f"{parameters:,} parameters; {steps:,} steps of {samples.batch_size} "
+        f"{samples.name} on {len(devices)} {jax.default_backend()} device(s){of}; "
+        f"run: {options.out}"
+    )
+
+
+def _open_writers(folder: Path, start_step: int) -> list[logs.MetricWriter]:
+    if not distributed.is_first():
+        return []
+    return [
+        logs.JsonLinesWriter(folder / "metrics.jsonl", start_step=start_step + 1),
+        logs.TensorBoardWriter(folder, start_step=start_step + 1),
+    ]
+
+
+# In the loop
+
+
+class _StopSignal:
+    """While active, SIGTERM and SIGINT ask the loop to save and stop."""
+
+    def __init__(self):
+        self.requested = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "_StopSignal":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        signal.signal(number, self._previous[number])  # a second one ends at once
+
+
+class _MetricWindow:
+    """Metrics of the steps since the last fetch; on the device until looked at."""
+
+    def __init__(self):
+        self._on_device: collections.deque[tuple[int, Metrics]] = collections.deque()
+        self._on_host: list[dict[str, np.ndarray]] = []
+
+    def add(self, step: int, metrics: Metrics) -> None:
+        """Takes the metrics of a step without waiting for it, but for the last but two.
+
+        That one is waited for: the host never runs far ahead of the device.
+        """
+        self._on_device.append((step, metrics))
+        if len(self._on_device) > 2:
+            jax.block_until_ready(self._on_device[-3][1])
+
+    def check(self) -> None:
+        """Waits for all steps so far.
+
+        Raises:
+            TrainingError: some step's loss or gradient was not finite.
+        """
+        while self._on_device:
+            step, metrics = self._on_device.popleft()
+            values = jax.device_get(metrics)
+            wrong = [name for name, value in values.items() if not np.isfinite(value)]
+            if wrong:
+                raise TrainingError(
+                    f"step {step}: {', '.join(wrong)} not finite; the last checkpoint "
+                    "is kept"
+                )
+            self._on_host.append(values)
+
+    def fetch(self) -> dict[str, float]:
+        """Means over the steps since the last fetch, at least one; raises as check."""
+        self.check()
+        values, self._on_host = self._on_host, []
+        return {name: float(np.mean([v[name] for v in values])) for name in values[0]}
+
+
+class Clock:
+    """Progress bar, speed, and when to save."""
+
+    def __init__(
+        self,
+        options: RunOptions,
+        schedule: ScheduleConfig,
+        samples: Samples,
+        start_step: int,
+    ):
+        self._options, self._start_step = options, start_step
+        self._schedule, self._samples = schedule, samples
+        self._begun = self._saved = self._logged = time.monotonic()
+        self._logged_step, self._last = start_step, {}
+        self.seconds = 0.0
+        """From the start, or the last resumption, to the last line of metrics."""
+
+    def steps(self) -> Iterator[int]:
+        """The steps to do, behind a progress bar (only on a terminal)."""
+        total = self._schedule.epochs * self._schedule.steps_per_epoch
+        with tqdm(
+            total=total,
+            initial=self._start_step,
+            unit="step",
+            disable=None if distributed.is_first() else True,
+        ) as self._bar:
+            for step in range(self._start_step, total):
+                yield step
+                self._bar.update()
+
+    def ends_epoch(self, done: int) -> bool:
+        """Whether an epoch ends after so many steps."""
+        return done % self._schedule.steps_per_epoch == 0
+
+    def log(self, done: int, metrics: dict[str, float]) -> dict[str, float]:
+        """Adds the speed since the last call, and shows the line on the bar."""
+        now = time.monotonic()
+        steps = done - self._logged_step
+        speed = steps * self._samples.batch_size / max(now - self._logged, 1e-9)
+        self._logged, self._logged_step = now, done
+        self.seconds = now - self._begun
+        self._last = {**metrics, f"{self._samples.name}_per_second": speed}
+        self._bar.set_postfix_str(
+            f"loss {metrics['loss']:.3f}, lr {metrics['learning_rate']:.1e}, "
+            f"{speed:.0f} {self._samples.name}/s"
+        )
+        return self._last
+
+    def report(self, done: int, figures: dict[str, float]) -> None:
+        """One line at the end of an epoch, also where there is no terminal."""
+        schedule, name, last = self._schedule, self._samples.name, self._last
+        elapsed = time.monotonic() - self._begun
+        left = schedule.epochs * schedule.steps_per_epoch - done
+        seconds = elapsed / max(done - self._start_step, 1) * left
+        held_out = "".join(f"{key} {value:.3f}, " for key, value in figures.items())
+        parts = ", ".join(
+            f"{part.removesuffix('_loss')} {last[part]:.3f}"
+            for part in self._samples.losses
+        )
+        self._bar.write(
+            f"epoch {done // schedule.steps_per_epoch}/{schedule.epochs}: "
+            f"loss {last['loss']:.3f}{parts and f' ({parts})'}, "
+            f"lr {last['learning_rate']:.1e}; {held_out}"
+            f"{last[f'{name}_per_second']:.0f} {name}/s, left {_minutes(seconds)}"
+        )
+
+    def checkpoint_is_due(self) -> bool:
+        """Whether it is time to save; asked, it counts from now."""
+        if time.monotonic() - self._saved < 60 * self._options.checkpoint_minutes:
+            return False
+        self._saved = time.monotonic()
+        return True
+
+
+def _split(batch: Any, devices: int) -> Any:
+    """``[B, …]`` arrays to ``[devices, B / devices, …]``."""
+    return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
+
+
+def _minutes(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "unknown"
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"

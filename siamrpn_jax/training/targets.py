@@ -1,0 +1,96 @@
+"""Training targets: which anchors are positive, which negative (paper, section 3.3).
+
+Written for one pair, with fixed shapes: ``vmap`` over the batch.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from siamrpn_jax.model import boxes
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetConfig:
+    """How anchors are labelled and sampled."""
+
+    positive_iou: float = 0.6
+    """Anchors that overlap the target more than this are positive (``th_hi``)."""
+    negative_iou: float = 0.3
+    """Anchors that overlap the target less than this are negative (``th_lo``)."""
+    force_best: bool = False
+    """Make the best anchor positive too if it reaches ``negative_iou``.
+
+    Without it, targets longer than about 4:1 have no positive anchor at all.
+    """
+    max_positives: int | None = 16
+    """Positive anchors kept of a pair, at random; None keeps all."""
+    max_samples: int | None = 64
+    """Anchors kept of a pair, the rest being negatives at random; None keeps all."""
+
+
+class Targets(NamedTuple):
+    """Targets of one pair; N anchors."""
+
+    positive: jax.Array
+    """bool [N]: sampled positive anchors."""
+    negative: jax.Array
+    """bool [N]: sampled negative anchors."""
+    deltas: jax.Array
+    """float32 [N, 4]: regression targets (Eq. 3), meaningful at positive anchors."""
+
+
+def make_targets(
+    rng: jax.Array,
+    box: jax.Array,
+    is_positive: jax.Array,
+    anchors: jax.Array,
+    *,
+    config: TargetConfig,
+) -> Targets:
+    """Labels, samples and encodes the anchors of one pair.
+
+    Args:
+        rng: random key for the sampling.
+        box: target ``cxcywh [4]`` in search patch pixels.
+        is_positive: scalar; 0 where the target is not in the search patch at all: then
+            all anchors are negatives.
+        anchors: ``cxcywh [N, 4]``.
+        config: thresholds and numbers.
+
+    Returns:
+        the pair's ``Targets``.
+    """
+    overlap = boxes.iou(box, anchors) * (is_positive > 0)
+    positive, negative = label_anchors(overlap, config=config)
+    positive_rng, negative_rng = jax.random.split(rng)
+    most = config.max_positives
+    if most is not None:
+        positive = _sample(positive_rng, positive, most, most=most)
+    most = config.max_samples
+    if most is not None:
+        negative = _sample(negative_rng, negative, most - positive.sum(), most=most)
+    return Targets(positive, negative, boxes.encode(box, anchors))
+
+
+def label_anchors(
+    overlap: jax.Array, *, config: TargetConfig
+) -> tuple[jax.Array, jax.Array]:
+    """Positive and negative anchors, bool ``[N]`` each, by their IoU ``[N]``."""
+    positive = overlap > config.positive_iou
+    if config.force_best:
+        best = overlap.max()
+        positive |= (overlap >= best - 1e-6) & (best > config.negative_iou)
+    return positive, overlap < config.negative_iou
+
+
+def _sample(
+    rng: jax.Array, candidates: jax.Array, count: jax.Array | int, *, most: int
+) -> jax.Array:
+    """A random subset of ``count`` of the candidates; ``most`` is its static bound."""
+    lottery = jnp.where(candidates, jax.random.uniform(rng, candidates.shape), -1.0)
+    _, winners = jax.lax.top_k(lottery, min(most, candidates.size))
+    drawn = jnp.arange(len(winners)) < count
+    return jnp.zeros_like(candidates).at[winners].set(drawn) & candidates

@@ -1,0 +1,233 @@
+import csv
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from siamrpn_jax import api
+from siamrpn_jax.commands import track
+from siamrpn_jax.common.extras import MissingExtraError
+from siamrpn_jax.media.video import Video, VideoWriter
+from siamrpn_jax.model.backbone import BackboneConfig
+from siamrpn_jax.model.network import ModelConfig, SiamRPN
+from siamrpn_jax.model.rpn import HeadConfig
+from siamrpn_jax.tracking.step import TrackerConfig
+from siamrpn_jax.weights import save_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    model = SiamRPN(
+        ModelConfig(
+            backbone=BackboneConfig(kind="compact", widths=(4, 6, 8)),
+            head=HeadConfig(kind="depthwise", width=8, kernel_size=1),
+            exemplar_size=60,
+            instance_size=124,
+        )
+    )
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    variables = model.init_variables(jax.random.key(0))
+    save_weights(path, variables, model=model, tracker_config=TrackerConfig(), card={})
+    return path
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    path = tmp_path_factory.mktemp("film") / "car.webm"
+    frames = np.random.default_rng(0).integers(0, 255, (5, 64, 80, 3), np.uint8)
+    with VideoWriter(path, fps=10, size=(80, 64)) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path
+
+
+def read_rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_film_and_table(tmp_path, weights, film, capsys):
+    boxes = ["--box", "10,10,20,16", "--box=-4,30,20,16.5"]
+    out = tmp_path / "deep" / "out"
+    track.main(
+        ["--video", str(film), "--weights", str(weights), "--out", str(out), *boxes]
+    )
+    assert sorted(path.name for path in out.iterdir()) == ["boxes.csv", "car.webm"]
+    drawn = Video(out / "car.webm")
+    assert [frame.shape for frame in drawn] == [(64, 80, 3)] * 5
+    rows = read_rows(out / "boxes.csv")
+    columns = ["frame", "object", "x", "y", "w", "h", "score", "confidence", "lost"]
+    assert list(rows[0]) == columns
+    assert [(row["frame"], row["object"]) for row in rows] == [
+        (str(frame), str(number)) for frame in range(5) for number in range(2)
+    ]
+    assert [float(rows[1][key]) for key in "xywh"] == [-4, 30, 20, 16.5]
+    expected = api.track(
+        film, [[10, 10, 20, 16], [-4, 30, 20, 16.5]], tracker=api.load(weights)
+    )
+    for result in expected:
+        found = [
+            [float(row[key]) for key in "xywh"]
+            for row in rows
+            if int(row["frame"]) == result.index
+        ]
+        assert np.array(found) == pytest.approx(result.boxes_ltwh, abs=1e-3)
+        told = [row for row in rows if int(row["frame"]) == result.index]
+        confidence = [float(row["confidence"]) for row in told]
+        assert confidence == pytest.approx(result.confidence, abs=1e-3, nan_ok=True)
+        assert [row["lost"] for row in told] == [str(int(lost)) for lost in result.lost]
+    printed = capsys.readouterr().out
+    assert str(out / "boxes.csv") in printed and str(out / "car.webm") in printed
+    assert "frames 5, " in printed and "frames/s" in printed
+
+
+def test_animation_beside_the_film(tmp_path, weights, film, capsys):
+    path = tmp_path / "docs" / "car.webp"
+    track.main(
+        ["--video", str(film), "--weights", str(weights), "--box", "10,10,20,16"]
+        + ["--out", str(tmp_path / "out"), "--animation", str(path)]
+        + ["--animation-width", "40"]
+    )
+    found, animation = cv2.imreadanimation(str(path))
+    assert found and list(animation.durations) == [200, 200, 100]  # 10 a second
+    assert [frame.shape[:2] for frame in animation.frames] == [(32, 40)] * 3
+    assert (tmp_path / "out" / "car.webm").is_file()
+    assert f"anim   {path}" in capsys.readouterr().out
+
+
+def test_default_folder(tmp_path, monkeypatch, weights, film):
+    monkeypatch.chdir(tmp_path)
+    track.run(track.Config(str(film), box=("10,10,20,16",), weights=str(weights)))
+    assert (tmp_path / "tracks" / "car" / "boxes.csv").is_file()
+
+
+def test_mp4_needs_the_extra_or_works(tmp_path, weights, film):
+    config = track.Config(
+        str(film), ("10 10 20 16",), str(weights), tmp_path, format="mp4"
+    )
+    try:
+        track.run(config)
+    except MissingExtraError as error:
+        assert "siamrpn-jax[video]" in str(error)
+        assert not list(tmp_path.iterdir())
+    else:
+        assert len(list(Video(tmp_path / "car.mp4"))) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--video", "none.mp4", "--box", "1,2,3,4"],
+            "none.mp4: expected a video file",
+        ),
+        (["--video", "FILM", "--box", "1,2,3"], "--box '1,2,3': expected four numbers"),
+        (["--video", "FILM", "--box", "1,2,3,x"], "expected four numbers"),
+        (["--video", "FILM", "--box", "1,2,3,nan"], "expected finite x,y,w,h"),
+        (["--video", "FILM", "--box", "90,2,3,4"], "outside the frame of 80x64"),
+        (["--video", "FILM", "--box", "1,2,3,4", "--weights", "none"], "no weights"),
+        (["--video", "FILM"], "pass --box"),
+        (
+            ["--video", "FILM", "--box", "1,2,3,4", "--animation", "a.mp4"],
+            "a.mp4: suffix '.mp4', expected .webp",
+        ),
+    ],
+)
+def test_bad_arguments_are_one_line(
+    tmp_path, monkeypatch, capsys, weights, film, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("siamrpn_jax.media.video.has_display", lambda: False)
+    arguments = [str(film) if word == "FILM" else word for word in arguments]
+    if "--weights" not in arguments:
+        arguments += ["--weights", str(weights)]
+    with pytest.raises(SystemExit) as caught:
+        track.main(arguments)
+    assert caught.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    assert message in captured.err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_the_video_itself_is_never_overwritten(weights, film):
+    config = track.Config(str(film), ("10,10,20,16",), str(weights), film.parent)
+    before = film.read_bytes()
+    with pytest.raises(track.TrackError, match="the video itself"):
+        track.run(config)
+    assert film.read_bytes() == before
+
+
+class Stopped:
+    """Raises as Ctrl-C does, after some calls of what it stands before."""
+
+    def __init__(self, call, *, after):
+        self.call, self.left = call, after
+
+    def __call__(self, *arguments):
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return self.call(*arguments)
+
+
+def stop_in(monkeypatch, place, *, after):
+    """Ctrl-C in the tracker, the drawing, the film or the table."""
+    owners = {"update": api.Tracker, "plot": api.Results, "write": VideoWriter}
+    owner, name = (owners[place], place) if place in owners else (track, "_rows")
+    stopped = Stopped(getattr(owner, name), after=after)
+    monkeypatch.setattr(owner, name, lambda *arguments: stopped(*arguments))
+
+
+def run_on(film, monkeypatch, weights, out, *, length):
+    """Tracks; without a length the film passes for a camera."""
+
+    class Source(Video):
+        def __init__(self, source):
+            super().__init__(source)
+            self.length = length
+
+    monkeypatch.setattr("siamrpn_jax.media.video.Video", Source)
+    track.run(track.Config(str(film), ("10,10,20,16",), str(weights), Path(out)))
+
+
+@pytest.mark.parametrize("place", ["update", "plot", "write", "rows"])
+def test_ctrl_c_ends_a_camera_and_keeps_its_files(
+    tmp_path, monkeypatch, weights, film, place
+):
+    stop_in(monkeypatch, place, after=2)
+    run_on(film, monkeypatch, weights, tmp_path, length=None)
+    drawn = len(list(Video(tmp_path / "car.webm")))
+    rows = len(read_rows(tmp_path / "boxes.csv"))
+    # The first frame needs no update; the film may be ahead of the table by a frame.
+    expected = {"update": (3, 3), "rows": (3, 2)}.get(place, (2, 2))
+    assert (drawn, rows) == expected
+
+
+@pytest.mark.parametrize(("length", "after"), [(5, 2), (None, 0)])
+def test_ctrl_c_leaves_nothing_of_a_film_or_of_no_frame(
+    tmp_path, monkeypatch, weights, film, length, after
+):
+    stop_in(monkeypatch, "write", after=after)
+    with pytest.raises(KeyboardInterrupt):
+        run_on(film, monkeypatch, weights, tmp_path, length=length)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sequence_folder_is_a_video(tmp_path, weights):
+    (tmp_path / "dog" / "img").mkdir(parents=True)
+    for index in range(3):
+        image = np.full((40, 50, 3), 60 * index, np.uint8)
+        cv2.imwrite(str(tmp_path / "dog" / "img" / f"{index}.png"), image)
+    folder = str(tmp_path / "dog")
+    track.run(track.Config(folder, ("10,10,20,16",), str(weights), tmp_path / "out"))
+    assert len(list(Video(tmp_path / "out" / "dog.webm"))) == 3
+
+
+def test_help_is_documented(capsys):
+    with pytest.raises(SystemExit) as caught:
+        track.main(["--help"])
+    assert caught.value.code == 0
+    assert "top-left corner" in capsys.readouterr().out

@@ -1,0 +1,61 @@
+import pytest
+
+from siamrpn_jax.commands.tracker_specs import (
+    ContestantError,
+    make_contestants,
+    name_of,
+    open_contestant,
+)
+
+
+@pytest.mark.parametrize(
+    ("weights", "trackers", "expected"),
+    [
+        ([], [], [("siamrpn", "small")]),
+        (["w.safetensors"], [], [("siamrpn", "w.safetensors")]),
+        ([], ["kcf"], [("kcf", "kcf")]),
+        ([], ["kcf", "siamrpn"], [("siamrpn", "small"), ("kcf", "kcf")]),
+        (["a/b.safetensors", "small"], [], [("b", "a/b.safetensors"), ("small",) * 2]),
+        (["small"], ["static"], [("siamrpn", "small"), ("static", "static")]),
+    ],
+)
+def test_contestants(weights, trackers, expected):
+    found = make_contestants(weights, trackers, single="siamrpn")
+    assert [(one.name, one.source) for one in found] == expected
+    for one in found:
+        assert one.is_baseline == (one.name in ("static", "kcf"))
+
+
+def test_a_single_one_has_its_own_name_unless_told_otherwise():
+    assert [one.name for one in make_contestants(["a/b.safetensors"], [])] == ["b"]
+
+
+def test_names_must_differ():
+    with pytest.raises(ContestantError, match="named b: expected different"):
+        make_contestants(["x/b.safetensors", "y/b.safetensors"], [])
+    with pytest.raises(ContestantError, match="named kcf"):
+        make_contestants([], ["kcf", "kcf"])
+
+
+def test_files_are_of_nano_alone(tmp_path):
+    files = [tmp_path / "backbone.onnx", tmp_path / "head.onnx"]
+    static, nano = make_contestants([], ["static", "nano"], nano_files=files)
+    assert static.files == () and nano.files == tuple(files)
+
+
+def test_names_of_weights(tmp_path):
+    run = tmp_path / "run7"
+    run.mkdir()
+    assert name_of("small") == "small"
+    assert name_of(str(run)) == "run7"
+    assert name_of(str(run / "weights.safetensors")) == "run7"
+    assert name_of(str(run / "best.safetensors")) == "best"
+
+
+def test_results_depend_on_the_weights():
+    (one,) = make_contestants([], [])
+    tracker, settings = open_contestant(one)
+    assert hasattr(tracker, "init") and hasattr(tracker, "update")
+    assert {"weights", "model", "tracker_config"} < settings.keys()
+    (other,) = make_contestants([], ["static"])
+    assert open_contestant(other)[1]["tracker"] == "static"

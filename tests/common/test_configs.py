@@ -1,0 +1,93 @@
+import dataclasses
+import json
+from typing import Literal
+
+import pytest
+
+from siamrpn_jax.common import configs
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.model.backbone import BackboneConfig
+from siamrpn_jax.model.network import ModelConfig
+from siamrpn_jax.model.rpn import HeadConfig
+from siamrpn_jax.presets import PRESETS, Recipe
+from siamrpn_jax.tracking.step import TrackerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    sizes: tuple[int, ...] = (1, 2)
+    kind: Literal["round", "square"] = "round"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    name: str
+    inner: Inner = Inner()
+    other: Inner | None = None
+    limit: float | None = 0.5
+    table: tuple[tuple[float, float], ...] = ()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_survives_json(name):
+    recipe = PRESETS[name]()
+    text = json.dumps(configs.to_json(recipe), allow_nan=False)
+    again = configs.from_json(Recipe, json.loads(text))
+    assert again == recipe and hash(again) == hash(recipe)
+
+
+def test_json_by_hand():
+    config = Outer("a", other=Inner((3,)), limit=None, table=((1.0, 2.0), (3.0, 4.0)))
+    values = {
+        "name": "a",
+        "inner": {"sizes": [1, 2], "kind": "round"},
+        "other": {"sizes": [3], "kind": "round"},
+        "limit": None,
+        "table": [[1.0, 2.0], [3.0, 4.0]],
+    }
+    assert configs.to_json(config) == values
+    assert configs.from_json(Outer, values) == config
+
+
+def test_missing_fields_take_their_defaults():
+    found = configs.from_json(Outer, {"name": "b", "inner": {"kind": "square"}})
+    assert found == Outer("b", Inner(kind="square"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        (
+            TrackerConfig,
+            {"penalty": 1, "top_k": 3, "x": 1},
+            "TrackerConfig.*penalty, x",
+        ),
+        (ModelConfig, {"head": {"depth": 3}}, "HeadConfig has no field depth"),
+        (HeadConfig, {"kind": "wide"}, r"HeadConfig\.kind is 'wide', .*'depthwise'"),
+        (ModelConfig, {"backbone": {"kind": "vgg"}}, r"BackboneConfig\.kind is 'vgg'"),
+    ],
+)
+def test_what_a_config_does_not_know_is_an_error(kind, values, expected):
+    with pytest.raises(InputError, match=expected):
+        configs.from_json(kind, values)
+
+
+def test_differences():
+    old = configs.to_json(Outer("a", Inner((1,)), limit=0.25))
+    new = configs.to_json(Outer("b", Inner((1, 3)), other=Inner()))
+    assert configs.differences(old, old) == []
+    assert configs.differences(old, new) == [
+        "inner.sizes: [1] -> [1, 3]",
+        "limit: 0.25 -> 0.5",
+        "name: 'a' -> 'b'",
+        "other: None -> {'sizes': [1, 2], 'kind': 'round'}",
+    ]
+    assert configs.differences({"a": 1}, {"b": 2}) == ["a: 1 -> None", "b: None -> 2"]
+
+
+def test_differences_of_networks():
+    wide = ModelConfig(backbone=BackboneConfig(widths=(192, 512, 768, 768, 512)))
+    found = configs.differences(configs.to_json(ModelConfig()), configs.to_json(wide))
+    assert found == [
+        "backbone.widths: [96, 256, 384, 384, 256] -> [192, 512, 768, 768, 512]"
+    ]

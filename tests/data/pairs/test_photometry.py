@@ -1,0 +1,151 @@
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+
+from siamrpn_jax.data.crops.windows import AugmentConfig, paper_augment, small_augment
+from siamrpn_jax.data.pairs.photometry import (
+    Changes,
+    Look,
+    apply_look,
+    blur_kernel,
+    color_table,
+    draw_looks,
+    level_table,
+    mixing_matrix,
+    possible_changes,
+    shrunk_side,
+)
+
+RNG = np.random.default_rng(0)
+NOISE = RNG.integers(0, 256, (60, 60, 3), np.uint8)
+
+
+def change(z, x, rng, config) -> tuple[np.ndarray, np.ndarray]:
+    z_look, x_look = draw_looks(rng, config)
+    return apply_look(z, z_look, rng), apply_look(x, x_look, rng)
+
+
+@pytest.mark.parametrize("config", [AugmentConfig(), paper_augment(), small_augment()])
+def test_looks_keep_form_and_inputs(config):
+    rng = np.random.default_rng(0)
+    z, x = NOISE[:24, :24].copy(), NOISE[:40, :40].copy()
+    before = z.copy(), x.copy()
+    changed = 0
+    for _ in range(60):
+        new_z, new_x = change(z, x, rng, config)
+        assert new_z.shape == z.shape and new_x.shape == x.shape
+        assert new_z.dtype == new_x.dtype == np.uint8
+        changed += not np.array_equal(new_x, x)
+    np.testing.assert_array_equal(z, before[0])
+    np.testing.assert_array_equal(x, before[1])
+    assert changed == 0 if config == AugmentConfig() else changed > 50
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["search_blur_probability", "low_resolution_probability", "noise_probability"],
+)
+def test_sharpness_changes_do_not_move_the_image(field):
+    config = AugmentConfig(**{field: 1.0})
+    at = np.arange(120) + 0.5
+    blob = 255 * np.exp(-((at - 60) ** 2 + (at[:, None] - 60) ** 2) / 72)
+    image = np.repeat(blob.round().astype(np.uint8)[..., None], 3, axis=2)
+    moved = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        _, x = change(image[:64, :64], image, rng, config)
+        weights = np.clip(x[..., 0].astype(float) - 40, 0, None)
+        moved.append([weights.sum(0) @ at, weights.sum(1) @ at] / weights.sum() - 60)
+    assert np.abs(np.mean(moved, axis=0)).max() < 0.1
+    assert np.abs(moved).max() < 0.5
+
+
+def test_grey_and_lighting():
+    rng = np.random.default_rng(0)
+    image = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+    z, x = change(image, image, rng, AugmentConfig(grey_probability=1.0))
+    assert (np.ptp(z, axis=2) == 0).all() and (np.ptp(x, axis=2) == 0).all()
+    lit = [change(image, image, rng, AugmentConfig(lighting=1.0)) for _ in "x" * 99]
+    spread = np.std([x[0, 0] for _, x in lit], axis=0)
+    np.testing.assert_allclose(spread, [1.2, 2.5, 8.2], rtol=0.3)
+    assert any((z[0, 0] != x[0, 0]).any() for z, x in lit)
+
+
+def test_color_table_of_strength_zero_changes_nothing():
+    table = color_table(np.random.default_rng(0), 0.0)
+    levels = np.repeat(np.arange(256)[None, :, None], 3, axis=2)
+    assert np.abs(table.astype(int) - levels).max() <= 1
+
+
+def test_tables_are_joined_exactly():
+    """One table does what the pair's, the search image's and the lighting's would."""
+    config = AugmentConfig(
+        color_probability=1.0, search_color_probability=1.0, lighting=1.0
+    )
+    rng = np.random.default_rng(5)
+    z_look, x_look = draw_looks(np.random.default_rng(5), config)
+    rng.random()
+    first = color_table(rng, 1.0)
+    rng.random()
+    second = color_table(rng, 0.5)
+    for look, tables in ((z_look, [first]), (x_look, [first, second])):
+        expected = NOISE
+        for table in tables:
+            expected = cv2.LUT(expected, table)
+        # The lighting moves whole levels, cut off at the ends.
+        found = apply_look(NOISE, look, rng).astype(int)
+        inside = (found > 0) & (found < 255)
+        for channel in range(3):
+            moved = (found - expected)[..., channel][inside[..., channel]]
+            assert np.ptp(moved) <= 1
+
+
+# ------------------------------------------------------------------ for the device
+
+
+def test_no_change_is_the_identity():
+    look = Look()
+    assert apply_look(NOISE, look, RNG) is NOISE
+    np.testing.assert_array_equal(
+        level_table(look), np.arange(256)[:, None].repeat(3, 1)
+    )
+    np.testing.assert_array_equal(mixing_matrix(look), np.eye(3))
+    assert shrunk_side(look, 60) == 60
+    kernel = blur_kernel(look)
+    assert kernel.shape == (13, 13) and kernel[6, 6] == kernel.sum() == 1
+
+
+def test_mixing_matrices():
+    order = np.array([2, 0, 1])
+    for look in (Look(grey=True), Look(order=order)):
+        expected = NOISE @ mixing_matrix(look).T
+        np.testing.assert_allclose(apply_look(NOISE, look, RNG), expected, atol=0.52)
+
+
+def test_blur_kernels():
+    rng = np.random.default_rng(2)
+    config = AugmentConfig(search_blur_probability=1.0)
+    kinds = set()
+    for _ in range(30):
+        _, look = draw_looks(rng, config)
+        kinds.add(type(look.blur))
+        kernel = blur_kernel(look)
+        expected = cv2.filter2D(NOISE.astype(np.float32), -1, kernel)
+        assert kernel.sum() == pytest.approx(1, abs=1e-6)
+        # OpenCV's Gaussian kernels for 8-bit images have weights of 8 bits.
+        np.testing.assert_allclose(apply_look(NOISE, look, rng), expected, atol=3)
+    assert kinds == {float, np.ndarray}
+
+
+def test_changes_that_a_config_never_makes():
+    assert possible_changes(AugmentConfig()) == (Changes(*5 * [False]),) * 2
+    z, x = possible_changes(paper_augment())
+    assert z == Changes(True, False, False, False, False)
+    assert x == Changes(True, False, False, True, False)
+    assert possible_changes(small_augment()) == (Changes(*5 * [True]),) * 2
+    only_search = AugmentConfig(search_color_probability=0.1)
+    assert [c.table for c in possible_changes(only_search)] == [False, True]
+    swap = dataclasses.replace(AugmentConfig(), channel_swap_probability=0.1)
+    assert all(c.mixing for c in possible_changes(swap))

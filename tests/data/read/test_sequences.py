@@ -1,0 +1,216 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paths import SHARED
+from siamrpn_jax.data.read.sequences import (
+    OTB_RANGES,
+    SequenceError,
+    find_sequences,
+    natural_sort,
+    polygon_to_ltwh,
+    read_ground_truth,
+    read_sequence,
+)
+
+
+def make(folder: Path, lines: list[str], *, frames="img", name="groundtruth.txt"):
+    (folder / frames).mkdir(parents=True, exist_ok=True)
+    for i in range(len(lines)):
+        (folder / frames / f"{i + 1}.jpg").touch()
+    (folder / name).write_text("\n".join(lines) + "\n")
+    return folder
+
+
+coordinate = st.floats(-1e4, 1e4).map(lambda v: round(v, 3))
+side = st.floats(0.01, 1e4).map(lambda v: round(v, 3))
+rows = st.lists(st.tuples(coordinate, coordinate, side, side), min_size=1, max_size=9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows, st.sampled_from([",", ", ", "\t", " ", "  "]), st.booleans())
+def test_parses_what_was_written(tmp_path_factory, boxes, separator, one_based):
+    name = "groundtruth_rect.txt" if one_based else "groundtruth.txt"
+    path = tmp_path_factory.mktemp("gt") / name
+    lines = (separator.join(map(repr, map(float, b))) for b in boxes)
+    path.write_text("\n".join(lines) + "\n\n")
+    expected = np.array(boxes) - np.array([1, 1, 0, 0]) * one_based
+    np.testing.assert_allclose(read_ground_truth(path), expected)
+
+
+@pytest.mark.parametrize("frames", ["img", "color", "."])
+def test_layouts_and_natural_order(tmp_path, frames):
+    make(tmp_path / "a", ["1,2,3,4"] * 11, frames=frames)
+    sequence = read_sequence(tmp_path / "a")
+    assert sequence.name == "a"
+    assert [p.stem for p in sequence.frames] == [str(i) for i in range(1, 12)]
+    assert sequence.boxes.shape == (11, 4)
+
+
+def test_absent_frames_are_nan(tmp_path):
+    path = tmp_path / "groundtruth_rect.txt"
+    path.write_text("1,1,5,5\nnan,nan,nan,nan\n0,0,0,0\n3,3,5,5\n")
+    boxes = read_ground_truth(path)
+    np.testing.assert_array_equal(np.isnan(boxes).all(axis=1), [0, 1, 1, 0])
+    np.testing.assert_array_equal(boxes[0], [0, 0, 5, 5])
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["1,2,0,4", "1,2,3,-4", "1,2,inf,4", "1,nan,3,4", "1,2,3", "a,b,c,d", "", "1;2;3;4"]
+    + ["0,0,0,0,1,0,1,0"],
+)
+def test_bad_lines_are_named(tmp_path, line):
+    path = tmp_path / "groundtruth.txt"
+    path.write_text(f"1,2,3,4\n{line}\n1,2,3,4\n")
+    with pytest.raises(SequenceError, match=r"groundtruth\.txt:2"):
+        read_ground_truth(path)
+
+
+def test_bad_lines_can_be_collected(tmp_path):
+    folder = make(tmp_path / "a", ["1,2,3,4", "1,2,3", "nan,nan,nan,nan", "1,2,0,4"])
+    faults: dict[int, str] = {}
+    sequence = read_sequence(folder, faults=faults)
+    assert list(faults) == [1, 3]
+    assert faults[1].startswith("3 values in '1,2,3'")
+    np.testing.assert_array_equal(np.isnan(sequence.boxes[:, 0]), [False] + [True] * 3)
+    with pytest.raises(SequenceError, match=r"groundtruth.txt:2: 3 values"):
+        read_sequence(folder)
+
+
+def test_count_mismatch_gives_both_counts(tmp_path):
+    make(tmp_path, ["1,2,3,4"] * 5)
+    (tmp_path / "img" / "6.jpg").touch()
+    with pytest.raises(SequenceError, match="6 frames but 5 lines"):
+        read_sequence(tmp_path)
+
+
+def test_missing_parts_are_named(tmp_path):
+    with pytest.raises(SequenceError, match="no such folder"):
+        read_sequence(tmp_path / "none")
+    with pytest.raises(SequenceError, match="no ground truth"):
+        read_sequence(tmp_path)
+    (tmp_path / "groundtruth.txt").write_text("1,2,3,4\n")
+    with pytest.raises(SequenceError, match="no frames"):
+        read_sequence(tmp_path)
+    (tmp_path / "groundtruth.txt").write_text("")
+    with pytest.raises(SequenceError, match="is empty"):
+        read_sequence(tmp_path)
+    (tmp_path / "groundtruth.txt").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(SequenceError, match="text"):
+        read_sequence(tmp_path)
+
+
+def test_find_sequences(tmp_path):
+    with pytest.raises(SequenceError, match="no such folder"):
+        find_sequences(tmp_path / "none")
+    with pytest.raises(SequenceError, match="holds no sequence"):
+        find_sequences(tmp_path)
+    for name in ("b/s10", "b/s9", "a"):
+        make(tmp_path / name, ["1,2,3,4"])
+    found = [p.relative_to(tmp_path).as_posix() for p in find_sequences(tmp_path)]
+    assert found == ["a", "b/s9", "b/s10"]
+    assert find_sequences(tmp_path / "a") == [tmp_path / "a"]
+
+
+@pytest.mark.parametrize("numbers", [(1, 2), (2,)])
+def test_numbered_ground_truth_is_a_sequence_each(tmp_path, numbers):
+    for n in numbers:
+        name = f"groundtruth_rect.{n}.txt"
+        folder = make(tmp_path / "Jogging", [f"{n},2,3,4"] * 3, name=name)
+    found = find_sequences(tmp_path)
+    assert [p.name for p in found] == [f"groundtruth_rect.{n}.txt" for n in numbers]
+    for path, n in zip(found, numbers, strict=True):
+        sequence = read_sequence(path)
+        assert sequence.name == f"Jogging-{n}" and len(sequence.frames) == 3
+        np.testing.assert_array_equal(sequence.boxes[0], [n - 1, 1, 3, 4])
+    with pytest.raises(
+        SequenceError, match=rf"has .*rect\.{numbers[-1]}\.txt; expected"
+    ):
+        read_sequence(folder)
+
+
+def test_annotations_of_a_range_of_frames(tmp_path):
+    name, first, last = "David", *OTB_RANGES["David"]
+    lines = ["1,1,5,5"] * (last - first + 1)
+    folder = make(tmp_path / name, lines, name="groundtruth_rect.txt")
+    assert len(read_sequence(folder).frames) == 471  # of a copy without the others
+    for i in range(len(lines), last):
+        (folder / "img" / f"{i + 1}.jpg").touch()
+    frames = read_sequence(folder).frames
+    assert [frames[0].stem, frames[-1].stem] == ["300", "770"] and len(frames) == 471
+    folder.rename(tmp_path / "other")
+    with pytest.raises(SequenceError, match="770 frames but 471 lines"):
+        read_sequence(tmp_path / "other")
+
+
+def test_links_are_followed_once(tmp_path):
+    make(tmp_path / "far" / "a", ["1,2,3,4"])
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link").symlink_to(tmp_path / "far", target_is_directory=True)
+    (root / "same").symlink_to(tmp_path / "far", target_is_directory=True)
+    (tmp_path / "far" / "loop").symlink_to(root, target_is_directory=True)
+    assert find_sequences(root) == [root / "link" / "a"]
+
+
+def test_folders_that_cannot_be_read_are_told(tmp_path, monkeypatch, caplog):
+    for name in ("a", "b"):
+        make(tmp_path / name, ["1,2,3,4"])
+    scandir = os.scandir
+
+    def forbid(path):
+        if Path(path) == tmp_path / "b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbid)
+    assert find_sequences(tmp_path) == [tmp_path / "a"]
+    assert f"{tmp_path / 'b'}: left out: cannot be read (Permission" in caplog.text
+
+
+def test_natural_sort_mixes_words_and_numbers():
+    names = ["10.jpg", "x.jpg", "2.jpg", "02.jpg"]
+    expected = ["02.jpg", "2.jpg", "10.jpg", "x.jpg"]
+    assert [p.name for p in natural_sort(map(Path, names))] == expected
+
+
+@given(
+    st.floats(-np.pi, np.pi),
+    st.floats(1, 50),
+    st.floats(1, 50),
+    st.floats(-99, 99),
+    st.floats(-99, 99),
+)
+def test_polygon_keeps_centre_and_area(angle, w, h, cx, cy):
+    c, s = np.cos(angle), np.sin(angle)
+    corners = np.array([[-w, -h], [w, -h], [w, h], [-w, h]]) / 2
+    polygon = corners @ np.array([[c, s], [-s, c]]) + [cx, cy]
+    x, y, bw, bh = polygon_to_ltwh(polygon.ravel())
+    np.testing.assert_allclose([x + bw / 2, y + bh / 2], [cx, cy], atol=1e-6)
+    np.testing.assert_allclose(bw * bh, w * h, rtol=1e-6)
+    np.testing.assert_allclose(bw / bh, np.divide(*np.ptp(polygon, axis=0)), rtol=1e-6)
+
+
+def test_upright_polygon_is_its_box(tmp_path):
+    path = tmp_path / "groundtruth.txt"
+    path.write_text("10,20,40,20,40,60,10,60\n")
+    np.testing.assert_allclose(read_ground_truth(path), [[10, 20, 30, 40]])
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="skipped: no ../shared")
+def test_reads_the_development_sequences():
+    folders = find_sequences(SHARED / "data" / "dev_sequences")
+    read = [read_sequence(folder) for folder in folders]
+    assert len(read) == 12
+    assert sum(len(s.frames) for s in read) == 1008
+    car = read[[s.name for s in read].index("vot_car")]
+    polygons = np.loadtxt(
+        SHARED / "data/dev_sequences/vot_car/groundtruth_polygon.txt", delimiter=","
+    )
+    boxes = np.array([polygon_to_ltwh(p) for p in polygons])
+    assert np.abs(boxes - car.boxes).max() < 1  # theirs adds a pixel of the original

@@ -1,0 +1,253 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from data_folders import write_sequence, write_stills
+from data_prep.folder import DATASET
+from data_prep.tracks import PreparationError, VideoFrame
+from paths import SHARED_DATA
+from raw_folders import (
+    prepare,
+    read_all,
+    targets,
+    touch_frames,
+    write_film,
+    write_frames,
+    write_lines,
+)
+
+
+def touch_film(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def test_sequences(tmp_path):
+    for name in ("a", "deep/er/b"):
+        touch_frames(tmp_path / name / "img", "%d.jpg", range(1, 12))
+    rows = ["1,2,30,40"] * 8
+    write_lines(
+        tmp_path / "a/groundtruth.txt", *rows, "nan,nan,nan,nan", "0,0,0,0", "5,5,9,9"
+    )
+    write_lines(tmp_path / "deep/er/b/groundtruth_rect.txt", *["11\t21\t5\t6"] * 11)
+    tracks, rejections = read_all(DATASET, tmp_path)
+    assert not rejections and list(tracks) == ["a", "deep/er/b"]
+    first, second = tracks.values()
+    assert first.visibility.tolist() == [1] * 8 + [0, 0, 1]
+    assert first.frames[9] == tmp_path / "a/img/10.jpg"
+    np.testing.assert_array_equal(first.numbers, np.arange(11))
+    np.testing.assert_array_equal(first.boxes[[0, 10]], [[1, 2, 30, 40], [5, 5, 9, 9]])
+    np.testing.assert_array_equal(second.boxes[0], [10, 20, 5, 6])  # OTB counts from 1
+    assert (first.video, first.category, first.size) == ("a", "", None)
+
+
+def test_targets_of_one_sequence_folder_share_its_video(tmp_path):
+    touch_frames(tmp_path / "Jogging/img", "%04d.jpg", [1, 2])
+    for number in (1, 2):
+        path = tmp_path / f"Jogging/groundtruth_rect.{number}.txt"
+        write_lines(path, "1,1,5,5", "2,2,5,5")
+    tracks, _ = read_all(DATASET, tmp_path)
+    assert len(tracks) == 2
+    assert {track.video for track in tracks.values()} == {"Jogging"}
+
+
+def test_a_bad_line_of_a_sequence_loses_its_frame_alone(tmp_path):
+    touch_frames(tmp_path / "a", "%d.jpg", range(4))
+    rows = ["1,2,30,40", "1,2,-3,40", "one,2,3,4", "nan,nan,nan,nan"]
+    write_lines(tmp_path / "a/groundtruth.txt", *rows)
+    tracks, rejections = read_all(DATASET, tmp_path)
+    assert tracks["a"].numbers.tolist() == [0, 3]
+    assert tracks["a"].visibility.tolist() == [1, 0]
+    assert [(one.frame, one.records) for one in rejections] == [(1, 1), (2, 1)]
+    assert "'1,2,-3,40'" in rejections[0].reason
+    assert rejections[0].file == str(tmp_path / "a/groundtruth.txt")
+
+
+def test_a_sequence_of_unequal_lengths_is_one_rejection(tmp_path):
+    touch_frames(tmp_path / "a", "%d.jpg", range(4))
+    write_lines(tmp_path / "a/groundtruth.txt", *["1,2,30,40"] * 3)
+    tracks, (rejection,) = read_all(DATASET, tmp_path)
+    assert not tracks and rejection.records == 3
+    assert rejection.file == str(tmp_path / "a")
+    assert rejection.reason.startswith("4 frames but 3 lines in groundtruth.txt")
+    shutil.rmtree(tmp_path / "a")
+    write_lines(tmp_path / "a/groundtruth.txt", "1,2,30,40")
+    _, (rejection,) = read_all(DATASET, tmp_path)
+    assert rejection.reason.startswith("has no frames")
+
+
+def test_stills(tmp_path):
+    write_stills(tmp_path / "some/stills", 3)
+    write_stills(tmp_path, 2)
+    tracks, rejections = read_all(DATASET, tmp_path)
+    assert not rejections
+    assert list(tracks) == [
+        "000.png#0",
+        "001.png#0",
+        "001.png#1",
+        "some/stills/000.png#0",
+        "some/stills/001.png#0",
+        "some/stills/001.png#1",
+        "some/stills/002.png#0",
+    ]
+    assert tracks["000.png#0"].size == (200, 200)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".MOV", ".webm", ".avi", ".mkv"])
+def test_a_film_and_a_box_for_each_frame(tmp_path, suffix):
+    film = tmp_path / f"deep/clip.1{suffix}"
+    touch_film(film)
+    write_lines(tmp_path / "deep/clip.1.txt", "1 2\t30 40", "0 0 0 0", "1.5 2 3 4")
+    (track,) = read_all(DATASET, tmp_path)[0].values()
+    assert track.name == track.video == "deep/clip.1.txt"
+    assert track.frames == [VideoFrame(film, i) for i in range(3)]
+    assert track.visibility.tolist() == [1, 0, 1]
+    np.testing.assert_array_equal(track.boxes[[0, 2]], [[1, 2, 30, 40], [1.5, 2, 3, 4]])
+
+
+def test_boxes_of_some_frames(tmp_path):
+    touch_film(tmp_path / "a.mp4")
+    write_lines(tmp_path / "a.csv", "30, 1,2,3,4", "5,5,6,7,8", "10,nan,nan,nan,nan")
+    (track,) = read_all(DATASET, tmp_path)[0].values()
+    assert track.numbers.tolist() == [5, 10, 30]
+    assert track.visibility.tolist() == [1, 0, 1]
+    (track,) = read_all(DATASET, tmp_path, first_frame=1)[0].values()
+    assert track.frames == [VideoFrame(tmp_path / "a.mp4", i) for i in (4, 9, 29)]
+
+
+def test_several_targets(tmp_path):
+    touch_film(tmp_path / "a.mp4")
+    rows = ["0,7,1,2,3,4", "0,the cat,5,6,7,8", "2,7,1,2,3,4"]
+    write_lines(tmp_path / "a.csv", *rows)
+    tracks, _ = read_all(DATASET, tmp_path)
+    assert {name: t.numbers.tolist() for name, t in tracks.items()} == {
+        "a.csv/7": [0, 2],
+        "a.csv/the cat": [0],
+    }
+    assert {track.video for track in tracks.values()} == {"a.csv"}
+
+
+def test_named_columns(tmp_path):
+    touch_film(tmp_path / "a.mp4")
+    write_lines(
+        tmp_path / "a.csv",
+        "Category,conf,X,Y,W,H,Frame",
+        "potted plant,.5,1,2,3,4,8",
+        "potted plant,,5,6,7,8,6",
+    )
+    (track,) = read_all(DATASET, tmp_path)[0].values()
+    assert track.name == "a.csv" and track.category == "potted plant"
+    assert track.numbers.tolist() == [6, 8]
+    np.testing.assert_array_equal(track.boxes, [[5, 6, 7, 8], [1, 2, 3, 4]])
+
+
+@pytest.mark.parametrize("inner", [".", "img"])
+def test_images_and_a_box_file(tmp_path, inner):
+    folder = tmp_path / "clip" / inner
+    touch_frames(folder, "f%d.png", [2, 10, 1])
+    write_lines(tmp_path / "clip.csv", "frame,x,y,w,h", "2,1,2,3,4", "1,1,2,3,4")
+    (track,) = read_all(DATASET, tmp_path)[0].values()
+    assert track.frames == [folder / "f2.png", folder / "f10.png"]
+    write_lines(tmp_path / "clip.csv", "3,1,2,3,4", "0,1,2,3,4", "-1,1,2,3,4")
+    tracks, rejections = read_all(DATASET, tmp_path)
+    assert tracks["clip.csv"].numbers.tolist() == [0]
+    assert [one.reason for one in rejections] == [
+        f"line {line} is {text!r}, expected frame,x,y,w,h of one of 3 images"
+        for line, text in ((1, "3,1,2,3,4"), (3, "-1,1,2,3,4"))
+    ]
+
+
+def test_as_many_boxes_as_images(tmp_path):
+    touch_frames(tmp_path / "clip", "%d.jpg", range(3))
+    write_lines(tmp_path / "clip.txt", *["1,2,3,4"] * 2)
+    tracks, (rejection,) = read_all(DATASET, tmp_path)
+    assert not tracks and rejection.records == 2
+    assert rejection.reason == "2 boxes for 3 images, expected one for each"
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason", "records"),
+    [
+        ([], "line 1 is '', expected", 1),
+        (["1,2,3", "1,2,3"], "line 1 is '1,2,3', expected x,y,w,h or frame,", 2),
+        (["name,x,y", "1,2,3,4,5"], "line 1 is 'name,x,y', expected x,y,w,h or", 2),
+        (["1,2,3,4", "1,2,3"], "line 2 is '1,2,3', expected x,y,w,h", 1),
+        (["1,2,3,4", "", "1,2,3,4"], "line 2 is '', expected x,y,w,h", 1),
+        (["x,y,w,h,frame", "1,2,3,4,0.5"], "line 2 is '1,2,3,4,0.5', expected x", 1),
+    ],
+)
+def test_lines_that_are_no_boxes(tmp_path, lines, reason, records):
+    touch_film(tmp_path / "a.mp4")
+    write_lines(tmp_path / "a.txt", *lines)
+    _, (rejection,) = read_all(DATASET, tmp_path)
+    assert rejection.reason.startswith(reason) and rejection.records == records
+    assert rejection.file == str(tmp_path / "a.txt")
+
+
+def test_a_box_file_that_is_no_text(tmp_path):
+    touch_film(tmp_path / "a.mp4")
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
+    _, (rejection,) = read_all(DATASET, tmp_path)
+    assert rejection.reason == "cannot be read (is no text)"
+
+
+def test_what_is_found_is_told(tmp_path, caplog):
+    write_sequence(tmp_path / "seq", 0, length=2)
+    write_lines(tmp_path / "seq.txt", "notes")  # the folder has its own annotations
+    write_stills(tmp_path / "stills", 3)
+    write_lines(tmp_path / "stills.csv", "notes")
+    touch_film(tmp_path / "a.mp4")
+    write_lines(tmp_path / "a.txt", "1,2,3,4")
+    write_lines(tmp_path / "readme.txt", "notes")
+    read_all(DATASET, tmp_path)
+    told = "found 1 sequences, 1 box files, 3 stills in 1 folders"
+    assert told in caplog.text
+
+
+def test_nothing_of_the_kind(tmp_path):
+    touch_film(tmp_path / "a.mp4")
+    with pytest.raises(PreparationError, match="holds nothing of the kind"):
+        read_all(DATASET, tmp_path)
+    with pytest.raises(PreparationError, match="nowhere: no such folder"):
+        read_all(DATASET, tmp_path / "nowhere")
+    (tmp_path / "annotations.json").write_text("{")
+    with pytest.raises(PreparationError, match="annotations.json: is not JSON"):
+        read_all(DATASET, tmp_path)
+
+
+def test_command(tmp_path):
+    raw = tmp_path / "raw"
+    write_sequence(raw / "seq", 0, length=4)
+    write_stills(raw / "stills", 2)
+    write_film(raw / "film.webm", count=5)
+    write_lines(raw / "film.csv", "1,a,1,1,20,20", "3,a,2,2,20,20", "9,a,2,2,20,20")
+    write_frames(raw / "frames", "%d.jpg", range(3))
+    write_lines(raw / "frames.txt", "0,0,64,48", "0,0,0,0", "60,40,20,20")
+    prepared = prepare("folder", raw, "--max-bad", "10%")
+    assert targets(prepared) == {
+        "seq": [0, 1, 2, 3],
+        "film.csv/a": [1, 3],
+        "frames.txt": [0, 2],
+        "stills/000.png#0": [0],
+        "stills/001.png#0": [0],
+        "stills/001.png#1": [0],
+    }
+    (rejected,) = json.loads((prepared.folder / "rejected.json").read_text())
+    assert (rejected["file"], rejected["frame"]) == ("film.webm", 9)
+
+
+def test_command_on_a_real_sequence(tmp_path):
+    folder = SHARED_DATA / "dev_sequences" / "vot_ball1"
+    if not folder.is_dir():
+        pytest.skip("skipped: no ../shared")
+    raw = tmp_path / "raw"
+    (raw / "ball").mkdir(parents=True)
+    boxes = np.loadtxt(folder / "groundtruth.txt", delimiter=",")[:5]
+    np.savetxt(raw / "ball/groundtruth.txt", boxes, delimiter=",")
+    for frame in sorted((folder / "img").iterdir())[:5]:
+        shutil.copy(frame, raw / "ball")
+    prepared = prepare("folder", raw)
+    sizes = prepared.index.sizes / prepared.index.scales[:, None]
+    np.testing.assert_allclose(sizes, boxes[:, 2:], rtol=1e-4)

@@ -1,0 +1,90 @@
+import json
+
+import numpy as np
+import pytest
+
+from siamrpn_jax.common import extras
+from siamrpn_jax.data.read.images import read_image
+from siamrpn_jax.evaluation.ope import metrics as ope
+from siamrpn_jax.evaluation.report import plots
+
+
+@pytest.fixture
+def metrics():
+    truth = np.array([[10.0 * i, 0, 20, 20] for i in range(6)])
+    return ope.evaluate(truth + [3, 2, 1, -4], truth)
+
+
+def is_png(path):
+    return path.read_bytes().startswith(b"\x89PNG") and read_image(path).std() > 1
+
+
+def test_curves(tmp_path, metrics):
+    plots.plot_success(tmp_path / "deep" / "s.png", {"a": metrics, "b": metrics})
+    plots.plot_precision(tmp_path / "p.png", {"a": metrics})
+    assert is_png(tmp_path / "deep" / "s.png")
+    assert is_png(tmp_path / "p.png")
+    with pytest.raises(plots.PlotError, match="no curves"):
+        plots.plot_success(tmp_path / "none.png", {})
+
+
+def test_training_plot_draws_what_is_there(tmp_path):
+    rows = [
+        {"step": 0, "loss": 1.0, "cls_loss": 0.7, "learning_rate": 0.01, "note": "x"},
+        {"step": 10, "loss": 0.5, "val_auc": 0.4, "bad": None, "flag": True},
+        {"step": 20, "loss": float("nan")},
+    ]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    plots.plot_training(tmp_path / "t.png", path)
+    assert is_png(tmp_path / "t.png")
+    assert plots._read_metrics(path) == {
+        "loss": ([0, 10], [1.0, 0.5]),
+        "cls_loss": ([0], [0.7]),
+        "learning_rate": ([0], [0.01]),
+        "val_auc": ([10], [0.4]),
+    }
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", '{"loss": 1}', '{"step": "x"}'])
+def test_bad_metrics_are_named(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 2}\n' + line)
+    with pytest.raises(plots.PlotError, match=r"metrics\.jsonl:2: .*'step'"):
+        plots.plot_training(tmp_path / "t.png", path)
+
+
+def test_metrics_without_numbers(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n')
+    with pytest.raises(plots.PlotError, match="no numbers"):
+        plots.plot_training(tmp_path / "t.png", path)
+
+
+def test_strip(tmp_path):
+    frames = [np.full((40, 60, 3), 128, np.uint8)] * 3
+    boxes = np.array([[5.0, 5, 20, 20]] * 3)
+    truth = np.array([[8.0, 5, 20, 20], [np.nan] * 4, [8, 5, 20, 20]])
+    path = tmp_path / "strip.png"
+    plots.plot_strip(path, frames, predicted=boxes, truth=truth, titles=["a", "b", "c"])
+    image = read_image(path)
+    thirds = np.array_split(image, 3, axis=1)
+    near = lambda part, color: (np.abs(part - np.array(color)).sum(-1) < 60).sum()  # noqa: E731
+    assert [near(part, plots.ORANGE) > 20 for part in thirds] == [True] * 3
+    assert [near(part, plots.GREEN) > 20 for part in thirds] == [True, False, True]
+    with pytest.raises(plots.PlotError, match="3 frames and 2 boxes"):
+        plots.plot_strip(path, frames, predicted=boxes[:2])
+
+
+def test_missing_extra_is_named():
+    with pytest.raises(extras.MissingExtraError, match=r"'siamrpn-jax\[train\]'"):
+        extras.require("no_such_module.part", extra="train")
+    assert extras.require("json.decoder", extra="train").JSONDecoder
+
+
+def test_an_error_inside_a_module_is_not_a_missing_extra(tmp_path, monkeypatch):
+    (tmp_path / "breaks_inside.py").write_text("import not_there_either\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="not_there_either") as caught:
+        extras.require("breaks_inside", extra="train")
+    assert not isinstance(caught.value, extras.MissingExtraError)

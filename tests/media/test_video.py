@@ -1,0 +1,380 @@
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from siamrpn_jax.common.extras import MissingExtraError
+from siamrpn_jax.data.read.images import ImageError
+from siamrpn_jax.media import video
+from siamrpn_jax.media.video import Video, VideoError, VideoWriter
+
+RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
+
+
+def solid(color, *, width=64, height=48):
+    return np.full((height, width, 3), color, np.uint8)
+
+
+def write_film(path, colors=(RED, GREEN, BLUE, RED), **size):
+    frames = [solid(color, **size) for color in colors]
+    height, width, _ = frames[0].shape
+    with VideoWriter(path, fps=10, size=(width, height)) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return frames
+
+
+def assert_alike(found, expected, *, within=20):
+    """Lossy coding moves colours by some levels, never a channel to another."""
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == np.uint8
+        assert a.shape == b.shape
+        assert np.abs(a.mean((0, 1)) - b.mean((0, 1))).max() < within
+
+
+def test_webm_round_trip(tmp_path):
+    frames = write_film(tmp_path / "deep" / "film.webm")
+    film = Video(tmp_path / "deep" / "film.webm")
+    assert (film.length, film.name) == (4, "film")
+    assert film.fps == pytest.approx(10)
+    assert_alike(list(film), frames)
+    assert_alike(list(film), frames)  # a film can be read again
+
+
+def test_opencv_reads_our_film_in_bgr(tmp_path):
+    write_film(tmp_path / "film.webm", [RED] * 3)
+    capture = cv2.VideoCapture(str(tmp_path / "film.webm"))
+    _, frame = capture.read()
+    assert frame.mean((0, 1)) == pytest.approx(RED[::-1], abs=20)
+
+
+def test_mp4_round_trip_or_the_extra_is_named(tmp_path):
+    path = tmp_path / "film.mp4"
+    try:
+        import av  # noqa: F401 # pyright: ignore[reportMissingImports]
+    except ImportError:
+        with pytest.raises(MissingExtraError, match=r"siamrpn-jax\[video\]"):
+            write_film(path)
+        assert not list(tmp_path.iterdir())
+        return
+    frames = write_film(path, width=63, height=47)
+    film = Video(path)
+    assert (film.fps, film.length) == (pytest.approx(10), 4)
+    assert video._pyav_declared(str(path)) == (pytest.approx(10), 4)
+    # H.264 sizes are even: the last row and column were repeated.
+    assert {frame.shape for frame in film} == {(48, 64, 3)}
+    found = [frame[:47, :63] for frame in film]
+    assert_alike(found, frames)
+    assert_alike([f[:47, :63] for f in video._pyav_frames(str(path))], frames)
+
+
+@pytest.mark.parametrize("width, height", [(63, 47), (33, 16)])
+def test_odd_sizes_as_webm(tmp_path, width, height):
+    frames = write_film(tmp_path / "film.webm", width=width, height=height)
+    found = list(Video(tmp_path / "film.webm"))
+    assert len(found) == len(frames)
+    assert abs(found[0].shape[0] - height) <= 1 and abs(found[0].shape[1] - width) <= 1
+
+
+def test_an_unfinished_film_has_no_name(tmp_path):
+    path = tmp_path / "film.webm"
+    with pytest.raises(KeyError), VideoWriter(path, fps=10, size=(64, 48)) as writer:
+        writer.write(solid(RED))
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mp4"])
+def test_a_film_without_frames_is_refused(tmp_path, suffix):
+    if suffix == ".mp4":
+        pytest.importorskip("av")
+    path = tmp_path / f"film{suffix}"
+    with pytest.raises(VideoError, match="film.*no frame was written"):
+        VideoWriter(path, fps=10, size=(64, 48)).close()
+    assert not list(tmp_path.iterdir())
+
+
+FULL_DISK = """
+import resource, signal, sys
+import numpy as np
+from siamrpn_jax.media.video import VideoWriter
+
+path, limit = sys.argv[1], int(sys.argv[2])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+rng = np.random.default_rng(0)
+try:
+    with VideoWriter(path, fps=10, size=(64, 48)) as writer:
+        for _ in range(60):
+            writer.write(rng.integers(0, 255, (48, 64, 3), np.uint8))
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits on files there")
+@pytest.mark.parametrize("suffix", [".webm", ".mp4"])
+def test_a_full_disk_is_told(tmp_path, suffix):
+    if suffix == ".mp4":
+        pytest.importorskip("av")
+    path = tmp_path / f"film{suffix}"
+
+    def write(limit):
+        command = [sys.executable, "-c", FULL_DISK, str(path), str(limit)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert write(10**9) == ""
+    assert Video(path).length == 60
+    size = path.stat().st_size
+    path.unlink()
+    for limit in (0, size // 2, size - 500):
+        assert f"cannot write {path}" in write(limit)
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fps", [0.5, 12.34, 23.976, 29.97, 1000])
+def test_whole_films_of_any_rate(tmp_path, fps):
+    with VideoWriter(tmp_path / "film.webm", fps=fps, size=(64, 48)) as writer:
+        for color in [RED, GREEN, BLUE] * 7:
+            writer.write(solid(color))
+    assert Video(tmp_path / "film.webm").length == 21
+
+
+@pytest.mark.parametrize(
+    ("name", "fps", "size", "message"),
+    [
+        ("film.avi", 10, (64, 48), "suffix '.avi', expected .webm or .mp4"),
+        ("film", 10, (64, 48), "suffix ''"),
+        ("film.webm", 0, (64, 48), "0 frames/s"),
+        ("film.webm", np.nan, (64, 48), "nan frames/s"),
+        ("film.webm", 10, (0, 48), r"size \(0, 48\)"),
+    ],
+)
+def test_bad_films_are_refused(tmp_path, name, fps, size, message):
+    with pytest.raises(VideoError, match=message):
+        VideoWriter(tmp_path / name, fps=fps, size=size)
+
+
+def test_frames_of_another_size_are_refused(tmp_path):
+    with VideoWriter(tmp_path / "film.webm", fps=10, size=(64, 48)) as writer:
+        writer.write(solid(RED))
+        with pytest.raises(VideoError, match="32x48 pixels, expected 64x48"):
+            writer.write(solid(RED, width=32))
+        with pytest.raises(ImageError):
+            writer.write(solid(RED).astype(float))
+
+
+def test_folder_in_natural_order(tmp_path):
+    folder = tmp_path / "car"
+    folder.mkdir()
+    for number in (1, 2, 10):
+        image = solid((number, 0, 0))
+        path = folder / f"frame{number}.png"
+        cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    (folder / "notes.txt").write_text("no image")
+    for source in (folder, str(folder), str(folder / "*.png")):
+        film = Video(source)
+        assert (film.length, film.fps) == (3, None)
+        assert film.name == "car"
+        assert [frame[0, 0].tolist() for frame in film] == [
+            [number, 0, 0] for number in (1, 2, 10)
+        ]
+    assert Video(str(folder / "frame1*.png")).length == 2
+
+
+@pytest.mark.parametrize("subfolder", ["img", "color"])
+def test_sequence_folder(tmp_path, subfolder):
+    folder = tmp_path / "car"
+    (folder / subfolder).mkdir(parents=True)
+    (folder / "groundtruth.txt").write_text("1,2,3,4\n")
+    cv2.imwrite(str(folder / subfolder / "1.png"), solid(GREEN))
+    film = Video(folder)
+    assert (film.name, film.length) == ("car", 1)
+    cv2.imwrite(str(folder / "a.png"), solid((7, 7, 7)))  # its own images come first
+    assert [frame[0, 0, 0] for frame in Video(folder)] == [7]
+
+
+def test_iterator_of_arrays():
+    frames = [
+        solid(RED),
+        solid(RED)[..., 0],
+        np.dstack([solid(RED), solid(RED)[..., :1]]),
+    ]
+    found = list(Video(iter(frames)))
+    assert [frame.shape for frame in found] == [(48, 64, 3)] * 3
+    assert Video(iter(frames)).length is None
+    with pytest.raises(ImageError, match="frame 1"):
+        list(Video([solid(RED), solid(RED).astype(np.float32)]))
+
+
+def test_one_frame_at_a_time():
+    taken = []
+
+    def camera():
+        for index in range(100):
+            taken.append(index)
+            yield solid(RED)
+
+    frames = iter(Video(camera()))
+    for _ in range(2):
+        next(frames)
+    assert taken == [0, 1]
+
+
+@pytest.mark.parametrize("source", ["none.mp4", "none/*.png", "none", "."])
+def test_missing_sources_are_named(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="expected a video file"):
+        Video(source)
+
+
+class Declared:
+    """A capture whose source says something else of itself."""
+
+    def __init__(self, capture, **declared):
+        self._capture, self._declared = capture, declared
+
+    def __getattr__(self, name):
+        return getattr(self._capture, name)
+
+    def get(self, key):
+        names = {"fps": cv2.CAP_PROP_FPS, "length": cv2.CAP_PROP_FRAME_COUNT}
+        told = {names[name]: value for name, value in self._declared.items()}
+        return told.get(key, self._capture.get(key))
+
+
+@pytest.mark.parametrize("fps, expected", [(15.0, 15), (0.0, None), (-1.0, None)])
+def test_a_camera_has_its_own_rate(tmp_path, monkeypatch, fps, expected):
+    frames = write_film(tmp_path / "film.webm")
+    film = str(tmp_path / "film.webm")
+    open_capture = cv2.VideoCapture
+    monkeypatch.setattr(
+        cv2, "VideoCapture", lambda index: Declared(open_capture(film), fps=fps)
+    )
+    camera = Video("camera")
+    assert (camera.name, camera.fps, camera.length) == ("camera", expected, None)
+    assert_alike(list(camera), frames)
+
+
+@pytest.mark.parametrize("length, warnings", [(100, 1), (4, 0), (-1, 0)])
+def test_a_film_that_ends_early_is_a_warning(
+    tmp_path, monkeypatch, caplog, length, warnings
+):
+    write_film(tmp_path / "film.webm")
+    open_capture = cv2.VideoCapture
+    monkeypatch.setattr(
+        cv2, "VideoCapture", lambda path: Declared(open_capture(path), length=length)
+    )
+    film = Video(tmp_path / "film.webm")
+    next(iter(film))  # leaving early is no fault of the film
+    assert not caplog.records
+    assert len(list(film)) == 4
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == warnings
+    assert all("film.webm: ended after 4 of the 100 frames" in m for m in messages)
+
+
+def test_missing_camera_is_one_line(capfd):
+    with pytest.raises(VideoError, match="camera 77 cannot be opened"):
+        Video("77")
+    assert capfd.readouterr().err == ""
+
+
+def test_undecodable_file_says_what_to_do(tmp_path):
+    path = tmp_path / "film.mp4"
+    path.write_bytes(b"no film at all" * 100)
+    with pytest.raises(VideoError, match=r"film\.mp4: not a video"):
+        Video(path)
+
+
+def test_codec_without_decoder_names_the_extra(tmp_path, monkeypatch):
+    """As OpenCV does with AV1: the file opens, and no frame ever comes."""
+    write_film(tmp_path / "film.webm")
+
+    class Undecodable:
+        def __init__(self, source):
+            self._capture = open_capture(source)
+
+        def __getattr__(self, name):
+            return getattr(self._capture, name)
+
+        def read(self):
+            return False, None
+
+    open_capture = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", Undecodable)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(VideoError, match=r"AV1.*siamrpn-jax\[video\]"):
+        Video(tmp_path / "film.webm")
+
+
+def test_a_film_that_only_pyav_opens_has_its_rate(tmp_path, monkeypatch):
+    pytest.importorskip("av")
+    frames = write_film(tmp_path / "film.mp4")
+    open_capture = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda path: open_capture())
+    film = Video(tmp_path / "film.mp4")
+    assert (film.fps, film.length) == (pytest.approx(10), 4)
+    assert_alike(list(film), frames)
+
+
+def test_draw_boxes_covers_the_box_and_nothing_else():
+    frame = solid((0, 0, 0))
+    drawn = video.draw_boxes(frame, np.array([10.0, 20, 8, 6]))
+    assert not frame.any()
+    rows, columns = np.nonzero(drawn.any(-1))
+    # The box covers pixels 10..17 and 20..25.
+    assert (columns.min(), columns.max()) == (10, 17)
+    assert (rows.min(), rows.max()) == (20, 25)
+    assert drawn[20, 10].tolist() == list(video.COLORS[0])
+
+
+def test_dashed_boxes_lie_on_whole_ones():
+    frame = solid((0, 0, 0))
+    boxes = np.array([[2.0, 3, 40, 30], [20, 10, 30, 30]])
+    whole, first, second = (
+        video.draw_boxes(frame, some).max(-1) > 0
+        for some in (boxes, boxes[:1], boxes[1:])
+    )
+    for dashed in ([False, True], np.array([False, True])):
+        drawn = video.draw_boxes(frame, boxes, dashed=dashed).max(-1) > 0
+        assert not (drawn & ~whole).any() and drawn[first].all()
+        share = drawn[second & ~first].mean()
+        assert 0.3 < share < 0.7
+
+
+def test_draw_boxes_survives_odd_boxes():
+    frame = solid((0, 0, 0))
+    boxes = np.array([[np.nan] * 4, [-50, -50, 20, 20], [1e12, 0, 1e12, 5]])
+    assert not video.draw_boxes(frame, boxes).any()
+    assert video.draw_boxes(frame, np.array([[-5, -5, 500, 20.0]]), ["label"]).any()
+
+
+def test_no_display_is_an_error_and_not_an_abort(monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(video.sys, "platform", "linux")
+    assert not video.has_display()
+    with pytest.raises(VideoError, match="pass --box"):
+        video.select_box(solid(RED))
+
+
+def test_selection_with_a_display(monkeypatch):
+    monkeypatch.setattr(video, "has_display", lambda: True)
+    monkeypatch.setattr(cv2, "destroyWindow", lambda title: None)
+    monkeypatch.setattr(cv2, "selectROI", lambda title, frame: (3, 4, 5, 6))
+    assert video.select_box(solid(RED)).tolist() == [3, 4, 5, 6]
+    monkeypatch.setattr(cv2, "selectROI", lambda title, frame: (0, 0, 0, 0))
+    with pytest.raises(VideoError, match="no box was selected"):
+        video.select_box(solid(RED))
+
+
+def test_headless_opencv_has_no_display(monkeypatch):
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:    NONE\n")
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert video.gui_kind() == "NONE"
+    assert not video.has_display()
