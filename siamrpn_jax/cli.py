@@ -29,7 +29,7 @@ def module_of(name: str) -> str:
     """The module whose ``main`` runs a command; the benchmark is not in the wheel."""
     if name == "benchmark":
         return "experiments.benchmarks.command"
-    return f"{COMMANDS[name][0]}"
+    return f"siamrpn_jax.commands.{COMMANDS[name][0]}"
 
 
 def main() -> None:
