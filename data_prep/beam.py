@@ -10,7 +10,7 @@ import cv2
 
 from data_prep.shards import ShardJob, Work, write_shard
 from data_prep.tracks import PreparationError
-from siamrpn_jax.common.extras import require
+from siamrpn_jax.common.errors import require
 
 
 def run(work: Work, *, arguments: Sequence[str] = ()) -> None:

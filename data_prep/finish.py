@@ -13,7 +13,7 @@ import numpy as np
 
 from data_prep.shards import Content, ShardJob
 from data_prep.tracks import Rejection
-from siamrpn_jax.common.extras import require
+from siamrpn_jax.common.errors import require
 from siamrpn_jax.common.files import replacing
 from siamrpn_jax.data.crops import format
 from siamrpn_jax.data.crops.format import STATE_FOLDER, Header, Index, Shard

@@ -37,7 +37,7 @@ from data_prep.tracks import (
     Unit,
 )
 from data_prep.vid import OCCLUDED
-from siamrpn_jax.common.extras import require
+from siamrpn_jax.common.errors import require
 from siamrpn_jax.data.read import tfds as tfds_files
 from siamrpn_jax.data.read.tfds import TfdsError
 

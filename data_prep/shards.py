@@ -18,8 +18,7 @@ import numpy as np
 
 from data_prep.frames import FrameReader, frame_file
 from data_prep.tracks import PreparationError, Rejection, Track, Unit
-from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.common.extras import require
+from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.files import replacing
 from siamrpn_jax.data.crops import format
 from siamrpn_jax.data.crops.format import CropConfig, Record, pack_text, unpack_text

@@ -16,20 +16,19 @@ if TYPE_CHECKING:
     from siamrpn_jax.api import Tracker as Tracker
     from siamrpn_jax.api import load as load
     from siamrpn_jax.api import track as track
-    from siamrpn_jax.model.fused import Prepared as Prepared
-    from siamrpn_jax.model.fused import prepare as prepare
-    from siamrpn_jax.model.network import ModelConfig as ModelConfig
+    from siamrpn_jax.model.config import ModelConfig as ModelConfig
+    from siamrpn_jax.model.fused import FusedWeights as FusedWeights
+    from siamrpn_jax.model.fused import fuse as fuse
     from siamrpn_jax.model.network import SiamRPN as SiamRPN
     from siamrpn_jax.model.rpn import Template as Template
+    from siamrpn_jax.tracking.config import TrackerConfig as TrackerConfig
     from siamrpn_jax.tracking.slots import Slots as Slots
     from siamrpn_jax.tracking.slots import add_target as add_target
     from siamrpn_jax.tracking.slots import drop_target as drop_target
     from siamrpn_jax.tracking.slots import empty_slots as empty_slots
     from siamrpn_jax.tracking.slots import track_many as track_many
-    from siamrpn_jax.tracking.step import Constants as Constants
-    from siamrpn_jax.tracking.step import TrackerConfig as TrackerConfig
-    from siamrpn_jax.tracking.step import TrackOutput as TrackOutput
-    from siamrpn_jax.tracking.step import TrackState as TrackState
+    from siamrpn_jax.tracking.state import TrackOutput as TrackOutput
+    from siamrpn_jax.tracking.state import TrackState as TrackState
     from siamrpn_jax.tracking.step import init_track as init_track
     from siamrpn_jax.tracking.step import make_tracker as make_tracker
     from siamrpn_jax.tracking.step import track_clip as track_clip
@@ -40,9 +39,12 @@ if TYPE_CHECKING:
 # Loaded on first use: who only reads files or asks for help does not wait for JAX.
 _NAMES_IN = {
     "api": ("Results", "Tracker", "load", "track"),
-    "model.fused": ("Prepared", "prepare"),
-    "model.network": ("ModelConfig", "SiamRPN"),
+    "model.fused": ("FusedWeights", "prepare"),
+    "model.config": ("ModelConfig",),
+    "model.network": ("SiamRPN",),
     "model.rpn": ("Template",),
+    "tracking.config": ("TrackerConfig",),
+    "tracking.state": ("TrackOutput", "TrackState"),
     "tracking.slots": (
         "Slots",
         "add_target",
@@ -51,10 +53,6 @@ _NAMES_IN = {
         "track_many",
     ),
     "tracking.step": (
-        "Constants",
-        "TrackOutput",
-        "TrackState",
-        "TrackerConfig",
         "init_track",
         "make_tracker",
         "track_clip",

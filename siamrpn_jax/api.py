@@ -29,9 +29,11 @@ from siamrpn_jax.model.boxes import (
     ltwh_to_corners,
     ltwh_to_cxcywh,
 )
-from siamrpn_jax.model.fused import prepare
+from siamrpn_jax.model.fused import fuse
+from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.tracking.slots import add_target, empty_slots, track_many
-from siamrpn_jax.tracking.step import TrackerConfig, TrackState, make_tracker
+from siamrpn_jax.tracking.state import TrackState
+from siamrpn_jax.tracking.step import make_tracker
 from siamrpn_jax.weights import load_weights
 
 
@@ -72,7 +74,7 @@ class Tracker:
         self.lost: bool | np.ndarray = False
         """The confidence says that the target is lost: a bool, or bool [N]."""
         self._model, self._config, self._pad_to = model, config, pad_to
-        self._weights = prepare(model, variables)
+        self._weights = fuse(model, variables)
         self._init, self._step = make_tracker(model, self._weights, config=config)
         self._started = False
 

@@ -9,14 +9,19 @@ import tyro
 from siamrpn_jax import published
 from siamrpn_jax.data.crops.windows import AugmentConfig, paper_augment, small_augment
 from siamrpn_jax.data.pairs.pairs import DataConfig
-from siamrpn_jax.model.anchors import AnchorConfig
-from siamrpn_jax.model.backbone import BackboneConfig
-from siamrpn_jax.model.network import ModelConfig
-from siamrpn_jax.model.rpn import HeadConfig
-from siamrpn_jax.tracking.step import TrackerConfig
-from siamrpn_jax.training.losses import LossConfig
-from siamrpn_jax.training.step import OptimizerConfig, TrainConfig
-from siamrpn_jax.training.targets import TargetConfig
+from siamrpn_jax.model.config import (
+    AnchorConfig,
+    BackboneConfig,
+    HeadConfig,
+    ModelConfig,
+)
+from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.training.config import (
+    LossConfig,
+    OptimizerConfig,
+    TargetConfig,
+    TrainConfig,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +59,13 @@ def paper() -> Recipe:
 def small() -> Recipe:
     """0.59 M parameters, 0.4 GFLOP a frame: trains and runs in real time on a laptop.
 
-    Strided stem, residual 3x3 layers, depthwise head; hard and rolled negatives, AdamW,
-    averaged weights. As it is: eight short epochs, enough for generated scenes.
+    Strided stem, residual 3x3 layers, depthwise head; hard and in-batch negatives,
+    AdamW, averaged weights. Eight short epochs, which is enough for generated scenes.
     """
     return Recipe(
         train=TrainConfig(
             targets=TargetConfig(force_best=True, max_positives=None, max_samples=None),
-            losses=LossConfig(sigma=None, hard_negatives=32, rolled_negatives=0.25),
+            losses=LossConfig(sigma=None, hard_negatives=32, in_batch_negatives=0.25),
             optimizer=OptimizerConfig(
                 kind="adamw",
                 learning_rate=2e-3,

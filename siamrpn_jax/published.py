@@ -6,11 +6,14 @@ to 255 as they are. Their weights give the same boxes with these configs as at h
 
 from typing import Literal
 
-from siamrpn_jax.model.anchors import AnchorConfig
-from siamrpn_jax.model.backbone import BackboneConfig
-from siamrpn_jax.model.network import InputConfig, ModelConfig
-from siamrpn_jax.model.rpn import HeadConfig
-from siamrpn_jax.tracking.step import TrackerConfig
+from siamrpn_jax.model.config import (
+    AnchorConfig,
+    BackboneConfig,
+    HeadConfig,
+    InputConfig,
+    ModelConfig,
+)
+from siamrpn_jax.tracking.config import TrackerConfig
 
 GREY_LEVELS: dict[Literal["rgb", "bgr"], InputConfig] = {
     "rgb": InputConfig("rgb", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),

@@ -1,15 +1,37 @@
-"""Two CPU devices for every test, so that data parallelism is tested anywhere."""
+"""What every test runs with: two CPU devices, and one cache of compiled functions.
+
+Two devices test data parallelism anywhere. The cache is shared by all processes of a
+run of the tests, the commands they start included, and goes with it.
+"""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
-import jax
-import pytest
-
-jax.config.update("jax_num_cpu_devices", 2)
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+OWN_CACHE = "" if CACHE in os.environ else tempfile.mkdtemp(prefix="compiled-")
+if OWN_CACHE:
+    os.environ |= {
+        CACHE: OWN_CACHE,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        # Any limit makes JAX lock the folder: processes then never read half a file.
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(4 * 2**30),
+    }
 
 # As if restarted with huge pages: a command under test must not restart the tests.
 os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+
+import jax  # noqa: E402 (the environment decides)
+import pytest  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 2)
+
+
+def pytest_unconfigure() -> None:
+    """Removes the cache, in the process that made it."""
+    if OWN_CACHE:
+        shutil.rmtree(OWN_CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

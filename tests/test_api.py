@@ -11,10 +11,10 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import ImageError
 from siamrpn_jax.evaluation.runner import OnePassTracker
 from siamrpn_jax.model import boxes
-from siamrpn_jax.model.backbone import BackboneConfig
-from siamrpn_jax.model.network import ModelConfig, SiamRPN
-from siamrpn_jax.model.rpn import HeadConfig
-from siamrpn_jax.tracking.step import TrackerConfig, init_track, track_step
+from siamrpn_jax.model.config import BackboneConfig, HeadConfig, ModelConfig
+from siamrpn_jax.model.network import SiamRPN
+from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.step import init_track, track_step
 from siamrpn_jax.weights import save_weights
 
 MODEL = SiamRPN(

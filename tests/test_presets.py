@@ -3,6 +3,7 @@ import dataclasses
 import jax
 import pytest
 
+from siamrpn_jax.model.config import total_stride
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.presets import PRESETS, paper, small
 
@@ -14,7 +15,7 @@ def test_paper_is_the_published_recipe():
     assert model.backbone.kind == "alexnet"
     assert model.backbone.widths == (96, 256, 384, 384, 256)
     assert model.head.kind == "up_channel"
-    assert (model.anchors.stride, model.anchors.base_size) == (8, 64.0)
+    assert (total_stride(model.backbone), model.anchors.base_size) == (8, 64.0)
     assert model.anchors.ratios == pytest.approx((1 / 3, 1 / 2, 1, 2, 3))
     targets = train.targets
     assert (targets.positive_iou, targets.negative_iou) == (0.6, 0.3)

@@ -12,10 +12,10 @@ import numpy as np
 from siamrpn_jax import presets, weights
 from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.model.boxes import ltwh_to_cxcywh
-from siamrpn_jax.model.network import ModelConfig, SiamRPN
-from siamrpn_jax.model.rpn import HeadConfig
+from siamrpn_jax.model.config import HeadConfig, ModelConfig
+from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking import crops
-from siamrpn_jax.tracking.step import TrackerConfig
+from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.training.batch import Batch
 
 HEIGHT, WIDTH = 480, 640

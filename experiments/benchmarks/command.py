@@ -145,7 +145,7 @@ def _parts(config: Config) -> Iterator[tuple[str, str, dict[str, Any]]]:
 def _limit_libraries(threads: int) -> None:
     import cv2
 
-    from siamrpn_jax.common.extras import MissingExtraError, require
+    from siamrpn_jax.common.errors import MissingExtraError, require
 
     cv2.setNumThreads(threads)
     try:

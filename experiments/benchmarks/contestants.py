@@ -15,7 +15,6 @@ from experiments.benchmarks.cases import Network, anchor_major
 from experiments.benchmarks.session import Contestant, Running
 from experiments.benchmarks.torch_tracker import Net
 from siamrpn_jax.model import fused
-from siamrpn_jax.model import network as plain
 
 OURS = "ours"
 TORCH = "torch eager"
@@ -65,8 +64,8 @@ def searchers(
     if count == 1:
         xla = net.with_config(conv_impl="xla")
         add(ONNXRUNTIME, onnx_search, net, threads=threads)
-        add("ours, plain model.detect", our_search, net, prepared=False)
-        add("ours, plain, conv_impl xla", our_search, xla, prepared=False)
+        add("ours, Flax module", our_search, net, fuse=False)
+        add("ours, Flax module, conv_impl xla", our_search, xla, fuse=False)
     if on_gpu():
         add("ours bfloat16", our_search, net.with_config(dtype="bfloat16"))
         add("torch CUDA graph", torch_search, net, how="graph")
@@ -79,19 +78,23 @@ def searchers(
 
 
 def our_search(
-    net: Network, z: np.ndarray, x: np.ndarray, *, prepared: bool = True
+    net: Network, z: np.ndarray, x: np.ndarray, *, fuse: bool = True
 ) -> Running:
-    """Ours: with prepared weights, or the plain network."""
+    """Ours: with fused weights, or the Flax module."""
+    model, patches = net.model, jax.device_put(x)
     weights: Any = net.variables
-    embed_template, detect = plain.embed_template, plain.detect
-    if prepared:
-        weights = fused.prepare(net.model, net.variables)
-        embed_template, detect = fused.embed_template, fused.detect
-    template = jax.jit(embed_template, static_argnums=0)(net.model, weights, z)
-    jitted, patches = jax.jit(detect, static_argnums=0), jax.device_put(x)
+    if fuse:
+        weights = fused.fuse(model, net.variables)
+        embed_template = functools.partial(fused.embed_template, model)
+        detect = functools.partial(fused.detect, model)
+    else:
+        embed_template = functools.partial(model.apply, method="embed_template")
+        detect = functools.partial(model.apply, method="detect")
+    template = jax.jit(embed_template)(weights, z)
+    jitted = jax.jit(detect)
 
     def call() -> Any:
-        return jax.block_until_ready(jitted(net.model, weights, template, patches))
+        return jax.block_until_ready(jitted(weights, template, patches))
 
     def check() -> list[np.ndarray]:
         detection = call()

@@ -12,7 +12,7 @@ from experiments.benchmarks import cases
 from experiments.benchmarks import contestants as who
 from experiments.benchmarks.session import Contestant, Running, Session
 from siamrpn_jax.model import convolutions, rpn
-from siamrpn_jax.model.network import ModelConfig
+from siamrpn_jax.model.config import ModelConfig
 
 Function = Callable[..., Any]
 Maker = Callable[[], Running]
@@ -75,9 +75,11 @@ def _layer(session: Session, preset: str, layer: Layer) -> None:
         return F.conv2d(x, kernel, stride=stride)
 
     plain = {"ours, winograd": ours("winograd"), "ours, xla": ours("xla")}
-    prepared = convolutions.prepare_kernel(jnp.asarray(kernel), stride=stride)
+    prepared = convolutions.transform_kernel(jnp.asarray(kernel), stride=stride)
     one = x[:1]
-    entries = {who.OURS: lambda: _jitted(convolutions.conv2d_prepared, one, prepared)}
+    entries = {
+        who.OURS: lambda: _jitted(convolutions.conv2d_transformed, one, prepared)
+    }
     entries |= {name: _maker(f, one, kernel) for name, f in plain.items()}
     entries[who.TORCH] = lambda: _torch(torch, one, kernel)
     entries[who.ONNXRUNTIME] = lambda: _onnx(one, kernel, stride, session.threads)

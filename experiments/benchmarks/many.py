@@ -84,7 +84,7 @@ def _step(session: Session, net: Network, count: int, *, videos: int) -> None:
 
 
 def _track_many(net: Network, stacks: list[np.ndarray], starts: np.ndarray) -> Running:
-    weights = fused.prepare(net.model, net.variables)
+    weights = fused.fuse(net.model, net.variables)
     slots = slots_of.empty_slots(len(starts), model=net.model)
     videos = len(stacks[0])
     for i, box in enumerate(starts):

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from experiments.benchmarks.torch_models import TorchSiamRPN, torch
-from siamrpn_jax.common.extras import MissingExtraError, require
+from siamrpn_jax.common.errors import MissingExtraError, require
 
 Outputs = list[np.ndarray]
 Run = Callable[[np.ndarray], Outputs]

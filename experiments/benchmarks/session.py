@@ -13,8 +13,7 @@ import numpy as np
 
 from experiments.benchmarks import timing
 from experiments.benchmarks.timing import Plan, Timing
-from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.common.extras import MissingExtraError
+from siamrpn_jax.common.errors import InputError, MissingExtraError
 
 Status = Literal["ok", "absent", "failed", "left out"]
 

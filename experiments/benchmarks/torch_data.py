@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from siamrpn_jax.common.extras import require
+from siamrpn_jax.common.errors import require
 from siamrpn_jax.data.crops.format import CropConfig
 from siamrpn_jax.data.pairs.crop_tracks import PreparedTracks
 from siamrpn_jax.data.pairs.pairs import Pair, PairDataset

@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from experiments.benchmarks.cases import anchor_major
-from siamrpn_jax.common.extras import MissingExtraError, require
-from siamrpn_jax.model.network import ModelConfig
+from siamrpn_jax.common.errors import MissingExtraError, require
+from siamrpn_jax.model.config import ModelConfig
 
 torch: Any = require("torch", extra="bench")
 F = torch.nn.functional
@@ -70,12 +70,14 @@ class TorchSiamRPN(torch.nn.Module):
         for layer in self.layers[:frozen_layers]:
             layer.requires_grad_(False)
 
-    def forward(self, z: Tensor, x: Tensor, rolled: bool = False) -> tuple[Tensor, ...]:
+    def forward(
+        self, z: Tensor, x: Tensor, in_batch: bool = False
+    ) -> tuple[Tensor, ...]:
         """Pairs to logits and offsets, and logits with the previous pair's exemplar."""
         features_z, features_x = self.features(z, x)
         cls, reg = self.kernels(features_z)
         logits, deltas = self.correlate(features_x, cls, reg)
-        if not rolled:
+        if not in_batch:
             return logits, deltas
         return logits, deltas, self._branch("cls", features_x, cls.roll(1, 0))
 

@@ -11,8 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from siamrpn_jax.model.network import ModelConfig, model_anchors
-from siamrpn_jax.tracking.step import TrackerConfig
+from siamrpn_jax.model.config import ModelConfig
+from siamrpn_jax.model.network import model_anchors
+from siamrpn_jax.tracking.config import TrackerConfig
 
 Net = Callable[[np.ndarray], Sequence[np.ndarray]]
 """Patches ``[1, X, X, 3]`` to logits ``[1, F, F, K, 2]`` and offsets ``[…, 4]``."""

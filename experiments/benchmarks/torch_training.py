@@ -13,10 +13,9 @@ from experiments.benchmarks.torch_models import (
     to_torch,
     torch,
 )
-from siamrpn_jax.model.network import ModelConfig
+from siamrpn_jax.model.config import ModelConfig
 from siamrpn_jax.training.batch import Batch
-from siamrpn_jax.training.losses import LossConfig
-from siamrpn_jax.training.step import TrainConfig
+from siamrpn_jax.training.config import LossConfig, TrainConfig
 from siamrpn_jax.training.targets import Targets
 
 
@@ -78,9 +77,9 @@ class TorchTraining:
         return [np.array(loss.item()), np.array(norm.item())]
 
     def _loss(self) -> Tensor:
-        rolled = self.config.losses.rolled_negatives > 0
+        in_batch = self.config.losses.in_batch_negatives > 0
         with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
-            outputs = self.network(self.z.float(), self.x.float(), rolled)
+            outputs = self.network(self.z.float(), self.x.float(), in_batch)
         return total_loss(outputs, self.targets, self.config.losses)
 
 
@@ -90,7 +89,7 @@ def total_loss(
     """The loss of ``training.pair_loss``.
 
     Args:
-        outputs: maps ``[B, 2K, F, F]``, ``[B, 4K, F, F]`` and, for rolled negatives,
+        outputs: maps ``[B, 2K, F, F]``, ``[B, 4K, F, F]`` and, for in-batch negatives,
             ``[B, 2K, F, F]``.
         targets: those of ``Targets``, ``[B, N]``, ``[B, N]`` and ``[B, N, 4]``.
         config: weights of the terms.
@@ -106,11 +105,13 @@ def total_loss(
             deltas, wanted, reduction="none", beta=1 / config.sigma**2
         )
     loss = loss + config.regression_weight * _mean(errors.sum(-1), positive)
-    if config.rolled_negatives:
+    if config.in_batch_negatives:
         logits = _by_anchor(outputs[2], 2)
-        rolled = F.softplus(logits[..., 1] - logits[..., 0])
+        in_batch = F.softplus(logits[..., 1] - logits[..., 0])
         everything = torch.ones_like(negative)
-        loss = loss + config.rolled_negatives * _negatives(rolled, everything, config)
+        loss = loss + config.in_batch_negatives * _negatives(
+            in_batch, everything, config
+        )
     return loss
 
 

@@ -19,7 +19,7 @@ from experiments.benchmarks.session import Contestant, Row, Running, Session
 from experiments.benchmarks.torch_tracker import HostTracker
 from siamrpn_jax.evaluation.trackers import make_baseline
 from siamrpn_jax.model import boxes, fused
-from siamrpn_jax.tracking import crops
+from siamrpn_jax.tracking import crops, selection
 from siamrpn_jax.tracking import step as tracking
 
 SEARCH_TARGETS = {
@@ -156,12 +156,12 @@ def _parts(session: Session, net: Network) -> None:
     """What our step consists of, each part compiled by itself."""
     frames, truth = cases.clip()
     config, fill = net.model.config, crops.channel_mean(frames[0])
-    weights = fused.prepare(net.model, net.variables)
+    weights = fused.fuse(net.model, net.variables)
     z, x = jax.device_put(cases.patches(config, 1))
     template = fused.embed_template(net.model, weights, z)
     detect = jax.jit(fused.detect, static_argnums=0)
     detection = detect(net.model, weights, template, x)
-    rank = jax.jit(tracking.rank_proposals, static_argnames=("model", "config"))
+    rank = jax.jit(selection.rank_proposals, static_argnames="model")
     frame = jax.device_put(frames[0])
     size = config.instance_size
     last = jax.numpy.full(2, config.anchors.base_size)

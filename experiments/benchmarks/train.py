@@ -24,7 +24,8 @@ from siamrpn_jax import presets
 from siamrpn_jax.model.network import model_anchors
 from siamrpn_jax.training import step as training
 from siamrpn_jax.training.batch import Batch
-from siamrpn_jax.training.step import TrainConfig, TrainState
+from siamrpn_jax.training.config import TrainConfig
+from siamrpn_jax.training.step import TrainState
 from siamrpn_jax.training.targets import make_targets
 
 _RATE = "pairs/s"

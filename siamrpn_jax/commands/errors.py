@@ -3,8 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.common.extras import MissingExtraError
+from siamrpn_jax.common.errors import InputError, MissingExtraError
 
 
 def run_or_exit(run: Callable[[], object]) -> None:

@@ -98,7 +98,7 @@ def run(config: Config) -> dict[str, Any]:
     """
     _check_options(config)
     # Imported here: `siamrpn eval --help` must not wait for JAX.
-    from siamrpn_jax.common.extras import require
+    from siamrpn_jax.common.errors import require
     from siamrpn_jax.evaluation import results
     from siamrpn_jax.evaluation.ope import output
     from siamrpn_jax.evaluation.ope.table import as_json
@@ -318,7 +318,8 @@ def _network(settings: Mapping[str, Any]) -> "Network | None":
     """Counts the network that results depend on, if it is one of ours."""
     from siamrpn_jax.common import configs
     from siamrpn_jax.evaluation.ope.table import Network
-    from siamrpn_jax.model.network import ModelConfig, count_flops, count_parameters
+    from siamrpn_jax.model.config import ModelConfig, count_flops
+    from siamrpn_jax.model.network import count_parameters
 
     if "model" not in settings:
         return None

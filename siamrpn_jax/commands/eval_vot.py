@@ -130,7 +130,7 @@ def run(config: Config) -> dict[str, Any]:
     """
     _check_options(config)
     # Imported here: `siamrpn eval-vot --help` must not wait for JAX.
-    from siamrpn_jax.common.extras import require
+    from siamrpn_jax.common.errors import require
     from siamrpn_jax.evaluation import results
 
     if config.report:

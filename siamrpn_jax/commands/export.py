@@ -62,7 +62,7 @@ def run(config: Config) -> dict[str, Any]:
         frame_size = _check_size(config, image, frame_size)
 
     # Imported here: `siamrpn export --help` must not wait for JAX.
-    from siamrpn_jax.common.extras import require
+    from siamrpn_jax.common.errors import require
     from siamrpn_jax.evaluation.results import write_json
     from siamrpn_jax.tracking import export
     from siamrpn_jax.weights import load_weights

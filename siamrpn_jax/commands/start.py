@@ -13,21 +13,13 @@ import jax
 
 from siamrpn_jax import weights
 from siamrpn_jax.common import configs
-from siamrpn_jax.model.backbone import BackboneConfig
+from siamrpn_jax.model.config import BackboneConfig
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.presets import PRESETS, Recipe
 from siamrpn_jax.training import distributed
 from siamrpn_jax.training.run import TrainingError
 from siamrpn_jax.training.step import TrainState
 from siamrpn_jax.weights.backbones import load_backbone
-
-
-def check_one(init: str | None, backbone: str | None) -> None:
-    """Refuses two sources; raises TrainingError."""
-    if init and backbone:
-        raise TrainingError(
-            f"init {init} brings a backbone of its own: drop it, or backbone {backbone}"
-        )
 
 
 def adopt(recipe: Recipe, *, init: str | None, backbone: str | None) -> Recipe:
@@ -67,7 +59,7 @@ def from_weights(state: TrainState, init: str, *, model: SiamRPN) -> TrainState:
     )
     if weights.model_shapes(loaded.model) != weights.model_shapes(model):
         raise TrainingError(f"{init} is another model: {'; '.join(differing)}")
-    _say_what_differs(init, differing)
+    _report_differences(init, differing)
     return _replace(state, loaded.variables)
 
 
@@ -89,7 +81,7 @@ def from_backbone(state: TrainState, backbone: str, *, model: SiamRPN) -> TrainS
     differing = configs.differences(
         configs.to_json(loaded.input), configs.to_json(model.config.input)
     )
-    _say_what_differs(backbone, [f"input.{text}" for text in differing])
+    _report_differences(backbone, [f"input.{text}" for text in differing])
     kinds = {"params": state.params, "batch_stats": state.batch_stats}
     return _replace(state, {k: v | loaded.variables[k] for k, v in kinds.items()})
 
@@ -100,9 +92,9 @@ def _replace(state: TrainState, variables: Mapping[str, Any]) -> TrainState:
     return state.replace(ema=ema, **variables)
 
 
-def _say_what_differs(source: str, differing: list[str]) -> None:
+def _report_differences(source: str, differing: list[str]) -> None:
     if differing:
-        distributed.say(f"unlike {source} was trained: {'; '.join(differing)}")
+        distributed.log(f"unlike {source} was trained: {'; '.join(differing)}")
 
 
 def _shape(config: BackboneConfig) -> str:

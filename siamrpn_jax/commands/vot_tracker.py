@@ -31,7 +31,7 @@ def run(config: Config) -> None:
     import jax
 
     from siamrpn_jax.api import load
-    from siamrpn_jax.common.extras import require
+    from siamrpn_jax.common.errors import require
     from siamrpn_jax.evaluation.vot.trax import serve
 
     require("trax", extra="vot")  # told before compiling

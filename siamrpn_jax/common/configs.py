@@ -29,11 +29,21 @@ def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
 
     Raises:
         InputError: for a field that the dataclass does not have, or a value that is
-            none of a field's choices. Fields that are missing take their defaults:
-            files of an older version stay readable.
+            none of a field's choices.
+
+    Files of older versions stay readable: fields that are missing take their defaults,
+    and the class variable ``FORMER`` of a dataclass maps names that its fields once had
+    to their present ones, or to None where a field is gone.
     """
+    former: Mapping[str, str | None] = getattr(kind, "FORMER", {})
+    values = {
+        name: value
+        for key, value in values.items()
+        if (name := former.get(key, key)) is not None
+    }
     hints = typing.get_type_hints(kind)
-    unknown = sorted(set(values) - set(hints))
+    known = {field.name for field in dataclasses.fields(typing.cast(Any, kind))}
+    unknown = sorted(set(values) - known)
     if unknown:
         raise InputError(f"{kind.__name__} has no field {', '.join(unknown)}")
     fields = {}

@@ -1,4 +1,7 @@
-"""The one family of errors that a user can mend."""
+"""The errors that a user can mend, and optional dependencies, imported when needed."""
+
+import importlib
+from types import ModuleType
 
 
 class InputError(ValueError):
@@ -19,3 +22,28 @@ def check_least(config: object, least: float, *names: str) -> None:
         value = getattr(config, name)
         if not value >= least:
             raise InputError(f"{name} is {value}, expected at least {least}")
+
+
+class MissingExtraError(ImportError):
+    """An optional dependency is not installed; the message says how to get it."""
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Imports an optional module.
+
+    Args:
+        module: dotted name of the module, for example ``"matplotlib.figure"``.
+        extra: the extra of this package that installs it, for example ``"train"``.
+
+    Raises:
+        MissingExtraError: the module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] != package:
+            raise  # installed, and broken itself
+        raise MissingExtraError(
+            f"{package} is not installed: pip install 'siamrpn-jax[{extra}]'"
+        ) from error

@@ -18,8 +18,7 @@ from typing import Any, Self
 import cv2
 import numpy as np
 
-from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.common.extras import MissingExtraError, require
+from siamrpn_jax.common.errors import InputError, MissingExtraError, require
 from siamrpn_jax.common.files import replacing
 from siamrpn_jax.data.read.images import IMAGE_SUFFIXES, check_frame, read_image
 from siamrpn_jax.data.read.sequences import FRAME_FOLDERS, natural_sort

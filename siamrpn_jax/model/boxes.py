@@ -159,6 +159,25 @@ def decode(deltas: Array, anchors: Array) -> Array:
     return xp.concatenate([center, size], axis=-1)
 
 
+def non_maximum_suppression(candidates: Array, *, iou_threshold: float) -> Array:
+    """Greedy non-maximum suppression of boxes that are sorted best first.
+
+    Args:
+        candidates: ``cxcywh [K, 4]``.
+        iou_threshold: a box that overlaps a kept better one more than this is dropped.
+
+    Returns:
+        bool ``[K]``: whether each box is kept; the first always is.
+    """
+    xp = _namespace(candidates)
+    later = xp.arange(len(candidates)) > xp.arange(len(candidates))[:, None]
+    drops = (iou(candidates[:, None], candidates[None]) > iou_threshold) & later
+    keep = xp.ones(len(candidates), bool)
+    for row in range(len(candidates)):
+        keep = keep & ~(drops[row] & keep[row])
+    return keep
+
+
 def check_boxes(boxes: Any, frame: np.ndarray) -> np.ndarray:
     """Checks boxes to start from.
 

@@ -7,9 +7,9 @@ Two formulations of the same sum:
   with a gradient of the same form. XLA's CPU convolutions reach half of what its matrix
   products do, and their gradients less.
 
-:func:`conv2d` takes kernels ``[k, k, C, O]``, so parameters and checkpoints do not know
-which of them ran. Where the kernel stays the same for many calls,
-:func:`prepare_kernel` transforms it once and :func:`conv2d_prepared` uses the result.
+``conv2d`` takes kernels ``[k, k, C, O]``, so parameters and checkpoints do not know
+which of them ran. Where the kernel stays the same for many calls, ``transform_kernel``
+transforms it once and ``conv2d_transformed`` uses the result.
 """
 
 import functools
@@ -22,13 +22,13 @@ import numpy as np
 from flax import struct
 from jax import lax
 
-ConvImpl = Literal["auto", "xla", "winograd"]
+from siamrpn_jax.model.config import ConvImpl
 
 _TILE = {1: 1, 2: 3, 3: 4, 4: 3, 5: 4}
 """Output side of a Winograd tile by kernel size; measured best on a CPU."""
 
 
-class PreparedKernel(struct.PyTreeNode):
+class TransformedKernel(struct.PyTreeNode):
     """A kernel as its formulation multiplies with it, and what it was."""
 
     values: tuple[jax.Array, ...]
@@ -63,21 +63,21 @@ def conv2d(
     return _from_blocks(y, x.shape, size, stride).astype(x.dtype)
 
 
-def prepare_kernel(
+def transform_kernel(
     kernel: jax.Array, *, stride: int = 1, impl: ConvImpl = "auto"
-) -> PreparedKernel:
-    """Does what depends on the kernel alone; arguments as :func:`conv2d`'s."""
+) -> TransformedKernel:
+    """Does what depends on the kernel alone; arguments as ``conv2d``'s."""
     size = kernel.shape[0]
     impl = _choose(impl, size, stride)
     values = (kernel,)
     if impl == "winograd":
         block_kernel = _block_kernel(kernel.astype(jnp.float32), stride)
         values = tuple(_kernel_to_points(block_kernel))
-    return PreparedKernel(values, size, stride, impl)
+    return TransformedKernel(values, size, stride, impl)
 
 
-def conv2d_prepared(x: jax.Array, kernel: PreparedKernel) -> jax.Array:
-    """:func:`conv2d` of ``[B, H, W, C]`` with a prepared kernel."""
+def conv2d_transformed(x: jax.Array, kernel: TransformedKernel) -> jax.Array:
+    """``conv2d`` of ``[B, H, W, C]`` with a transformed kernel."""
     size, stride = kernel.size, kernel.stride
     if kernel.impl == "xla":
         return _xla_conv(x, kernel.values[0], stride)
@@ -185,7 +185,7 @@ def _resize_to(x: jax.Array, rows: int, columns: int) -> jax.Array:
 # [C, O]. They go by rows of n points, so that what is in flight at a time stays small:
 # memory traffic, not arithmetic, is what limits this on a CPU. The gradient is written
 # out for reverse mode (grad, vjp, also twice); forward mode (jvp) needs `xla` or
-# prepared kernels.
+# transformed kernels.
 
 
 @jax.custom_vjp
@@ -273,7 +273,7 @@ def _kernel_to_points(kernel: jax.Array) -> list[jax.Array]:
 
 
 def _kernel_from_points(points: Sequence[jax.Array], k: int) -> jax.Array:
-    """The transpose of :func:`_kernel_to_points`."""
+    """The transpose of ``_kernel_to_points``."""
     _, g, _ = winograd_matrices(_TILE[k], k)
     square = jnp.asarray(np.kron(g, g), jnp.float32)
     stacked = jnp.concatenate(points)

@@ -1,6 +1,6 @@
 """The network as tracking runs it: what depends on the weights alone is done once.
 
-:func:`prepare` folds BatchNorm into the convolutions, joins the classification and
+``fuse`` folds BatchNorm into the convolutions, joins the classification and
 regression convolutions of the search branch, and turns kernels into the form that the
 platform multiplies with. Bias and ReLU come after the pooling, with which they commute.
 The results are those of ``model.SiamRPN`` without ``train``, up to rounding.
@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from siamrpn_jax.model import backbone, convolutions, rpn
-from siamrpn_jax.model.convolutions import ConvImpl, PreparedKernel
+from siamrpn_jax.model.config import ConvImpl
+from siamrpn_jax.model.convolutions import TransformedKernel
 from siamrpn_jax.model.layers import BatchNorm
 from siamrpn_jax.model.network import Detection, SiamRPN, make_detection, normalise
 from siamrpn_jax.model.rpn import Template
@@ -27,29 +28,29 @@ at a time; measured best. More leaves the caches, and large working memory glibc
 from the kernel anew for each call."""
 
 
-class PreparedConv(struct.PyTreeNode):
+class FusedConv(struct.PyTreeNode):
     """A convolution with its BatchNorm, if it had one."""
 
-    kernel: PreparedKernel
+    kernel: TransformedKernel
     bias: jax.Array
     """``[O]``."""
 
 
-class Prepared(struct.PyTreeNode):
+class FusedWeights(struct.PyTreeNode):
     """The network's weights as tracking uses them."""
 
-    backbone: tuple[PreparedConv, ...]
-    template: tuple[PreparedConv, PreparedConv]
+    backbone: tuple[FusedConv, ...]
+    template: tuple[FusedConv, FusedConv]
     """What makes detection kernels of exemplar features: classification, regression."""
-    search: PreparedConv
+    search: FusedConv
     """What prepares search features; classification and regression side by side."""
-    cls_output: tuple[PreparedConv, ...]
+    cls_output: tuple[FusedConv, ...]
     """1x1 convolutions after the correlation, with ReLU between them."""
-    reg_output: tuple[PreparedConv, ...]
+    reg_output: tuple[FusedConv, ...]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def prepare(model: SiamRPN, variables: Any) -> Prepared:
+def fuse(model: SiamRPN, variables: Any) -> FusedWeights:
     """Makes the weights to track with.
 
     Args:
@@ -57,11 +58,11 @@ def prepare(model: SiamRPN, variables: Any) -> Prepared:
         variables: of the model, ``{"params": …, "batch_stats": …}``.
 
     Returns:
-        what :func:`embed_template` and :func:`detect` compute with.
+        what ``embed_template`` and ``detect`` compute with.
     """
     config = model.config
     fold = functools.partial(_fold, variables)
-    make = functools.partial(_prepare_conv, dtype=config.dtype)
+    make = functools.partial(_fuse_conv, dtype=config.dtype)
     layers = backbone.describe_layers(config.backbone)
     features = [
         make(
@@ -72,7 +73,7 @@ def prepare(model: SiamRPN, variables: Any) -> Prepared:
         for i, layer in enumerate(layers, start=1)
     ]
 
-    def head(name: str, impl: ConvImpl = config.conv_impl) -> PreparedConv:
+    def head(name: str, impl: ConvImpl = config.conv_impl) -> FusedConv:
         return make(*fold("head", name, f"{name}_bn"), impl=impl)
 
     # Run once a target: the transformed kernels of `paper` would fill 280 MB.
@@ -84,7 +85,7 @@ def prepare(model: SiamRPN, variables: Any) -> Prepared:
         outputs = [(head(f"mix_{b}"), head(f"out_{b}")) for b in _BRANCHES]
     else:
         outputs = [(), (head("adjust"),) if config.head.adjust else ()]
-    return Prepared(tuple(features), template, search, *outputs)
+    return FusedWeights(tuple(features), template, search, *outputs)
 
 
 def embed_template(model: SiamRPN, weights: Any, z: jax.Array) -> Template:
@@ -92,10 +93,10 @@ def embed_template(model: SiamRPN, weights: Any, z: jax.Array) -> Template:
 
     Args:
         model: the network.
-        weights: a ``Prepared``, or the model's variables: they are prepared on the way.
+        weights: a ``FusedWeights``, or the model's variables, which each call fuses.
         z: ``[B, Z, Z, 3]`` RGB, uint8 or float 0..255.
     """
-    weights = as_prepared(model, weights)
+    weights = as_fused(model, weights)
     features = _features(model, weights, z)
     kernels = [_apply(conv, features) for conv in weights.template]
     head = model.config.head
@@ -111,11 +112,11 @@ def detect(model: SiamRPN, weights: Any, template: Template, x: jax.Array) -> De
 
     Args:
         model: the network.
-        weights: a ``Prepared``, or the model's variables: they are prepared on the way.
+        weights: a ``FusedWeights``, or the model's variables, which each call fuses.
         template: of each patch's target.
         x: ``[B, X, X, 3]`` RGB, uint8 or float 0..255.
     """
-    weights = as_prepared(model, weights)
+    weights = as_fused(model, weights)
     run = functools.partial(_detect, model, weights)
     chunk = _chunk_size(model)
     if chunk is None or len(x) <= chunk:
@@ -132,9 +133,9 @@ def detect(model: SiamRPN, weights: Any, template: Template, x: jax.Array) -> De
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, rest)
 
 
-def as_prepared(model: SiamRPN, weights: Any) -> Prepared:
-    """Weights that are prepared stay as they are."""
-    return weights if isinstance(weights, Prepared) else prepare(model, weights)
+def as_fused(model: SiamRPN, weights: Any) -> FusedWeights:
+    """Fuses weights unless they are fused already."""
+    return weights if isinstance(weights, FusedWeights) else fuse(model, weights)
 
 
 def _chunk_size(model: SiamRPN) -> int | None:
@@ -149,7 +150,7 @@ def _chunk_size(model: SiamRPN) -> int | None:
 
 
 def _detect(
-    model: SiamRPN, weights: Prepared, template: Template, x: jax.Array
+    model: SiamRPN, weights: FusedWeights, template: Template, x: jax.Array
 ) -> Detection:
     search = _apply(weights.search, _features(model, weights, x))
     if model.config.head.kind == "depthwise":
@@ -166,13 +167,13 @@ def _detect(
     )
 
 
-def _features(model: SiamRPN, weights: Prepared, patches: jax.Array) -> jax.Array:
+def _features(model: SiamRPN, weights: FusedWeights, patches: jax.Array) -> jax.Array:
     """The backbone: ``[B, n, n, 3]`` to ``[B, f, f, C]``."""
     x = normalise(patches, model.config.input)
     layers = backbone.describe_layers(model.config.backbone)
     last = len(layers) - 1
     for i, (layer, conv) in enumerate(zip(layers, weights.backbone, strict=True)):
-        y = convolutions.conv2d_prepared(x.astype(model.config.dtype), conv.kernel)
+        y = convolutions.conv2d_transformed(x.astype(model.config.dtype), conv.kernel)
         if layer.pool:
             y = convolutions.max_pool(y)
         y += conv.bias
@@ -182,14 +183,14 @@ def _features(model: SiamRPN, weights: Prepared, patches: jax.Array) -> jax.Arra
     return x
 
 
-def _chain(convs: tuple[PreparedConv, ...], x: jax.Array) -> jax.Array:
+def _chain(convs: tuple[FusedConv, ...], x: jax.Array) -> jax.Array:
     for i, conv in enumerate(convs):
         x = _apply(conv, jax.nn.relu(x) if i else x)
     return x
 
 
-def _apply(conv: PreparedConv, x: jax.Array) -> jax.Array:
-    return convolutions.conv2d_prepared(x, conv.kernel) + conv.bias
+def _apply(conv: FusedConv, x: jax.Array) -> jax.Array:
+    return convolutions.conv2d_transformed(x, conv.kernel) + conv.bias
 
 
 def _fold(
@@ -206,14 +207,14 @@ def _fold(
     return kernel * factor, (bias - stats["mean"]) * factor + params[norm]["bias"]
 
 
-def _prepare_conv(
+def _fuse_conv(
     kernel: jax.Array,
     bias: jax.Array,
     *,
     dtype: str,
     impl: ConvImpl,
     stride: int = 1,
-) -> PreparedConv:
+) -> FusedConv:
     kernel, bias = kernel.astype(dtype), bias.astype(dtype)
-    prepared = convolutions.prepare_kernel(kernel, stride=stride, impl=impl)
-    return PreparedConv(prepared, bias)
+    transformed = convolutions.transform_kernel(kernel, stride=stride, impl=impl)
+    return FusedConv(transformed, bias)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from siamrpn_jax.model import convolutions
-from siamrpn_jax.model.convolutions import ConvImpl
+from siamrpn_jax.model.config import ConvImpl
 
 Maps = tuple[jax.Array, ...]
 

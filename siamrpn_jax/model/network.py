@@ -1,8 +1,7 @@
 """SiamRPN: backbone and region proposal head under one roof (paper, Fig. 2)."""
 
-import dataclasses
 from collections.abc import Collection
-from typing import Any, Literal, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,71 +10,10 @@ import numpy as np
 from flax import struct
 
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.model import anchors, backbone, rpn
-from siamrpn_jax.model.anchors import AnchorConfig
-from siamrpn_jax.model.backbone import Backbone, BackboneConfig
-from siamrpn_jax.model.convolutions import ConvImpl
-from siamrpn_jax.model.rpn import HeadConfig, Template
-
-
-@dataclasses.dataclass(frozen=True)
-class InputConfig:
-    """What the network's first layer wants to see; images come as RGB uint8."""
-
-    order: Literal["rgb", "bgr"] = "rgb"
-    """Channel order of the weights; PySOT's and DaSiamRPN's files want ``bgr``."""
-    mean: tuple[float, float, float] = (118.0, 118.0, 118.0)
-    """Subtracted, in grey levels and in ``order``."""
-    std: tuple[float, float, float] = (60.0, 60.0, 60.0)
-    """Divided by."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """The whole network. Equal configs share one compiled function."""
-
-    backbone: BackboneConfig = BackboneConfig()
-    head: HeadConfig = HeadConfig()
-    anchors: AnchorConfig = AnchorConfig()
-    input: InputConfig = InputConfig()
-    exemplar_size: int = 127
-    """Side of the exemplar patch z in pixels."""
-    instance_size: int = 255
-    """Side of the search patch x in pixels."""
-    context: float = 0.5
-    """Context around the target in both patches; p of Eq. 15 over the mean side."""
-    crop: Literal["exact", "dasiamrpn", "pysot"] = "exact"
-    """How tracking cuts its patches; training always cuts exactly.
-
-    ``dasiamrpn``: whole pixels, as that project cuts them, up to 1 px up and left of
-    the target; the patch in whole grey levels. ``pysot``: the same, and the first box
-    counts as half a pixel further up and left. For weights from there, to get the same
-    boxes as there.
-    """
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the convolutions; parameters, statistics and outputs stay float32."""
-    conv_impl: ConvImpl = "auto"
-    """Formulation of the convolutions; see ``convolutions.conv2d``."""
-
-    @property
-    def score_size(self) -> int:
-        """F, side of the score map: 17 for 127 and 255 pixels."""
-        size = self._embedded(self.instance_size) - self._embedded(self.exemplar_size)
-        if size < 0:
-            raise InputError(
-                f"instance_size {self.instance_size} is smaller than exemplar_size "
-                f"{self.exemplar_size}"
-            )
-        return size + 1
-
-    @property
-    def template_size(self) -> int:
-        """Side of the detection kernels: 4 for 127 pixels."""
-        return self._embedded(self.exemplar_size)
-
-    def _embedded(self, patch_size: int) -> int:
-        features = backbone.feature_size(self.backbone, patch_size)
-        return features - self.head.kernel_size + 1
+from siamrpn_jax.model import anchors, rpn
+from siamrpn_jax.model.backbone import Backbone
+from siamrpn_jax.model.config import InputConfig, ModelConfig, total_stride
+from siamrpn_jax.model.rpn import Template
 
 
 class Detection(struct.PyTreeNode):
@@ -91,7 +29,7 @@ class PairOutput(struct.PyTreeNode):
     """What training looks at."""
 
     detection: Detection
-    rolled_logits: jax.Array | None
+    in_batch_logits: jax.Array | None
     """``[B, F, F, K, 2]``: each search patch against the previous pair's exemplar."""
 
 
@@ -125,7 +63,7 @@ class SiamRPN(nn.Module):
         *,
         train: bool = False,
         fixed: Collection[str] = (),
-        rolled: bool = False,
+        in_batch: bool = False,
         axis_name: str | None = None,
     ) -> PairOutput:
         """Detects the targets of exemplars in search patches.
@@ -136,7 +74,7 @@ class SiamRPN(nn.Module):
             train: BatchNorm by batch statistics, over both branches and all devices.
             fixed: layers with running averages even while training, as
                 ``backbone/conv1``; see ``BatchNorm``.
-            rolled: also classify each search patch with the previous pair's exemplar.
+            in_batch: also classify each search patch with the previous pair's exemplar.
             axis_name: device axis of the batch, or None.
 
         Returns:
@@ -152,7 +90,7 @@ class SiamRPN(nn.Module):
             self.head.classify(search.cls, template.cls_kernel, **bn),
             self.head.regress(search.reg, template.reg_kernel, **bn),
         )
-        if not rolled:
+        if not in_batch:
             return PairOutput(detection, None)
         kernel = _roll(template.cls_kernel, axis_name)
         logits = self.head.classify(search.cls, kernel, **bn, update=False)
@@ -192,32 +130,13 @@ def make_detection(logits: jax.Array, deltas: jax.Array) -> Detection:
     return Detection(_split(logits, 2), _split(deltas, 4))
 
 
-def embed_template(model: SiamRPN, variables: Any, z: jax.Array) -> Template:
-    """``SiamRPN.embed_template`` as a function of the variables."""
-    return cast(Template, model.apply(variables, z, method="embed_template"))
-
-
-def detect(
-    model: SiamRPN, variables: Any, template: Template, x: jax.Array
-) -> Detection:
-    """``SiamRPN.detect`` as a function of the variables."""
-    return cast(Detection, model.apply(variables, template, x, method="detect"))
-
-
 def model_anchors(config: ModelConfig) -> np.ndarray:
-    """The anchors of the score map in search patch pixels, ``cxcywh [N, 4]``.
-
-    Raises:
-        InputError: the anchors' stride is not the network's.
-    """
-    stride = backbone.total_stride(config.backbone)
-    if config.anchors.stride != stride:
-        raise InputError(
-            f"anchors.stride is {config.anchors.stride}, "
-            f"expected the network's {stride}"
-        )
+    """The anchors of the score map in search patch pixels, ``cxcywh [N, 4]``."""
     return anchors.anchor_grid(
-        config.anchors, score_size=config.score_size, patch_size=config.instance_size
+        config.anchors,
+        stride=total_stride(config.backbone),
+        score_size=config.score_size,
+        patch_size=config.instance_size,
     )
 
 
@@ -232,34 +151,12 @@ def count_parameters(config: ModelConfig) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
 
 
-def count_flops(config: ModelConfig) -> int:
-    """Floating-point operations of a frame: the search branch, without the crop.
-
-    A multiply-add counts as 2, as elsewhere where FLOPs and not MACs are given.
-    Convolutions and correlations count as the paper writes them, whatever formulation
-    computes them; BatchNorm, which is folded, and what is done once an element do not
-    (less than 1 %).
-
-    Example:
-        >>> count_flops(ModelConfig())
-        9642956352
-    """
-    head = rpn.multiply_adds(
-        config.head,
-        channels=config.backbone.widths[-1],
-        features=backbone.feature_size(config.backbone, config.instance_size),
-        kernel=config.template_size,
-        anchors=len(config.anchors.ratios),
-    )
-    return 2 * (backbone.multiply_adds(config.backbone, config.instance_size) + head)
-
-
 def _roll(kernels: jax.Array, axis_name: str | None) -> jax.Array:
     """Shifts ``[B, …]`` by one along the batch of all devices."""
     last = kernels[-1:]
     n = 1 if axis_name is None else jax.lax.axis_size(axis_name)
     if n * len(kernels) == 1:
-        raise InputError("rolled_negatives needs batches of at least 2 pairs")
+        raise InputError("in_batch_negatives needs batches of at least 2 pairs")
     if axis_name is not None:
         last = jax.lax.ppermute(last, axis_name, [(i, (i + 1) % n) for i in range(n)])
     return jnp.concatenate([last, kernels[:-1]])

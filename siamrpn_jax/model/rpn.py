@@ -4,8 +4,7 @@ The exemplar's features become the kernels of a local detector; correlating the 
 features with them gives, at each cell, two logits and four box offsets per anchor.
 """
 
-import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,30 +12,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 
-from siamrpn_jax.model.convolutions import ConvImpl
+from siamrpn_jax.model.config import ConvImpl, CorrelationImpl, HeadConfig
 from siamrpn_jax.model.layers import BatchNorm, Conv
-
-CorrelationImpl = Literal["group", "taps"]
-
-
-@dataclasses.dataclass(frozen=True)
-class HeadConfig:
-    """Which head, and how it correlates."""
-
-    kind: Literal["up_channel", "depthwise"] = "up_channel"
-    """``up_channel``: the paper's; ``depthwise``: SiamRPN++'s, lighter."""
-    width: int = 256
-    """Channels that are correlated; the paper keeps the backbone's."""
-    kernel_size: int = 3
-    """Side of the convolutions that prepare exemplar and search features."""
-    adjust: bool = False
-    """1x1 convolution on the regression output: in every published weight file, not in
-    the paper. Only with ``up_channel``."""
-    template_relu: bool = False
-    """ReLU on the exemplar's side too, as in PySOT; without it the detection kernels
-    keep their sign. Only with ``depthwise``."""
-    correlation: CorrelationImpl = "taps"
-    """Formulation of the up-channel correlation; see ``correlate``."""
 
 
 class Template(struct.PyTreeNode):
@@ -155,28 +132,6 @@ def _depthwise_backward(residuals, dy):
 
 
 correlate_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
-
-
-def multiply_adds(
-    config: HeadConfig, *, channels: int, features: int, kernel: int, anchors: int
-) -> int:
-    """Products of the search branch's part of a head.
-
-    Args:
-        config: the head.
-        channels: of the backbone's features.
-        features: side of the search features.
-        kernel: side of the detection kernels.
-        anchors: K.
-    """
-    width, outputs = config.width, 6 * anchors  # 2 logits and 4 offsets
-    search = features - config.kernel_size + 1
-    score = search - kernel + 1
-    embed = 2 * search**2 * width * config.kernel_size**2 * channels
-    if config.kind == "up_channel":
-        adjust = (4 * anchors) ** 2 if config.adjust else 0
-        return embed + score**2 * (kernel**2 * width * outputs + adjust)
-    return embed + score**2 * (2 * width * (kernel**2 + width) + width * outputs)
 
 
 class UpChannelHead(nn.Module):

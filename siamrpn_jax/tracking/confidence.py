@@ -1,4 +1,8 @@
-"""From evidence to a confidence: logistic regression, and how well a number separates.
+"""The confidence: whether a target is still followed, and how that is learned.
+
+``confidence_features`` and ``predict_lost`` run on the device in every step;
+``fit_confidence`` fits their weights to frames by logistic regression, and ``auroc``
+measures how well a number separates followed from lost frames.
 
 Example::
 
@@ -6,10 +10,22 @@ Example::
     config = dataclasses.replace(config, **fields)
 """
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.model import boxes
+from siamrpn_jax.model.network import Detection
+from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.state import TrackState
+
+NEAR_IOU = 0.3
+"""Proposals that overlap the winner more than this speak for it, others against it."""
+
+_MAX_ODDS = 20.0
+"""Log odds beyond this say no more."""
 
 _FIELDS = ("confidence_support", "confidence_margin", "confidence_bias")
 
@@ -19,6 +35,64 @@ evidence parts the classes without error."""
 
 _STEPS = 100
 """At most; Newton's method needs about ten."""
+
+
+def confidence_features(
+    state: TrackState,
+    detection: Detection,
+    proposals: jax.Array,
+    best: jax.Array,
+    *,
+    config: TrackerConfig,
+) -> jax.Array:
+    """Support and margin: two numbers that separate followed from lost targets.
+
+    The winner's score alone is high wherever something looks like the target. Two
+    numbers say more, and need no further pass of the network. Near is what overlaps the
+    winner by an IoU above .3, far is all else:
+
+    - support: log of the sum of the near proposals' scores. A target is seen by many
+      anchors in many cells, a chance likeness by few.
+    - margin: log odds of the best near proposal minus those of the best far one, as a
+      running average over frames; at the start the plain mean of the frames so far.
+
+    Args:
+        state: before the step, with the average so far.
+        detection: of one patch, with a batch axis of 1 or none.
+        proposals: all N, decoded, ``cxcywh [N, 4]``.
+        best: index of the winner.
+        config: ``margin_rate`` is used.
+
+    Returns:
+        float32 ``[2]``, both finite.
+    """
+    logits = detection.cls_logits.reshape(-1, 2)
+    odds = jnp.clip(logits[:, 1] - logits[:, 0], -_MAX_ODDS, _MAX_ODDS)
+    near = boxes.iou(proposals, proposals[best]) > NEAR_IOU
+    near |= jnp.arange(len(near)) == best  # whatever is the IoU of an endless box
+    support = jnp.log(jnp.sum(jnp.where(near, jax.nn.sigmoid(odds), 0.0)))
+    highest = jnp.max(jnp.where(near, odds, -_MAX_ODDS))
+    margin = highest - jnp.max(jnp.where(near, -_MAX_ODDS, odds))
+    rate = jnp.maximum(config.margin_rate, 1 / (state.age + 1))
+    return jnp.stack([support, state.margin + rate * (margin - state.margin)])
+
+
+def predict_lost(
+    evidence: jax.Array, was_lost: jax.Array, *, config: TrackerConfig
+) -> tuple[jax.Array, jax.Array]:
+    """Confidence in 0..1 (logistic regression), and whether the target is lost.
+
+    Between ``lost_below`` and ``found_above`` the answer stays what it was.
+
+    Args:
+        evidence: from ``confidence_features``, float32 ``[2]``.
+        was_lost: the answer in the last frame, bool ``[]``.
+        config: weights and thresholds.
+    """
+    weights = jnp.stack([config.confidence_support, config.confidence_margin])
+    confidence = jax.nn.sigmoid(config.confidence_bias + weights @ evidence)
+    threshold = jnp.where(was_lost, config.found_above, config.lost_below)
+    return confidence, confidence < threshold
 
 
 def fit_confidence(evidence: ArrayLike, followed: ArrayLike) -> dict[str, float]:

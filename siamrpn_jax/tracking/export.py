@@ -24,12 +24,13 @@ from jax import export
 
 import siamrpn_jax
 from siamrpn_jax.common import configs
-from siamrpn_jax.common.extras import require
+from siamrpn_jax.common.errors import require
 from siamrpn_jax.common.files import replacing
-from siamrpn_jax.model.convolutions import ConvImpl
+from siamrpn_jax.model.config import ConvImpl
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.model.rpn import Template
-from siamrpn_jax.tracking.step import TrackState, make_tracker
+from siamrpn_jax.tracking.state import TrackState
+from siamrpn_jax.tracking.step import make_tracker
 from siamrpn_jax.weights import Loaded
 
 Name = Literal["init", "step"]

@@ -6,6 +6,7 @@ NumPy: which settings to try, and which to take. A score is the mean over the so
 clips of the mean over the clips of each; its standard error is that over the clips.
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -17,23 +18,17 @@ import numpy as np
 from siamrpn_jax.model import fused
 from siamrpn_jax.model.network import Detection, SiamRPN
 from siamrpn_jax.model.rpn import Template
-from siamrpn_jax.tracking.step import (
-    Constants,
-    TrackerConfig,
-    TrackOutput,
-    TrackState,
-    Weights,
-    init_track,
-    search_patch,
-    select_box,
-)
+from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.selection import select_box
+from siamrpn_jax.tracking.state import TrackOutput, TrackState, search_patch
+from siamrpn_jax.tracking.step import Weights, init_track
 
 NAMES = ("penalty_k", "window_influence", "size_lr", "voting_iou", "motion")
 """What is searched for: fields of ``TrackerConfig``, the columns of settings."""
 
 BOUNDS = np.array([[0.0, 0.4], [0.1, 0.7], [0.05, 0.9], [0.3, 1.0], [0.0, 1.0]])
-"""Lowest and highest value of each; those of published trackers lie well within, and
-take neither votes nor motion: 1 and 0."""
+"""Lowest and highest value of each. Published trackers lie well within; they use no
+voting (1) and no motion (0)."""
 
 _COUNT = len(NAMES)
 _CURVES = np.array([2.0, 1, 1, 1, 1])  # Small penalties differ more than large ones.
@@ -41,16 +36,15 @@ _STEPS = 1.1347241384015194 ** -np.arange(1.0, _COUNT + 1)  # Root of x^6 = x + 
 _CHUNK, _SIZE = 16, 64  # Frames in a call, and what frame sizes are rounded up to.
 
 
-@functools.partial(jax.jit, static_argnames=("model", "config"))
+@functools.partial(jax.jit, static_argnames="model")
 def track_settings(
     weights: Weights,
     template: Template,
     state: TrackState,
     frames: jax.Array,
-    constants: Constants,
+    settings: TrackerConfig,
     *,
     model: SiamRPN,
-    config: TrackerConfig = TrackerConfig(),
 ) -> tuple[TrackState, TrackOutput]:
     """Tracks one target through a clip with S settings; each as ``track_clip`` would.
 
@@ -59,14 +53,13 @@ def track_settings(
         template: of the target.
         state: ``[S, …]``, see `start_settings`, or from the last call.
         frames: ``[T, H, W, 3]`` RGB uint8.
-        constants: ``[S]`` each, see `make_constants`.
+        settings: a config whose numbers are arrays ``[S]``, see ``make_settings``.
         model: the network (static).
-        config: how boxes are chosen (static).
 
     Returns:
         the last states ``[S, …]``, and the outputs ``[T, S, …]``.
     """
-    prepared = fused.as_prepared(model, weights)
+    weights = fused.as_fused(model, weights)
     count = len(state.box)
     templates = jax.tree.map(
         lambda a: jnp.broadcast_to(a, (count, *a.shape[1:])), template
@@ -75,16 +68,14 @@ def track_settings(
     first = jnp.zeros((), jnp.int32)
 
     def select(
-        state: TrackState, detection: Detection, constants: Constants
+        state: TrackState, detection: Detection, config: TrackerConfig
     ) -> tuple[TrackState, TrackOutput]:
-        return select_box(
-            state, detection, model=model, config=config, constants=constants
-        )
+        return select_box(state, detection, model=model, config=config)
 
     def step(state: TrackState, frame: jax.Array) -> tuple[TrackState, TrackOutput]:
         x = jax.vmap(crop, in_axes=(0, None, None))(state, frame[None], first)
-        detection = fused.detect(model, prepared, templates, x)
-        return jax.vmap(select)(state, detection, constants)
+        detection = fused.detect(model, weights, templates, x)
+        return jax.vmap(select)(state, detection, settings)
 
     return jax.lax.scan(step, state, frames)
 
@@ -94,24 +85,27 @@ def start_settings(state: TrackState, count: int) -> TrackState:
     return jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *jnp.shape(a))), state)
 
 
-def make_constants(config: TrackerConfig, settings: np.ndarray) -> Constants:
-    """Settings ``[S, P]``, columns as in ``NAMES``, as constants ``[S]`` each."""
+def make_settings(config: TrackerConfig, table: np.ndarray) -> TrackerConfig:
+    """A config with arrays ``[S]`` for numbers.
+
+    Args:
+        config: what the table does not name.
+        table: ``[S, P]``, columns as in ``NAMES``.
+    """
     every = jax.tree.map(
-        lambda a: jnp.broadcast_to(a, (len(settings), *jnp.shape(a))),
-        Constants.of(config),
+        lambda number: jnp.full(len(table), number, jnp.float32), config
     )
-    columns = np.asarray(settings, np.float32).T
-    return every.replace(**dict(zip(NAMES, columns, strict=True)))
+    columns = dict(zip(NAMES, np.asarray(table, np.float32).T, strict=True))
+    return dataclasses.replace(every, **columns)
 
 
 def track_frames(
     weights: Weights,
     frames: np.ndarray,
     box: np.ndarray,
-    constants: Constants,
+    settings: TrackerConfig,
     *,
     model: SiamRPN,
-    config: TrackerConfig,
 ) -> TrackOutput:
     """Learns a target and tracks it with S settings through clips of any size.
 
@@ -119,12 +113,11 @@ def track_frames(
     lengths and of similar sizes are compiled for once.
 
     Args:
-        weights: of the model; prepared ones save time.
+        weights: of the model; fused ones save time.
         frames: ``[T, H, W, 3]`` RGB uint8.
         box: of the target in the first frame, ``cxcywh [4]``.
-        constants: ``[S]`` each.
+        settings: from ``make_settings``.
         model: the network.
-        config: how boxes are chosen.
 
     Returns:
         NumPy arrays ``[T - 1, S, …]``, from the second frame on.
@@ -138,11 +131,11 @@ def track_frames(
         model=model,
         frame_size=np.array([width, height], np.float32),
     )
-    state = start_settings(state, len(constants.penalty_k))
+    state = start_settings(state, jnp.size(settings.penalty_k))
     outputs = []
     for chunk in chunks:
         state, output = track_settings(
-            weights, template, state, chunk, constants, model=model, config=config
+            weights, template, state, chunk, settings, model=model
         )
         outputs.append(jax.device_get(output))
     kept = len(frames) - 1
@@ -239,8 +232,8 @@ def mean_difference(
     return float(gain @ _shares(sources)), float(np.sqrt(variance))
 
 
-def halves(sources: Sequence[str]) -> np.ndarray:
-    """Every second clip of each source, bool ``[C]``."""
+def second_fold(sources: Sequence[str]) -> np.ndarray:
+    """The clips in the second of two folds, bool ``[C]``: every second of a source."""
     kinds, second = np.asarray(sources), np.zeros(len(sources), bool)
     for kind in np.unique(kinds):
         second[np.flatnonzero(kinds == kind)[1::2]] = True

@@ -24,17 +24,15 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model import fused
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.model.rpn import Template
-from siamrpn_jax.tracking.step import (
-    Constants,
-    TrackerConfig,
+from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.selection import select_box
+from siamrpn_jax.tracking.state import (
     TrackOutput,
     TrackState,
-    Weights,
     first_state,
-    init_track,
     search_patch,
-    select_box,
 )
+from siamrpn_jax.tracking.step import Weights, init_track
 
 Tree = TypeVar("Tree", TrackState, TrackOutput)
 
@@ -113,7 +111,7 @@ def drop_target(slots: Slots, slot: int) -> Slots:
     return slots.replace(active=slots.active.at[slot].set(False))
 
 
-@functools.partial(jax.jit, static_argnames=("model", "config"))
+@functools.partial(jax.jit, static_argnames="model")
 def track_many(
     weights: Weights,
     slots: Slots,
@@ -121,7 +119,6 @@ def track_many(
     *,
     model: SiamRPN,
     config: TrackerConfig = TrackerConfig(),
-    constants: Constants | None = None,
 ) -> tuple[Slots, TrackOutput]:
     """Finds all targets in the next frame of each video.
 
@@ -131,8 +128,7 @@ def track_many(
         frames: ``[V, H, W, 3]`` RGB uint8, one a video. Videos of several sizes are
             padded at their right and lower ends, see ``add_target``'s ``frame_size``.
         model: the network (static).
-        config: how boxes are chosen (static).
-        constants: numbers to take in place of the config's, the same for all targets.
+        config: how boxes are chosen, the same for all targets; its numbers are data.
 
     Returns:
         the slots with their new states, and the outputs, ``[N, …]``. In empty slots,
@@ -144,9 +140,7 @@ def track_many(
     crop = functools.partial(search_patch, model=model)
     x = jax.vmap(crop, in_axes=(0, None, 0))(slots.state, frames, slots.video)
     detection = fused.detect(model, weights, slots.template, x)
-    select = functools.partial(
-        select_box, model=model, config=config, constants=constants
-    )
+    select = functools.partial(select_box, model=model, config=config)
     state, output = jax.vmap(select)(slots.state, detection)
     state = _where(seen, state, slots.state)
     nothing = jax.tree.map(jnp.zeros_like, output)

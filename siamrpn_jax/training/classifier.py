@@ -4,75 +4,20 @@
 Only the backbone is kept; the classifier is one dense layer on its mean features.
 """
 
-import dataclasses
 import functools
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from siamrpn_jax.common.errors import InputError, check_least
-from siamrpn_jax.model.backbone import Backbone, BackboneConfig, feature_size
-from siamrpn_jax.model.convolutions import ConvImpl
-from siamrpn_jax.model.network import InputConfig, normalise
+from siamrpn_jax.model.backbone import Backbone
+from siamrpn_jax.model.network import normalise
 from siamrpn_jax.training.batch import LabelledBatch
-from siamrpn_jax.training.step import (
-    Metrics,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainState,
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassifierConfig:
-    """The network that is pretrained."""
-
-    backbone: BackboneConfig = BackboneConfig()
-    input: InputConfig = InputConfig()
-    image_size: int = 223
-    """Side of the images in pixels. All strides of the backbone must divide exactly:
-    of its sizes this is the nearest to the usual 224."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the convolutions; parameters, statistics and outputs stay float32."""
-    conv_impl: ConvImpl = "auto"
-    """Formulation of the convolutions; see ``convolutions.conv2d``."""
-
-    def __post_init__(self) -> None:
-        """Raises InputError on an image size that the backbone does not divide."""
-        feature_size(self.backbone, self.image_size)
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassifierTrainConfig(ScheduleConfig):
-    """How the classifier is trained: SGD as usual for AlexNet with BatchNorm."""
-
-    optimizer: OptimizerConfig = OptimizerConfig(
-        learning_rate=0.1,
-        final_learning_rate=1e-5,
-        schedule="cosine",
-        warmup_steps=1000,
-        clip_norm=None,
-        frozen_layers=0,
-    )
-    epochs: int = 90
-    """The schedule's length."""
-    steps_per_epoch: int = 0
-    """Optimizer steps in an epoch; 0: as many as show every image once."""
-    label_smoothing: float = 0.0
-    """Share of the target that is spread evenly over all classes."""
-
-    def __post_init__(self) -> None:
-        """Raises InputError on numbers out of range."""
-        check_least(self, 1, "epochs")
-        check_least(self, 0, "steps_per_epoch", "label_smoothing")
-        if not self.label_smoothing < 1:
-            raise InputError(
-                f"label_smoothing is {self.label_smoothing}, expected less than 1"
-            )
+from siamrpn_jax.training.config import ClassifierConfig, ClassifierTrainConfig
+from siamrpn_jax.training.step import Metrics, TrainState
 
 
 class Classifier(nn.Module):

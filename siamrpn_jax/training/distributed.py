@@ -32,31 +32,11 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
 from orbax.checkpoint import multihost
 
-from siamrpn_jax.common.errors import InputError, check_least
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.training.config import ProcessConfig
 
 _BARRIER_MS = 24 * 3600 * 1000
 """A process that dies ends the wait of the others; time need not."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ProcessConfig:
-    """Which of several processes this one is."""
-
-    coordinator: str | None = None
-    """HOST:PORT of the first of several processes; ``auto``: JAX asks Slurm, Open MPI,
-    Kubernetes or Cloud TPU. None: JAX_COORDINATOR_ADDRESS, else a single process."""
-    processes: int | None = None
-    """How many processes there are; None: JAX_NUM_PROCESSES."""
-    process_index: int | None = None
-    """Which one this is, from 0; None: JAX_PROCESS_ID."""
-    start_timeout: int = 300
-    """Seconds within which all processes must have started."""
-    heartbeat_timeout: int = 100
-    """Seconds without a sign of life after which a process counts as dead."""
-
-    def __post_init__(self) -> None:
-        """Raises InputError on numbers out of range."""
-        check_least(self, 1, "start_timeout", "heartbeat_timeout")
 
 
 # Start and end
@@ -133,7 +113,7 @@ def several() -> bool:
     return jax.process_count() > 1
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """Prints, in the first process."""
     if is_first():
         print(text, flush=several())

@@ -4,36 +4,14 @@ Everything is divided by counts taken over all devices, so the loss, its gradien
 the learning rate mean the same on one device and on eight.
 """
 
-import dataclasses
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from siamrpn_jax.model import boxes
+from siamrpn_jax.training.config import LossConfig
 from siamrpn_jax.training.targets import Targets
-
-
-@dataclasses.dataclass(frozen=True)
-class LossConfig:
-    """Weights of the loss terms; the paper names none of them."""
-
-    regression_weight: float = 1.2
-    """λ of Eq. 5, for the sum over four coordinates and the mean over positives."""
-    sigma: float | None = 1.0
-    """σ of the smooth L1 loss (Eq. 4); None takes plain L1, its limit for large σ."""
-    giou_weight: float = 0.0
-    """Weight of 1 - GIoU of the predicted boxes, mean over positives: errors of all
-    four coordinates then count by what they cost in overlap."""
-    score_target: Literal["one", "iou"] = "one"
-    """What the score of a positive anchor learns: 1, as in the paper, or the overlap of
-    its predicted box with the target; then the best score is that of the best box."""
-    hard_negatives: int = 0
-    """Half of the negatives' weight goes to this many hardest ones of each pair."""
-    rolled_negatives: float = 0.0
-    """Weight of extra negatives: each search patch against its neighbour's exemplar."""
 
 
 def classification_loss(
@@ -66,7 +44,7 @@ def classification_loss(
     return 0.5 * (positives + negatives)
 
 
-def rolled_loss(
+def in_batch_loss(
     logits: jax.Array, *, config: LossConfig, axis_name: str | None
 ) -> jax.Array:
     """Cross-entropy of pairs whose exemplar shows another target: all are negatives.

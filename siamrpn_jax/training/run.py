@@ -21,23 +21,23 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Any
 
 import cv2
 import jax
 import numpy as np
-import tyro
 from tqdm.auto import tqdm
 
 from siamrpn_jax.common import configs
-from siamrpn_jax.common.errors import InputError, check_least
+from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.training import checkpoints, distributed, logs
 from siamrpn_jax.training import step as training
 from siamrpn_jax.training.checkpoints import Checkpoints
-from siamrpn_jax.training.distributed import ProcessConfig
-from siamrpn_jax.training.step import Metrics, ScheduleConfig, TrainState
+from siamrpn_jax.training.config import ProcessConfig, RunOptions, ScheduleConfig
+from siamrpn_jax.training.step import Loss, Metrics, TrainableNetwork, TrainState
 
 CONFIG_FILE = "config.json"
 
@@ -54,42 +54,82 @@ class TrainingError(InputError):
     """A run that cannot start or go on."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Where and how a run goes on; nothing of it decides what weights come out."""
-
-    out: Path = Path("runs/train")
-    """Folder of the run."""
-    resume: bool = False
-    """Continue the run in ``out`` from its newest checkpoint."""
-    workers: int = 0
-    """Processes that make batches; 0: threads of this process."""
-    threads: int = 2
-    """Threads that make batches, in each process."""
-    devices: int | None = None
-    """How many devices share the batch; all by default, and with several processes."""
-    log_every: int = 20
-    """Steps between two lines of metrics."""
-    checkpoint_minutes: float = 5.0
-    """Minutes between two checkpoints; there is one more at the end."""
-    process: Annotated[ProcessConfig, tyro.conf.arg(name="")] = ProcessConfig()
-
-    def __post_init__(self) -> None:
-        """Raises InputError on numbers out of range."""
-        check_least(self, 1, "threads", "log_every")
-        check_least(self, 0, "workers", "checkpoint_minutes")
-
-
 @dataclasses.dataclass(frozen=True)
-class Samples:
-    """What batches are made of."""
+class Task:
+    """What is trained: all that differs between a tracker and a classifier."""
 
+    model: TrainableNetwork
+    schedule: ScheduleConfig
     batch_size: int
     """Samples in an optimizer step, over all devices."""
-    name: str
-    """``pairs``, say: for the speed."""
-    losses: tuple[str, ...] = ()
-    """Metrics that are shown beside the loss they are parts of."""
+    seed: int
+    """Decides the first weights, and the random choices in the step."""
+    batches: Callable[[int], AbstractContextManager[Iterator[Any]]]
+    """Opens this process's stream of batches ``[B, …]`` from a step on."""
+    validate: Validate
+    """Called at the end of each epoch, in the first process."""
+    release: Callable[[TrainState, float], dict[str, Any]]
+    """Writes what the run is for, given the last state and the seconds that the steps
+    took; returns its model card."""
+    loss: Loss | None = None
+    """What a step makes smaller; ``pair_loss`` by default."""
+    start_from: Callable[[TrainState], TrainState] = lambda state: state
+    """Puts trained weights into a fresh state, where the run starts from some."""
+    samples: str = "pairs"
+    """What a sample is called where the speed is printed."""
+    shown_losses: tuple[str, ...] = ()
+    """Metrics that are printed beside the loss they are parts of."""
+
+
+def fit(
+    options: RunOptions,
+    task: Task,
+    started: Any,
+    devices: Sequence[training.Device],
+    *,
+    writers: Sequence[logs.MetricWriter] = (),
+) -> dict[str, Any]:
+    """Trains from a fresh state or from the newest checkpoint to the end, and releases.
+
+    Args:
+        options: where and how the run goes on.
+        task: what is trained.
+        started: the config that the run's folder remembers.
+        devices: from ``choose_devices``.
+        writers: where metrics go beside the run's own files; used by the first process.
+
+    Returns:
+        the model card; empty if a signal stopped the run, and in all processes but the
+        first.
+
+    Raises:
+        TrainingError: the loss is not finite, or processes do not share the folder.
+        CheckpointError: the checkpoint is of another model.
+    """
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(
+            contextlib.closing(Checkpoints(options.out / "checkpoints"))
+        )
+        state = training.init_state(
+            jax.random.key(task.seed), model=task.model, config=task.schedule
+        )
+        resumes = options.resume and store.latest_step() is not None
+        state = store.restore(state) if resumes else task.start_from(state)
+        write_config(options, started)
+        clock = Clock(options, task, int(state.step))
+        distributed.log(headline(options, task, state, devices))
+        stream = stack.enter_context(task.batches(int(state.step)))
+        step_fn = training.pmap_train_step(
+            task.model, task.schedule, loss=task.loss, devices=devices
+        )
+        loop = Loop(options, clock, writers, store)
+        state, stopped = loop.run(state, step_fn, stream, task.validate, devices)
+    if stopped:
+        distributed.log(f"stopped at step {int(state.step)}; go on with --resume")
+        return {}
+    card = task.release(state, clock.seconds) if distributed.is_first() else {}
+    distributed.wait("end of the run")
+    return card
 
 
 class Loop:
@@ -215,6 +255,23 @@ class Loop:
 # Before the loop
 
 
+def begin(options: RunOptions, *, batch_size: int) -> list[training.Device]:
+    """Joins the other processes, if there are any, and chooses the devices.
+
+    Raises:
+        TrainingError: the batch does not fit the devices, or processes do not fit
+            together.
+        InputError: the other processes cannot be joined.
+        MissingExtraError: the extra ``train`` is not installed.
+    """
+    require("tensorboardX", extra="train")
+    require("matplotlib", extra="train")
+    distributed.start(options.process)
+    devices = choose_devices(options, batch_size=batch_size)
+    check_processes_agree(options)
+    return devices
+
+
 def check_new(options: RunOptions) -> None:
     """Refuses to start a run in a folder that holds one; raises TrainingError."""
     if (options.out / CONFIG_FILE).exists():
@@ -301,18 +358,17 @@ def write_config(options: RunOptions, started: Any) -> None:
 
 def headline(
     options: RunOptions,
-    schedule: ScheduleConfig,
-    samples: Samples,
+    task: Task,
     state: TrainState,
     devices: Sequence[training.Device],
 ) -> str:
     """One line about what will run where."""
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
-    steps = schedule.epochs * schedule.steps_per_epoch
+    steps = task.schedule.epochs * task.schedule.steps_per_epoch
     of = f" of {jax.process_count()} processes" if distributed.several() else ""
     return (
-        f"{parameters:,} parameters; {steps:,} steps of {samples.batch_size} "
-        f"{samples.name} on {len(devices)} {jax.default_backend()} device(s){of}; "
+        f"{parameters:,} parameters; {steps:,} steps of {task.batch_size} "
+        f"{task.samples} on {len(devices)} {jax.default_backend()} device(s){of}; "
         f"run: {options.out}"
     )
 
@@ -358,9 +414,9 @@ class _MetricWindow:
         self._on_host: list[dict[str, np.ndarray]] = []
 
     def add(self, step: int, metrics: Metrics) -> None:
-        """Takes the metrics of a step without waiting for it, but for the last but two.
+        """Queues metrics; blocks only on those of two steps ago.
 
-        That one is waited for: the host never runs far ahead of the device.
+        So the host never runs far ahead of the device.
         """
         self._on_device.append((step, metrics))
         if len(self._on_device) > 2:
@@ -396,12 +452,11 @@ class Clock:
     def __init__(
         self,
         options: RunOptions,
-        schedule: ScheduleConfig,
-        samples: Samples,
+        task: Task,
         start_step: int,
     ):
         self._options, self._start_step = options, start_step
-        self._schedule, self._samples = schedule, samples
+        self._schedule, self._task = task.schedule, task
         self._begun = self._saved = self._logged = time.monotonic()
         self._logged_step, self._last = start_step, {}
         self.seconds = 0.0
@@ -428,26 +483,26 @@ class Clock:
         """Adds the speed since the last call, and shows the line on the bar."""
         now = time.monotonic()
         steps = done - self._logged_step
-        speed = steps * self._samples.batch_size / max(now - self._logged, 1e-9)
+        speed = steps * self._task.batch_size / max(now - self._logged, 1e-9)
         self._logged, self._logged_step = now, done
         self.seconds = now - self._begun
-        self._last = {**metrics, f"{self._samples.name}_per_second": speed}
+        self._last = {**metrics, f"{self._task.samples}_per_second": speed}
         self._bar.set_postfix_str(
             f"loss {metrics['loss']:.3f}, lr {metrics['learning_rate']:.1e}, "
-            f"{speed:.0f} {self._samples.name}/s"
+            f"{speed:.0f} {self._task.samples}/s"
         )
         return self._last
 
     def report(self, done: int, figures: dict[str, float]) -> None:
         """One line at the end of an epoch, also where there is no terminal."""
-        schedule, name, last = self._schedule, self._samples.name, self._last
+        schedule, name, last = self._schedule, self._task.samples, self._last
         elapsed = time.monotonic() - self._begun
         left = schedule.epochs * schedule.steps_per_epoch - done
         seconds = elapsed / max(done - self._start_step, 1) * left
         held_out = "".join(f"{key} {value:.3f}, " for key, value in figures.items())
         parts = ", ".join(
             f"{part.removesuffix('_loss')} {last[part]:.3f}"
-            for part in self._samples.losses
+            for part in self._task.shown_losses
         )
         self._bar.write(
             f"epoch {done // schedule.steps_per_epoch}/{schedule.epochs}: "

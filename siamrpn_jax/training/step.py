@@ -7,11 +7,9 @@ each do what one device does with all of it.
 """
 
 import collections
-import dataclasses
 import functools
-import re
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
-from typing import Any, Literal, Protocol, cast
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,85 +17,24 @@ import numpy as np
 import optax
 from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jax.typing import ArrayLike
 
-from siamrpn_jax.common.errors import InputError, check_least
-from siamrpn_jax.model import boxes
-from siamrpn_jax.model.layers import layer_of
-from siamrpn_jax.model.network import SiamRPN, detect, embed_template, model_anchors
+from siamrpn_jax.model import boxes, fused
+from siamrpn_jax.model.network import SiamRPN, model_anchors
 from siamrpn_jax.training import augmentation, losses, targets
 from siamrpn_jax.training.batch import Batch, RawBatch
-from siamrpn_jax.training.losses import LossConfig
-from siamrpn_jax.training.targets import TargetConfig
+from siamrpn_jax.training.config import ScheduleConfig, TrainConfig
+from siamrpn_jax.training.optimizer import (
+    fixed_layers,
+    layer_of_path,
+    make_optimizer,
+    make_schedule,
+)
 
 Metrics = dict[str, jax.Array]
 Pairs = Batch | RawBatch
 """Patches, or what the device makes them of."""
 Device = Any
 """What ``jax.devices()`` lists."""
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-    """Optimizer and learning rate; the rate is that of the global batch."""
-
-    kind: Literal["sgd", "adamw"] = "sgd"
-    """``sgd``: with momentum, the paper's; ``adamw``."""
-    learning_rate: float = 1e-2
-    """Rate of the first epoch (after warm-up)."""
-    final_learning_rate: float = 1e-6
-    """Rate of the last epoch."""
-    schedule: Literal["exponential", "cosine"] = "exponential"
-    """``exponential``: constant within an epoch, falling by the same factor from one to
-    the next ("log space" of section 5.1); ``cosine``: at every step."""
-    warmup_steps: int = 0
-    """Steps over which the rate first rises linearly to the schedule's."""
-    momentum: float = 0.9
-    """Of SGD; of AdamW's first moment."""
-    second_moment: float = 0.99
-    """AdamW's decay of the second moment."""
-    weight_decay: float = 1e-4
-    """Of kernels only, not of biases and BatchNorm; AdamW's is decoupled."""
-    clip_norm: float | None = 10.0
-    """Largest global norm of the gradient; None: no clipping."""
-    frozen_layers: int = 3
-    """The first so many backbone layers stay as they are, BatchNorm statistics too.
-    Only sensible if they come from trained weights; 0 trains all."""
-    trained: tuple[str, ...] = ()
-    """The parts that train, all others stay as they are: ``backbone``, ``head`` or
-    layers of theirs as ``backbone/conv5``, BatchNorm included. None named: all, but for
-    frozen layers."""
-    ema: float | None = None
-    """Decay of the exponential moving average of the weights, which is then what is
-    evaluated and released; None: no average."""
-
-    def __post_init__(self) -> None:
-        """Raises InputError on numbers out of range."""
-        check_least(self, 1e-12, "learning_rate", "final_learning_rate")
-        check_least(self, 0, "warmup_steps", "weight_decay", "frozen_layers")
-
-
-@dataclasses.dataclass(frozen=True)
-class ScheduleConfig:
-    """How any network is trained, and for how long."""
-
-    optimizer: OptimizerConfig = OptimizerConfig()
-    epochs: int = 50
-    """The schedule's length."""
-    steps_per_epoch: int = 4688
-    """Optimizer steps in an epoch: 600,000 pairs at a batch of 128."""
-
-    def __post_init__(self) -> None:
-        """Raises InputError on numbers out of range."""
-        check_least(self, 1, "epochs", "steps_per_epoch")
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig(ScheduleConfig):
-    """What the step that trains a tracker needs to know; all of it static."""
-
-    targets: TargetConfig = TargetConfig()
-    losses: LossConfig = LossConfig()
 
 
 class TrainState(struct.PyTreeNode):
@@ -112,7 +49,7 @@ class TrainState(struct.PyTreeNode):
     """Averaged ``{"params": …, "batch_stats": …}``, or None."""
 
 
-class Network(Protocol):
+class TrainableNetwork(Protocol):
     """A network that can be trained, a hashable Flax module."""
 
     def init_variables(self, rng: jax.Array) -> dict:
@@ -138,7 +75,9 @@ class Loss(Protocol):
         ...
 
 
-def init_state(rng: jax.Array, *, model: Network, config: ScheduleConfig) -> TrainState:
+def init_state(
+    rng: jax.Array, *, model: TrainableNetwork, config: ScheduleConfig
+) -> TrainState:
     """A fresh state: random weights, step 0.
 
     Raises:
@@ -160,7 +99,7 @@ def train_step(
     state: TrainState,
     batch: Any,
     *,
-    model: Network,
+    model: TrainableNetwork,
     config: ScheduleConfig,
     loss: Loss | None = None,
     axis_name: str | None = None,
@@ -208,7 +147,7 @@ def train_step(
 
 
 def pmap_train_step(
-    model: Network,
+    model: TrainableNetwork,
     config: ScheduleConfig,
     *,
     loss: Loss | None = None,
@@ -318,7 +257,7 @@ def pair_loss(
         batch.x,
         train=True,
         fixed=fixed,
-        rolled=config.losses.rolled_negatives > 0,
+        in_batch=config.losses.in_batch_negatives > 0,
         axis_name=axis_name,
         mutable=["batch_stats"],
     )
@@ -339,117 +278,11 @@ def pair_loss(
     if config.losses.giou_weight:
         metrics["giou_loss"] = losses.overlap_loss(deltas, wanted, axis_name=axis_name)
         loss += config.losses.giou_weight * metrics["giou_loss"]
-    if output.rolled_logits is not None:
-        rolled = output.rolled_logits.reshape(size, -1, 2)
-        metrics["rolled_loss"] = losses.rolled_loss(rolled, **kwargs)
-        loss += config.losses.rolled_negatives * metrics["rolled_loss"]
+    if output.in_batch_logits is not None:
+        in_batch = output.in_batch_logits.reshape(size, -1, 2)
+        metrics["in_batch_loss"] = losses.in_batch_loss(in_batch, **kwargs)
+        loss += config.losses.in_batch_negatives * metrics["in_batch_loss"]
     return loss, ({"loss": loss, **metrics}, updates["batch_stats"])
-
-
-def make_schedule(config: ScheduleConfig) -> optax.Schedule:
-    """Learning rate by step.
-
-    Example:
-        >>> schedule = make_schedule(ScheduleConfig(epochs=50, steps_per_epoch=10))
-        >>> [f"{float(schedule(step)):.0e}" for step in (0, 9, 490, 499)]
-        ['1e-02', '1e-02', '1e-06', '1e-06']
-    """
-    optimizer = config.optimizer
-    first, last = optimizer.learning_rate, optimizer.final_learning_rate
-    if optimizer.schedule == "exponential":
-        base = optax.exponential_decay(
-            first,
-            transition_steps=config.steps_per_epoch,
-            decay_rate=(last / first) ** (1 / max(config.epochs - 1, 1)),
-            staircase=True,
-        )
-    else:
-        steps = config.epochs * config.steps_per_epoch
-        base = optax.cosine_decay_schedule(first, steps, alpha=last / first)
-    if not optimizer.warmup_steps:
-        return base
-    warmup = optimizer.warmup_steps
-
-    def schedule(step: ArrayLike) -> jax.Array:
-        return jnp.asarray(base(step)) * jnp.minimum(1.0, (step + 1) / warmup)
-
-    return schedule
-
-
-def make_optimizer(config: ScheduleConfig) -> optax.GradientTransformation:
-    """One chain for all parameters; each must be claimed by ``label_parameters``."""
-    optimizer, schedule = config.optimizer, make_schedule(config)
-
-    def group(weight_decay: float) -> optax.GradientTransformation:
-        if optimizer.kind == "adamw":
-            return optax.adamw(
-                schedule,
-                b1=optimizer.momentum,
-                b2=optimizer.second_moment,
-                weight_decay=weight_decay,
-            )
-        return optax.chain(
-            optax.add_decayed_weights(weight_decay),
-            optax.sgd(schedule, momentum=optimizer.momentum),
-        )
-
-    groups: dict[Hashable, optax.GradientTransformation] = {
-        "decayed": group(optimizer.weight_decay),
-        "plain": group(0.0),
-        "fixed": optax.set_to_zero(),
-    }
-
-    def labels(params: Any) -> Any:
-        return label_parameters(params, fixed=fixed_layers(params, optimizer))
-
-    chain = optax.partition(groups, labels)
-    if optimizer.clip_norm is None:
-        return chain
-    # Gradients of fixed layers are zero and do not count.
-    return optax.chain(optax.clip_by_global_norm(optimizer.clip_norm), chain)
-
-
-def label_parameters(params: Any, *, fixed: Collection[str]) -> Any:
-    """Names the optimizer group of every parameter: decayed, plain or fixed.
-
-    Raises:
-        ValueError: for a parameter that no rule claims.
-    """
-    rules = ((r".*/kernel", "decayed"), (r".*/(bias|scale)", "plain"))
-
-    def label(path: tuple[Any, ...], _: jax.Array) -> str:
-        if _layer(path) in fixed:
-            return "fixed"
-        name = "/".join(str(key.key) for key in path)
-        for pattern, group in rules:
-            if re.fullmatch(pattern, name):
-                return group
-        raise ValueError(f"parameter {name!r} belongs to no optimizer group")
-
-    return jax.tree_util.tree_map_with_path(label, params)
-
-
-def fixed_layers(params: Any, optimizer: OptimizerConfig) -> frozenset[str]:
-    """The layers that stay as they are, as ``backbone/conv1``.
-
-    Raises:
-        InputError: a part that should train and is none, or is frozen altogether.
-    """
-    paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(params))
-    layers = list(dict.fromkeys(map(_layer, paths)))
-    frozen = {f"backbone/conv{i + 1}" for i in range(optimizer.frozen_layers)}
-    learning = {layer for layer in layers if layer not in frozen}
-    chosen: set[str] = set()
-    for part in optimizer.trained:
-        those = {x for x in learning if x == part or x.startswith(f"{part}/")}
-        if not those:
-            parts = ", ".join(dict.fromkeys([x.split("/")[0] for x in layers] + layers))
-            raise InputError(
-                f"trained: {part!r} is no part of the network, or frozen "
-                f"(frozen_layers={optimizer.frozen_layers}); its parts are {parts}"
-            )
-        chosen |= those
-    return frozenset(layers) - (chosen if optimizer.trained else learning)
 
 
 def eval_variables(state: TrainState) -> dict[str, Any]:
@@ -463,8 +296,9 @@ def eval_variables(state: TrainState) -> dict[str, Any]:
 def pair_iou(variables: Any, batch: Batch, *, model: SiamRPN) -> jax.Array:
     """IoU of the best-scored proposal with the target for each pair, ``[B]``."""
     size = len(batch.z)
-    template = embed_template(model, variables, jnp.asarray(batch.z))
-    detection = detect(model, variables, template, jnp.asarray(batch.x))
+    weights = fused.fuse(model, variables)
+    template = fused.embed_template(model, weights, jnp.asarray(batch.z))
+    detection = fused.detect(model, weights, template, jnp.asarray(batch.x))
     logits = detection.cls_logits.reshape(size, -1, 2)
     best = jnp.argmax(logits[..., 1] - logits[..., 0], axis=-1)
     deltas = detection.reg_deltas.reshape(size, -1, 4)
@@ -483,16 +317,11 @@ def _average(state: TrainState, decay: float | None) -> TrainState:
     return state.replace(ema=ema)
 
 
-def _layer(path: tuple[Any, ...]) -> str:
-    """The layer that a parameter belongs to."""
-    return layer_of("/".join(str(key.key) for key in path[:-1]))
-
-
 def _without_gradient(params: Any, fixed: Collection[str]) -> Any:
     """The same parameters; what lies before the first that learns has no gradient."""
 
     def hold(path: tuple[Any, ...], x: jax.Array) -> jax.Array:
-        return jax.lax.stop_gradient(x) if _layer(path) in fixed else x
+        return jax.lax.stop_gradient(x) if layer_of_path(path) in fixed else x
 
     return jax.tree_util.tree_map_with_path(hold, params)
 

@@ -3,32 +3,13 @@
 Written for one pair, with fixed shapes: ``vmap`` over the batch.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from siamrpn_jax.model import boxes
-
-
-@dataclasses.dataclass(frozen=True)
-class TargetConfig:
-    """How anchors are labelled and sampled."""
-
-    positive_iou: float = 0.6
-    """Anchors that overlap the target more than this are positive (``th_hi``)."""
-    negative_iou: float = 0.3
-    """Anchors that overlap the target less than this are negative (``th_lo``)."""
-    force_best: bool = False
-    """Make the best anchor positive too if it reaches ``negative_iou``.
-
-    Without it, targets longer than about 4:1 have no positive anchor at all.
-    """
-    max_positives: int | None = 16
-    """Positive anchors kept of a pair, at random; None keeps all."""
-    max_samples: int | None = 64
-    """Anchors kept of a pair, the rest being negatives at random; None keeps all."""
+from siamrpn_jax.training.config import TargetConfig
 
 
 class Targets(NamedTuple):

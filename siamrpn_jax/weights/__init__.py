@@ -16,9 +16,10 @@ import siamrpn_jax
 from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import replacing
-from siamrpn_jax.model.backbone import Backbone, BackboneConfig
-from siamrpn_jax.model.network import InputConfig, ModelConfig, SiamRPN
-from siamrpn_jax.tracking.step import TrackerConfig
+from siamrpn_jax.model.backbone import Backbone
+from siamrpn_jax.model.config import BackboneConfig, InputConfig, ModelConfig
+from siamrpn_jax.model.network import SiamRPN
+from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.weights import cards
 
 FORMAT = "siamrpn_jax weights 1"

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.model.backbone import BackboneConfig
-from siamrpn_jax.model.network import ModelConfig
+from siamrpn_jax.model.config import BackboneConfig, ModelConfig
 
 Card = dict[str, Any]
 

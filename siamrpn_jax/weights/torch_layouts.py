@@ -19,9 +19,10 @@ from flax import traverse_util
 
 from siamrpn_jax import published
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.model.config import ModelConfig
 from siamrpn_jax.model.layers import BatchNorm
-from siamrpn_jax.model.network import ModelConfig, SiamRPN
-from siamrpn_jax.tracking.step import TrackerConfig
+from siamrpn_jax.model.network import SiamRPN
+from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.weights import (
     Loaded,
     LoadedBackbone,

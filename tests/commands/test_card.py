@@ -7,7 +7,7 @@ from siamrpn_jax.data.scenes.generated import Scene
 from siamrpn_jax.evaluation import failures
 from siamrpn_jax.evaluation.trackers import StaticTracker
 from siamrpn_jax.model.network import SiamRPN
-from siamrpn_jax.tracking.step import TrackerConfig
+from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.weights import save_weights
 from small_models import tiny_model
 

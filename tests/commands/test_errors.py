@@ -1,8 +1,7 @@
 import pytest
 
 from siamrpn_jax.commands.errors import run_or_exit
-from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.common.extras import MissingExtraError
+from siamrpn_jax.common.errors import InputError, MissingExtraError
 
 
 class BoxError(InputError):

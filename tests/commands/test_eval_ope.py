@@ -11,8 +11,9 @@ from siamrpn_jax.commands import eval_ope
 from siamrpn_jax.evaluation import trackers
 from siamrpn_jax.evaluation.ope import metrics
 from siamrpn_jax.evaluation.results import read_otb_results, write_otb_results
-from siamrpn_jax.model.network import SiamRPN, count_flops, count_parameters
-from siamrpn_jax.tracking.step import TrackerConfig
+from siamrpn_jax.model.config import count_flops
+from siamrpn_jax.model.network import SiamRPN, count_parameters
+from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.weights import save_weights
 from small_models import tiny_model
 

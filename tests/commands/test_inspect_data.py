@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from data_folders import write_everything
-from siamrpn_jax.commands.inspect_data import (
+from siamrpn_jax.commands.inspect_data import main
+from siamrpn_jax.commands.inspection import (
     Labelled,
     count,
     draw,
     format_counts,
-    main,
     measure,
 )
 from siamrpn_jax.data.pairs.pairs import Pair

@@ -14,11 +14,11 @@ from data_folders import write_classes
 from siamrpn_jax import weights
 from siamrpn_jax.commands import pretrain, train
 from siamrpn_jax.commands.pretrain import Config
-from siamrpn_jax.data.pairs.labelled import LabelledConfig
+from siamrpn_jax.data.pairs.labelled import LabelledConfig, open_labelled
 from siamrpn_jax.data.read.pool import DataError
 from siamrpn_jax.presets import PRESETS
 from siamrpn_jax.training.checkpoints import CheckpointError
-from siamrpn_jax.training.classifier import ClassifierConfig
+from siamrpn_jax.training.config import ClassifierConfig
 from siamrpn_jax.training.run import TrainingError
 from siamrpn_jax.weights.backbones import load_backbone
 from small_models import tiny_recipe
@@ -97,7 +97,7 @@ def test_stopped_and_resumed_equals_whole(whole, images, tmp_path, capsys):
     assert pretrain.run(config, writers=[Stopper()]) == {}
     assert "stopped at step 16; go on with --resume" in capsys.readouterr().out
     assert not (config.out / "weights.safetensors").exists()
-    resumed = pretrain._parse(["--resume", "--out", str(config.out)])
+    resumed = pretrain.parse(["--resume", "--out", str(config.out)])
     assert resumed.recipe.train.steps_per_epoch == 12
     card = pretrain.run(dataclasses.replace(resumed, log_every=4))
     assert card["steps"] == 60
@@ -171,9 +171,7 @@ def test_every_preset_has_a_size_that_fits_and_its_input(preset):
 
 
 def test_some_held_out_images_are_evenly_spread(whole, images):
-    _, held_out = pretrain.open_labelled(
-        LabelledConfig(folder=str(images)), image_size=44
-    )
+    _, held_out = open_labelled(LabelledConfig(folder=str(images)), image_size=44)
     assert held_out is not None
     some = held_out.spread(5)
     assert [int(some[i].label) for i in range(5)] == [0, 0, 1, 2, 2]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from siamrpn_jax import published, weights
-from siamrpn_jax.commands import start, train
+from siamrpn_jax.commands import start, train, train_task
 from siamrpn_jax.commands.train import RunConfig
-from siamrpn_jax.model.backbone import BackboneConfig
-from siamrpn_jax.model.network import InputConfig, SiamRPN
+from siamrpn_jax.model.config import BackboneConfig, InputConfig
+from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.presets import paper, small
-from siamrpn_jax.tracking.step import TrackerConfig
+from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.training import step
 from siamrpn_jax.training.checkpoints import CheckpointError, write_config
 from siamrpn_jax.training.run import TrainingError
@@ -81,14 +81,14 @@ def thin_alexnet() -> SiamRPN:
 
 
 def test_network_and_constants_are_those_of_the_weights(tracker_file):
-    config = train._parse(["--init", str(tracker_file)])
+    config = train.parse(["--init", str(tracker_file)])
     assert config.recipe.model == MODEL and config.recipe.tracker == TRACKER
     assert config.recipe.train == small().train and config.preset == "small"
 
 
 def test_options_change_what_the_weights_say(tracker_file):
     options = ["--init", str(tracker_file), "--tracker.size-lr", "0.5"]
-    config = train._parse(
+    config = train.parse(
         ["paper", *options, "--model.dtype", "bfloat16", "--batch-size", "2"]
     )
     assert config.recipe.model == dataclasses.replace(MODEL, dtype="bfloat16")
@@ -119,16 +119,16 @@ def test_weights_of_another_shape_are_refused(state, tracker_file):
 
 def test_resuming_follows_the_weights_again(tracker_file, tmp_path):
     options = ["small", "--init", str(tracker_file), "--out", str(tmp_path)]
-    recipe = train._parse(options).recipe
+    recipe = train.parse(options).recipe
     run = RunConfig(recipe, str(tracker_file), "train", preset="small")
     write_config(tmp_path / "config.json", run)
     for again in (["--resume"], ["small", "--resume"]):
-        config = train._parse([*again, "--out", str(tmp_path)])
+        config = train.parse([*again, "--out", str(tmp_path)])
         assert config.recipe == recipe
-        assert train._describe_run(config) == run
-    config = train._parse(["--resume", "--out", str(tmp_path), "--init", "small"])
+        assert train_task.describe_run(config) == run
+    config = train.parse(["--resume", "--out", str(tmp_path), "--init", "small"])
     with pytest.raises(CheckpointError, match="init: .*mine.safetensors' -> 'small'"):
-        train._describe_run(config)
+        train_task.describe_run(config)
 
 
 def test_what_the_constants_were_chosen_on_is_remembered(state, tmp_path):
@@ -152,8 +152,8 @@ def test_runs_of_before_these_fields_go_on(tmp_path):
         del stored[name]
     del stored["recipe"]["train"]["optimizer"]["trained"]
     (tmp_path / "config.json").write_text(json.dumps(stored))
-    config = train._parse(["--resume", "--out", str(tmp_path)])
-    assert train._describe_run(config).recipe == small()
+    config = train.parse(["--resume", "--out", str(tmp_path)])
+    assert train_task.describe_run(config).recipe == small()
 
 
 # Backbones: --backbone
@@ -168,12 +168,12 @@ def test_runs_of_before_these_fields_go_on(tmp_path):
 )
 def test_pytorch_backbones_bring_their_input(layout, wanted, tmp_path):
     path = torch_file(tmp_path / "backbone.pth", layout)
-    config = train._parse(["paper", "--backbone", str(path)])
+    config = train.parse(["paper", "--backbone", str(path)])
     assert config.recipe.model == dataclasses.replace(paper().model, input=wanted)
-    started = train._describe_run(dataclasses.replace(config, out=tmp_path / "run"))
+    started = train_task.describe_run(dataclasses.replace(config, out=tmp_path / "run"))
     assert started.backbone == str(path)
     assert started.recipe.train.optimizer.frozen_layers == 3
-    changed = train._parse(
+    changed = train.parse(
         ["paper", "--backbone", str(path), "--model.input.order", "bgr"]
     )
     assert changed.recipe.model.input == dataclasses.replace(wanted, order="bgr")
@@ -210,7 +210,7 @@ def test_torchvisions_own_channels(tmp_path, state):
     )
     with pytest.raises(TrainingError, match=message):
         start.from_backbone(state, str(path), model=SiamRPN(paper().model))
-    config = train._parse(["paper", "--backbone", str(path), *option.split()])
+    config = train.parse(["paper", "--backbone", str(path), *option.split()])
     assert config.recipe.model.backbone == published.torchvision_alexnet()
 
 

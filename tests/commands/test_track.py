@@ -8,12 +8,11 @@ import pytest
 
 from siamrpn_jax import api
 from siamrpn_jax.commands import track
-from siamrpn_jax.common.extras import MissingExtraError
+from siamrpn_jax.common.errors import MissingExtraError
 from siamrpn_jax.media.video import Video, VideoWriter
-from siamrpn_jax.model.backbone import BackboneConfig
-from siamrpn_jax.model.network import ModelConfig, SiamRPN
-from siamrpn_jax.model.rpn import HeadConfig
-from siamrpn_jax.tracking.step import TrackerConfig
+from siamrpn_jax.model.config import BackboneConfig, HeadConfig, ModelConfig
+from siamrpn_jax.model.network import SiamRPN
+from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.weights import save_weights
 
 

@@ -15,7 +15,7 @@ import pytest
 from paths import ROOT
 from prepared_folders import write_prepared
 from siamrpn_jax import weights
-from siamrpn_jax.commands import train
+from siamrpn_jax.commands import train, train_task
 from siamrpn_jax.commands.train import Config
 from siamrpn_jax.training import run
 from siamrpn_jax.training.checkpoints import CheckpointError, write_config
@@ -210,16 +210,16 @@ def test_run_killed_before_its_first_checkpoint_starts_from_the_same_weights(
         config, recipe=recipe, init=str(whole_run), devices=1, threads=1
     )
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train.Loop, "run", interrupt)
+        patch.setattr(run.Loop, "run", interrupt)
         train.run(config)
     start = []
-    original = train.Loop.run
+    original = run.Loop.run
 
     def first_state(self, state, *args):
         start.append(jax.device_get(state.params))
         return original(self, state, *args)
 
-    monkeypatch.setattr(train.Loop, "run", first_state)
+    monkeypatch.setattr(run.Loop, "run", first_state)
     train.run(dataclasses.replace(config, resume=True, init=None))
     loaded = weights.load_weights(whole_run).variables["params"]
     assert all(
@@ -254,7 +254,7 @@ def test_device_augments_and_a_resumed_run_remembers_it(tmp_path):
     config = tiny_config(tmp_path / "run", epochs=1, steps_per_epoch=1)
     card = train.run(dataclasses.replace(config, augment_on="device"))
     assert card["steps"] == 1
-    parsed = train._parse(["--resume", "--out", str(config.out)])
+    parsed = train.parse(["--resume", "--out", str(config.out)])
     assert parsed.augment_on == "device"
     with pytest.raises(CheckpointError, match="augment_on: 'device' -> 'host'"):
         train.run(dataclasses.replace(config, resume=True))
@@ -266,19 +266,19 @@ def test_prepared_again_in_the_meantime(tmp_path):
     config = tiny_config(out)
     data = dataclasses.replace(config.recipe.data, folders=(str(folder),))
     recipe = dataclasses.replace(config.recipe, data=data)
-    started = train._describe_run(dataclasses.replace(config, recipe=recipe))
+    started = train_task.describe_run(dataclasses.replace(config, recipe=recipe))
     write_config(out / "config.json", started)
     again = dataclasses.replace(config, recipe=started.recipe, resume=True)
-    assert train._describe_run(again) == started
+    assert train_task.describe_run(again) == started
     write_prepared(tmp_path / "other", tracks=2, length=5)
     shutil.rmtree(folder)
     (tmp_path / "other").rename(folder)
     with pytest.raises(CheckpointError, match=r"prepared\..*data: '\w{8}' -> '\w{8}'"):
-        train._describe_run(again)
+        train_task.describe_run(again)
 
 
 def test_where_and_how_to_augment_are_options_of_one_name():
-    config = train._parse(
+    config = train.parse(
         ["--augment", "device", "--augment.search-shift", ".1"]
         + ["--data", "a", "b", "--weights", "1", "2"]
     )

@@ -9,7 +9,7 @@ import pytest
 from data_folders import write_everything, write_image, write_sequence
 from random_variables import random_variables
 from siamrpn_jax import weights
-from siamrpn_jax.commands import eval_ope, eval_vot, tune
+from siamrpn_jax.commands import eval_ope, eval_vot, tune, tuning
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import read_image
 from siamrpn_jax.data.scenes import clips
@@ -18,7 +18,7 @@ from siamrpn_jax.model import boxes
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking import search
 from siamrpn_jax.tracking import step as tracker
-from siamrpn_jax.tracking.step import TrackerConfig
+from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.weights import cards
 from small_models import tiny_model
 
@@ -85,7 +85,7 @@ def test_learned_sequences_are_asked_for(tuned):
     config = tune.Config(
         data=(folder,), learned=5, clips=2, frames=4, validation_fraction=0.4
     )
-    found = tune.read_clips(config)
+    found = tuning.read_clips(config)
     kinds = [clip.source for clip in found]
     assert kinds == ["real"] * 2 + ["learned"] + ["composite"] * 2 + ["generated"] * 2
     assert len({clip.fingerprint for clip in found[:3]}) == 3
@@ -112,7 +112,7 @@ def test_scores_are_those_of_tracking_and_evaluating_alone(source):
     (clip,) = clips.generated_clips(1, length=8, seed=2)
     clip.boxes[3] = np.nan  # absent
     settings = search.draw_settings(2, seed=3)
-    found = tune.score_settings(loaded, loaded.variables, clip, settings)
+    found = tuning.score_settings(loaded, loaded.variables, clip, settings)
     for score, values in zip(found, settings, strict=True):
         config = dataclasses.replace(
             CONFIG, **dict(zip(search.NAMES, values.tolist(), strict=True))
@@ -158,7 +158,7 @@ def test_sequences_that_one_may_quote_are_refused(tmp_path, capsys):
 def test_an_empty_folder_of_sequences_is_named(tmp_path):
     config = tune.Config(sequences=(tmp_path,), also_quoted=True)
     with pytest.raises(tune.TuningError, match=str(tmp_path)):
-        tune.read_clips(config)
+        tuning.read_clips(config)
 
 
 @pytest.mark.parametrize(
@@ -171,19 +171,19 @@ def test_numbers_out_of_range(wrong):
 
 
 def test_without_folders_there_are_generated_scenes_alone():
-    found = tune.read_clips(tune.Config(clips=2, frames=3))
+    found = tuning.read_clips(tune.Config(clips=2, frames=3))
     assert [clip.source for clip in found] == ["generated"] * 2
 
 
 def test_prepared_folders_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(tune.format, "is_prepared", lambda folder: True)
+    monkeypatch.setattr(tuning.format, "is_prepared", lambda folder: True)
     with pytest.raises(tune.TuningError, match="prepared folder"):
-        tune.read_clips(tune.Config(data=(tmp_path,)))
+        tuning.read_clips(tune.Config(data=(tmp_path,)))
 
 
 def test_where_the_result_goes(source, tmp_path):
     def out(**options):
-        return tune._out(tune.Config(**options))
+        return tuning._out(tune.Config(**options))
 
     assert str(out()) == "small-tuned.safetensors"
     path = str(source)
@@ -195,7 +195,7 @@ def test_where_the_result_goes(source, tmp_path):
 
 
 def make_report(*, taken=True, quoted=False):
-    return {name: 0 for name in tune._STAMPED} | {"taken": taken, "quoted": quoted}
+    return {name: 0 for name in tuning._STAMPED} | {"taken": taken, "quoted": quoted}
 
 
 def make_clip(name, mark):
@@ -210,11 +210,11 @@ def test_the_stamp_remembers_earlier_tunings():
         "tuning": {"quoted": True},
     }
     used = [make_clip("renamed", "1"), make_clip("b", "2"), make_clip("made", None)]
-    new = tune.stamp(card, make_report(), used)
+    new = tuning.stamp(card, make_report(), used)
     assert [one["fingerprint"] for one in new["tuned_on"]] == ["1", "2"]
     assert new["tuning"]["quoted"]
     assert new["figures"] == {"before tuning, AUC": 0.5}
-    same = tune.stamp({"figures": {"AUC": 0.5}}, make_report(taken=False), used)
+    same = tuning.stamp({"figures": {"AUC": 0.5}}, make_report(taken=False), used)
     assert same["figures"] == {"AUC": 0.5} and not same["tuning"]["quoted"]
 
 

@@ -6,7 +6,7 @@ import pytest
 from paths import ROOT
 from siamrpn_jax import api
 from siamrpn_jax.commands import vot_tracker
-from siamrpn_jax.common import extras
+from siamrpn_jax.common import errors
 from siamrpn_jax.evaluation.vot import trax
 
 EXPERIMENTS = ROOT / "experiments"
@@ -16,7 +16,7 @@ EXPERIMENTS = ROOT / "experiments"
 def calls(monkeypatch):
     """What the command asks of the parts below it."""
     made = []
-    monkeypatch.setattr(extras, "require", lambda name, *, extra: made.append(name))
+    monkeypatch.setattr(errors, "require", lambda name, *, extra: made.append(name))
     monkeypatch.setattr(jax.config, "update", lambda *given: made.append(given))
     monkeypatch.setattr(api, "load", lambda name, *, pad_to: (name, pad_to))
     monkeypatch.setattr(
@@ -45,9 +45,9 @@ def test_without_a_cache(calls):
 
 def test_a_missing_extra_is_told_before_compiling(monkeypatch, capsys):
     def missing(name, *, extra):
-        raise extras.MissingExtraError(f"{name}: siamrpn-jax[{extra}]")
+        raise errors.MissingExtraError(f"{name}: siamrpn-jax[{extra}]")
 
-    monkeypatch.setattr(extras, "require", missing)
+    monkeypatch.setattr(errors, "require", missing)
     with pytest.raises(SystemExit) as caught:
         vot_tracker.main([])
     assert caught.value.code == 2

@@ -1,16 +1,14 @@
 import dataclasses
 import json
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
 from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.model.backbone import BackboneConfig
-from siamrpn_jax.model.network import ModelConfig
-from siamrpn_jax.model.rpn import HeadConfig
+from siamrpn_jax.model.config import BackboneConfig, HeadConfig, ModelConfig
 from siamrpn_jax.presets import PRESETS, Recipe
-from siamrpn_jax.tracking.step import TrackerConfig
+from siamrpn_jax.tracking.config import TrackerConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +45,18 @@ def test_json_by_hand():
     }
     assert configs.to_json(config) == values
     assert configs.from_json(Outer, values) == config
+
+
+@dataclasses.dataclass(frozen=True)
+class Renamed:
+    FORMER: ClassVar = {"old_size": "size", "gone": None}
+    size: int = 1
+
+
+@pytest.mark.parametrize("values", [{"old_size": 3}, {"size": 3, "gone": "x"}])
+def test_files_with_former_names_of_fields_are_read(values):
+    assert configs.from_json(Renamed, values) == Renamed(3)
+    assert configs.to_json(Renamed(3)) == {"size": 3}
 
 
 def test_missing_fields_take_their_defaults():

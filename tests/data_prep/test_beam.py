@@ -8,7 +8,7 @@ from data_prep import beam, writer
 from data_prep.shards import Progress, Work
 from data_prep.tracks import Options, PreparationError
 from prepared_folders import DATASET, assert_same_folders, write_prepared
-from siamrpn_jax.common.extras import MissingExtraError
+from siamrpn_jax.common.errors import MissingExtraError
 
 
 def test_beam_writes_what_processes_write(tmp_path):

@@ -4,9 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from siamrpn_jax.model.backbone import BackboneConfig
-from siamrpn_jax.model.network import ModelConfig
-from siamrpn_jax.model.rpn import HeadConfig
+from siamrpn_jax.model.config import BackboneConfig, HeadConfig, ModelConfig
 from siamrpn_jax.presets import Recipe, small
 from siamrpn_jax.training.batch import Batch
 

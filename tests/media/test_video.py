@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from siamrpn_jax.common.extras import MissingExtraError
+from siamrpn_jax.common.errors import MissingExtraError
 from siamrpn_jax.data.read.images import ImageError
 from siamrpn_jax.media import video
 from siamrpn_jax.media.video import Video, VideoError, VideoWriter

@@ -10,7 +10,8 @@ import pytest
 from random_variables import random_variables
 from siamrpn_jax import presets
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.model.backbone import Backbone, BackboneConfig, feature_size
+from siamrpn_jax.model.backbone import Backbone
+from siamrpn_jax.model.config import BackboneConfig, feature_size
 
 ALEXNET = BackboneConfig(widths=(2, 3, 4, 3, 2))
 COMPACT = BackboneConfig("compact", widths=(3, 4, 5, 5, 5))

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from siamrpn_jax.model.convolutions import (
-    PreparedKernel,
+    TransformedKernel,
     conv2d,
-    conv2d_prepared,
+    conv2d_transformed,
     max_pool,
-    prepare_kernel,
+    transform_kernel,
     winograd_matrices,
 )
 
@@ -139,15 +139,15 @@ def test_second_derivatives():
     check_close(second(kernel, "winograd"), np.asarray(expected), 1e-4)
 
 
-# --- Prepared kernels ---
+# --- Transformed kernels ---
 
 
 @functools.partial(jax.jit, static_argnames=("stride", "impl"))
-def convolve_prepared(x, kernel, *, stride, impl):
-    """A prepared kernel, what it gives, and what the plain one gives."""
-    prepared = prepare_kernel(kernel, stride=stride, impl=impl)
+def convolve_transformed(x, kernel, *, stride, impl):
+    """A transformed kernel, what it gives, and what the plain one gives."""
+    transformed = transform_kernel(kernel, stride=stride, impl=impl)
     plain = conv2d(x, kernel, stride=stride, impl=impl)
-    return prepared, conv2d_prepared(x, prepared), plain
+    return transformed, conv2d_transformed(x, transformed), plain
 
 
 # 9x9 goes by blocks of 2x2 outputs at stride 1, too; 10x10 fits no tile.
@@ -158,9 +158,9 @@ def convolve_prepared(x, kernel, *, stride, impl):
 def test_prepared_kernels_against_a_slow_sum(impl, k, stride, height, width):
     x, kernel = arrays(k, height, width)
     expected, _ = slow_conv(x, kernel, stride)
-    prepared, y, plain = convolve_prepared(x, kernel, stride=stride, impl=impl)
-    assert (prepared.size, prepared.stride) == (k, stride)
-    assert prepared.impl == ("xla" if k == 10 else impl)
+    transformed, y, plain = convolve_transformed(x, kernel, stride=stride, impl=impl)
+    assert (transformed.size, transformed.stride) == (k, stride)
+    assert transformed.impl == ("xla" if k == 10 else impl)
     assert y.shape == expected.shape and y.dtype == jnp.float32
     check_close(y, expected, TOLERANCES[impl])
     check_close(y, np.asarray(plain), TOLERANCES[impl])
@@ -170,7 +170,7 @@ def test_prepared_kernels_against_a_slow_sum(impl, k, stride, height, width):
 def test_prepared_in_bfloat16(impl):
     x, kernel = (jnp.asarray(a, jnp.bfloat16) for a in arrays(3, 9, 9))
     expected, _ = slow_conv(np.asarray(x), np.asarray(kernel), 1)
-    _, y, _ = convolve_prepared(x, kernel, stride=1, impl=impl)
+    _, y, _ = convolve_transformed(x, kernel, stride=1, impl=impl)
     assert y.dtype == jnp.bfloat16
     check_close(y.astype(jnp.float32), expected, 1e-2)
 
@@ -182,14 +182,14 @@ def test_prepared_kernels_are_pytrees():
     traces = []
 
     @jax.jit
-    def convolve_one(x, prepared: PreparedKernel):
-        traces.append(prepared.impl)
-        return conv2d_prepared(x[None], prepared)
+    def convolve_one(x, transformed: TransformedKernel):
+        traces.append(transformed.impl)
+        return conv2d_transformed(x[None], transformed)
 
-    prepare = functools.partial(prepare_kernel, stride=2, impl="winograd")
-    singles = [convolve_one(x[i], prepare(jnp.asarray(kernels[i]))) for i in range(3)]
+    transform = functools.partial(transform_kernel, stride=2, impl="winograd")
+    singles = [convolve_one(x[i], transform(jnp.asarray(kernels[i]))) for i in range(3)]
     assert traces == ["winograd"]
-    stacked = jax.vmap(prepare)(jnp.asarray(kernels))
+    stacked = jax.vmap(transform)(jnp.asarray(kernels))
     assert {len(leaf) for leaf in jax.tree.leaves(stacked)} == {3}
     assert (stacked.size, stacked.stride) == (4, 2)
     together = jax.vmap(convolve_one)(x, stacked)
@@ -208,7 +208,9 @@ def test_forward_mode_through_prepared_kernels(impl, k, stride):
     @jax.jit
     def tangent(x, kernel, dx, dk):
         def conv(x, kernel):
-            return conv2d_prepared(x, prepare_kernel(kernel, stride=stride, impl=impl))
+            return conv2d_transformed(
+                x, transform_kernel(kernel, stride=stride, impl=impl)
+            )
 
         return jax.jvp(conv, (x, kernel), (dx, dk))[1]
 
@@ -229,9 +231,9 @@ def equations(jaxpr):
 def test_what_winograd_multiplies():
     """3x3 over 14x14: nine tiles of 6x6 products, not 144 outputs of 3x3."""
     x, kernel = jnp.zeros((1, 14, 14, 32)), jnp.zeros((3, 3, 32, 8))
-    prepared = prepare_kernel(kernel, impl="winograd")
+    transformed = transform_kernel(kernel, impl="winograd")
     programs = {
-        "prepared": jax.make_jaxpr(conv2d_prepared)(x, prepared),
+        "transformed": jax.make_jaxpr(conv2d_transformed)(x, transformed),
         "plain": jax.make_jaxpr(functools.partial(conv2d, impl="winograd"))(x, kernel),
     }
     dots = {}
@@ -241,15 +243,15 @@ def test_what_winograd_multiplies():
         assert "conv_general_dilated" not in names
         dots[name] = [e for e in found if e.primitive.name == "dot_general"]
     products = 0
-    for equation in dots["prepared"]:
+    for equation in dots["transformed"]:
         (contracted, _), (batch, _) = equation.params["dimension_numbers"]
         if batch:
             over = equation.invars[0].aval.shape[contracted[0]]
             products += over * equation.outvars[0].aval.size
     assert products == 9 * 36 * 32 * 8
     # A row of points each: products, and their sum into rows of the tile.
-    assert len(dots["prepared"]) == 2 * 6
-    assert len(dots["plain"]) == len(dots["prepared"]) + 1  # G g Gᵀ
+    assert len(dots["transformed"]) == 2 * 6
+    assert len(dots["plain"]) == len(dots["transformed"]) + 1  # G g Gᵀ
 
 
 # --- Pieces ---

@@ -1,4 +1,4 @@
-"""Prepared weights against ``model``'s plain network, which has its own tests."""
+"""Fused weights against ``model``'s plain network, which has its own tests."""
 
 import dataclasses
 import functools
@@ -8,19 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import plain_network as plain
 from random_variables import random_variables
 from siamrpn_jax import presets
 from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.model import fused
-from siamrpn_jax.model import network as plain
-from siamrpn_jax.model.anchors import AnchorConfig
-from siamrpn_jax.model.backbone import BackboneConfig
 from siamrpn_jax.model.boxes import ltwh_to_cxcywh
-from siamrpn_jax.model.convolutions import ConvImpl
-from siamrpn_jax.model.fused import Prepared, as_prepared, prepare
-from siamrpn_jax.model.network import InputConfig, ModelConfig, SiamRPN
-from siamrpn_jax.model.rpn import HeadConfig
-from siamrpn_jax.tracking.step import first_state, search_patch, select_box
+from siamrpn_jax.model.config import (
+    AnchorConfig,
+    BackboneConfig,
+    ConvImpl,
+    HeadConfig,
+    InputConfig,
+    ModelConfig,
+)
+from siamrpn_jax.model.fused import FusedWeights, as_fused, fuse
+from siamrpn_jax.model.network import SiamRPN
+from siamrpn_jax.tracking.selection import select_box
+from siamrpn_jax.tracking.state import first_state, search_patch
 from siamrpn_jax.weights import load_weights
 
 COMPACT = ModelConfig(
@@ -109,17 +114,17 @@ def check_close(found, expected, tolerance: float):
     [(name, "xla") for name in CONFIGS]
     + [(name, "winograd") for name in list(CONFIGS)[:3]],
 )
-def test_prepared_weights_against_the_plain_network(name, impl):
+def test_fused_weights_against_the_plain_network(name, impl):
     variables, pair, expected = reference(name)
     config = dataclasses.replace(CONFIGS[name], conv_impl=impl)
-    weights = prepare(SiamRPN(config), variables)
+    weights = fuse(SiamRPN(config), variables)
     found = make_run(fused, config)(weights, *pair)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     check_close(found, expected, TOLERANCES[impl])
 
 
 @pytest.mark.parametrize("name", list(CONFIGS)[:2])
-def test_variables_are_prepared_on_the_way(name):
+def test_variables_are_fused_in_each_call(name):
     variables, pair, expected = reference(name)
     found = make_run(fused, CONFIGS[name])(variables, *pair)
     check_close(found, expected, TOLERANCES["xla"])
@@ -128,15 +133,15 @@ def test_variables_are_prepared_on_the_way(name):
 def test_prepared_weights_stay_as_they_are():
     variables, _, _ = reference("compact depthwise rgb")
     model = SiamRPN(COMPACT)
-    weights = as_prepared(model, variables)
-    assert isinstance(weights, Prepared)
-    assert as_prepared(model, weights) is weights
+    weights = as_fused(model, variables)
+    assert isinstance(weights, FusedWeights)
+    assert as_fused(model, weights) is weights
 
 
 def test_what_is_prepared():
     """BatchNorm is gone, the search branch is one convolution of twice the width."""
     variables, _, _ = reference("alexnet depthwise rgb")
-    weights = prepare(SiamRPN(CONFIGS["alexnet depthwise rgb"]), variables)
+    weights = fuse(SiamRPN(CONFIGS["alexnet depthwise rgb"]), variables)
     shapes = [
         (conv.kernel.values[0].shape, len(conv.bias)) for conv in weights.backbone
     ]
@@ -192,7 +197,7 @@ def test_bfloat16_is_near():
     """About as near to float32 as the plain network in bfloat16."""
     variables, pair, expected = reference("compact depthwise rgb")
     config = dataclasses.replace(COMPACT, dtype="bfloat16")
-    weights = prepare(SiamRPN(config), variables)
+    weights = fuse(SiamRPN(config), variables)
     found, rounded = (
         jax.tree.leaves(make_run(module, config)(values, *pair))
         for module, values in ((fused, weights), (plain, variables))
@@ -230,7 +235,7 @@ def test_trained_weights_at_full_size():
     ]
     edge = (config.instance_size - config.exemplar_size) // 2
     z, x = patches[0][None, edge:-edge, edge:-edge], patches[1][None]
-    found = make_run(fused, model.config)(prepare(model, variables), z, x)
+    found = make_run(fused, model.config)(fuse(model, variables), z, x)
     expected = make_run(plain, plain_model.config)(variables, z, x)
     check_close(found, expected, 1e-5)
     select = functools.partial(select_box, model=model, config=loaded.tracker_config)
@@ -246,7 +251,7 @@ def test_sizes_of_the_paper():
     variables = jax.eval_shape(model.init_variables, jax.random.key(0))
 
     def run(variables, z, x):
-        weights = prepare(model, variables)
+        weights = fuse(model, variables)
         template = fused.embed_template(model, weights, z)
         return weights, template, fused.detect(model, weights, template, x)
 

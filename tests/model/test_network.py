@@ -6,23 +6,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import plain_network
+from plain_network import detect, embed_template
 from random_variables import random_variables
 from siamrpn_jax import presets
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.model import network as model_module
-from siamrpn_jax.model.anchors import AnchorConfig
-from siamrpn_jax.model.backbone import BackboneConfig
-from siamrpn_jax.model.network import (
+from siamrpn_jax.model.config import (
+    AnchorConfig,
+    BackboneConfig,
+    HeadConfig,
     InputConfig,
     ModelConfig,
-    SiamRPN,
     count_flops,
+)
+from siamrpn_jax.model.network import (
+    SiamRPN,
     count_parameters,
-    detect,
-    embed_template,
     model_anchors,
 )
-from siamrpn_jax.model.rpn import HeadConfig
 
 DEPTHWISE = ModelConfig(
     backbone=BackboneConfig("compact", widths=(4, 6, 8)),
@@ -81,12 +82,12 @@ def test_numbers_of_the_paper():
     model = SiamRPN(config)
     z, x = jnp.zeros((2, 127, 127, 3)), jnp.zeros((2, 255, 255, 3))
     template = jax.eval_shape(
-        functools.partial(model_module.embed_template, model), shapes, z
+        functools.partial(plain_network.embed_template, model), shapes, z
     )
     assert template.cls_kernel.shape == (2, 4, 4, 256, 10)
     assert template.reg_kernel.shape == (2, 4, 4, 256, 20)
     detection = jax.eval_shape(
-        functools.partial(model_module.detect, model), shapes, template, x
+        functools.partial(plain_network.detect, model), shapes, template, x
     )
     assert detection.cls_logits.shape == (2, 17, 17, 5, 2)
     assert detection.reg_deltas.shape == (2, 17, 17, 5, 4)
@@ -121,11 +122,11 @@ def test_adjust_adds_one_layer():
 def test_template_then_detection_equal_the_whole_network(config):
     model, variables, z, x = make(config)
     output = jax.jit(model.apply)(variables, z, x)
-    embed = jax.jit(model_module.embed_template, static_argnums=0)
-    detect = jax.jit(model_module.detect, static_argnums=0)
+    embed = jax.jit(plain_network.embed_template, static_argnums=0)
+    detect = jax.jit(plain_network.detect, static_argnums=0)
     template = embed(model, variables, z)
     check_close(detect(model, variables, template, x), output.detection)
-    assert output.rolled_logits is None
+    assert output.in_batch_logits is None
     size, anchors = config.score_size, len(config.anchors.ratios)
     assert output.detection.cls_logits.shape == (2, size, size, anchors, 2)
     assert output.detection.reg_deltas.shape == (2, size, size, anchors, 4)
@@ -145,25 +146,25 @@ def test_channels_are_anchor_major():
 
 
 @pytest.mark.parametrize("config", BOTH)
-def test_rolled_logits_are_those_of_the_previous_exemplar(config):
+def test_in_batch_logits_are_those_of_the_previous_exemplar(config):
     model, variables, z, x = make(config, batch=4)
-    apply = jax.jit(model.apply, static_argnames=("rolled", "axis_name"))
-    output = apply(variables, z, x, rolled=True)
+    apply = jax.jit(model.apply, static_argnames=("in_batch", "axis_name"))
+    output = apply(variables, z, x, in_batch=True)
     check_close(output.detection, apply(variables, z, x).detection)
     expected = apply(variables, np.roll(z, 1, axis=0), x).detection.cls_logits
-    check_close(output.rolled_logits, expected)
+    check_close(output.in_batch_logits, expected)
 
     def shard(z, x):
-        return model.apply(variables, z, x, rolled=True, axis_name="batch")
+        return model.apply(variables, z, x, in_batch=True, axis_name="batch")
 
     for devices in (2, 4):
         shares = (a.reshape(devices, -1, *a.shape[1:]) for a in (z, x))
         found = jax.jit(jax.vmap(shard, axis_name="batch"))(*shares)
-        check_close(found.rolled_logits.reshape(expected.shape), expected)
+        check_close(found.in_batch_logits.reshape(expected.shape), expected)
 
 
 def test_training_on_two_devices_equals_one():
-    """Statistics of BatchNorm, also of the rolled pairs, are those of all devices."""
+    """BatchNorm's statistics, of in-batch negatives too, are those of all devices."""
     model, variables, z, x = make(DEPTHWISE, batch=4)
 
     def train(z, x, axis_name=None):
@@ -172,7 +173,7 @@ def test_training_on_two_devices_equals_one():
             z,
             x,
             train=True,
-            rolled=True,
+            in_batch=True,
             axis_name=axis_name,
             mutable=["batch_stats"],
         )
@@ -186,13 +187,13 @@ def test_training_on_two_devices_equals_one():
     check_close(two_updates, jax.tree.map(lambda a: jnp.stack([a, a]), updates))
 
 
-def test_rolled_pairs_do_not_move_the_running_averages():
+def test_in_batch_negatives_do_not_move_the_running_averages():
     model, variables, z, x = make(DEPTHWISE)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def train(rolled):
+    def train(in_batch):
         _, updates = model.apply(
-            variables, z, x, train=True, rolled=rolled, mutable=["batch_stats"]
+            variables, z, x, train=True, in_batch=in_batch, mutable=["batch_stats"]
         )
         return updates["batch_stats"]
 
@@ -276,15 +277,7 @@ def test_fresh_variables_give_moderate_logits():
     assert 0.1 < output.detection.cls_logits.std() < 10
 
 
-def test_anchor_stride_must_be_the_networks():
-    config = dataclasses.replace(
-        presets.small().model, anchors=AnchorConfig(stride=16, base_size=46.0)
-    )
-    with pytest.raises(InputError, match="stride is 16, expected the network's 8"):
-        model_anchors(config)
-
-
-def test_one_pair_cannot_be_rolled():
+def test_one_pair_has_no_in_batch_negatives():
     config = presets.small().model
     z, x = (
         jnp.zeros((1, n, n, 3)) for n in (config.exemplar_size, config.instance_size)
@@ -292,7 +285,7 @@ def test_one_pair_cannot_be_rolled():
     model = SiamRPN(config)
     with pytest.raises(InputError, match="at least 2 pairs"):
         jax.eval_shape(
-            lambda rng: model.init(rng, z, x, rolled=True), jax.random.key(0)
+            lambda rng: model.init(rng, z, x, in_batch=True), jax.random.key(0)
         )
 
 

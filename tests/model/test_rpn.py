@@ -10,7 +10,8 @@ from jax import lax
 
 from random_variables import random_variables
 from siamrpn_jax.model import rpn
-from siamrpn_jax.model.rpn import HeadConfig, Template, correlate, correlate_depthwise
+from siamrpn_jax.model.config import HeadConfig
+from siamrpn_jax.model.rpn import Template, correlate, correlate_depthwise
 
 ANCHORS = 3
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from jax import export
 
-from siamrpn_jax.common.extras import MissingExtraError
+from siamrpn_jax.common.errors import MissingExtraError
 from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking import export as exporting
-from siamrpn_jax.tracking.step import TrackerConfig, make_tracker
+from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.step import make_tracker
 from siamrpn_jax.weights import Loaded
 from small_models import tiny_model
 

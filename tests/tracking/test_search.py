@@ -11,7 +11,8 @@ from siamrpn_jax.model import fused
 from siamrpn_jax.model.boxes import ltwh_to_cxcywh
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking import search
-from siamrpn_jax.tracking.step import TrackerConfig, init_track, track_clip
+from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.step import init_track, track_clip
 from small_models import tiny_model
 
 CONFIG = TrackerConfig(min_size=4.0)
@@ -20,7 +21,7 @@ CONFIG = TrackerConfig(min_size=4.0)
 @pytest.fixture(scope="module")
 def tiny():
     model = SiamRPN(tiny_model())
-    return model, fused.prepare(model, random_variables(model.init_variables))
+    return model, fused.fuse(model, random_variables(model.init_variables))
 
 
 def test_each_setting_is_tracked_as_alone(tiny):
@@ -28,15 +29,13 @@ def test_each_setting_is_tracked_as_alone(tiny):
     model, weights = tiny
     frames, truth = make_sequence(3, length=20, height=100, width=140)
     box = ltwh_to_cxcywh(truth[0])
-    settings = search.draw_settings(3, seed=0)
-    constants = search.make_constants(CONFIG, settings)
+    settings = search.make_settings(CONFIG, search.draw_settings(3, seed=0))
     together = search.track_frames(
         weights,
         frames,
         box,
-        constants,
+        settings,
         model=model,
-        config=CONFIG,
     )
     assert together.box.shape == (19, 3, 4)
     template, state = init_track(weights, frames[0], box, model=model)
@@ -47,8 +46,7 @@ def test_each_setting_is_tracked_as_alone(tiny):
             state,
             frames[1:],
             model=model,
-            config=CONFIG,
-            constants=jax.tree.map(operator.itemgetter(i), constants),
+            config=jax.tree.map(operator.itemgetter(i), settings),
         )
         np.testing.assert_allclose(together.box[:, i], alone.box, atol=2e-3)
         np.testing.assert_allclose(together.score[:, i], alone.score, atol=1e-4)
@@ -57,12 +55,12 @@ def test_each_setting_is_tracked_as_alone(tiny):
 
 def test_clips_of_several_sizes_and_lengths_are_compiled_for_once(tiny):
     model, weights = tiny
-    constants = search.make_constants(CONFIG, search.draw_settings(2, seed=0))
+    settings = search.make_settings(CONFIG, search.draw_settings(2, seed=0))
 
     def track(seed, length, height, width):
         frames, truth = make_sequence(seed, length=length, height=height, width=width)
         box = ltwh_to_cxcywh(truth[0])
-        search.track_frames(weights, frames, box, constants, model=model, config=CONFIG)
+        search.track_frames(weights, frames, box, settings, model=model)
 
     track(0, 5, 100, 140)
     jitted: Any = search.track_settings
@@ -71,14 +69,14 @@ def test_clips_of_several_sizes_and_lengths_are_compiled_for_once(tiny):
     assert jitted._cache_size() == before
 
 
-def test_constants_keep_what_is_not_searched():
-    settings = np.array([[0.1, 0.2, 0.3, 0.4, 0.5], [0, 0.5, 1, 1, 0]])
-    constants = search.make_constants(CONFIG, settings)
-    assert constants.size_lr.tolist() == pytest.approx([0.3, 1.0])
-    assert constants.motion.tolist() == pytest.approx([0.5, 0.0])
-    assert constants.penalty_k.tolist() == pytest.approx([0.1, 0.0])
-    assert all(leaf.shape == (2,) for leaf in jax.tree.leaves(constants))
-    assert constants.min_size.tolist() == [4.0, 4.0]
+def test_settings_keep_what_is_not_searched():
+    table = np.array([[0.1, 0.2, 0.3, 0.4, 0.5], [0, 0.5, 1, 1, 0]])
+    settings = search.make_settings(CONFIG, table)
+    assert np.asarray(settings.size_lr).tolist() == pytest.approx([0.3, 1.0])
+    assert np.asarray(settings.motion).tolist() == pytest.approx([0.5, 0.0])
+    assert np.asarray(settings.penalty_k).tolist() == pytest.approx([0.1, 0.0])
+    assert all(leaf.shape == (2,) for leaf in jax.tree.leaves(settings))
+    assert np.asarray(settings.min_size).tolist() == [4.0, 4.0]
 
 
 def test_settings_fill_their_bounds_evenly():
@@ -146,4 +144,11 @@ def test_the_choice_is_the_middle_of_the_plateau():
 
 
 def test_halves_split_each_source():
-    assert search.halves(SOURCES).tolist() == [False, True, False, False, False, True]
+    assert search.second_fold(SOURCES).tolist() == [
+        False,
+        True,
+        False,
+        False,
+        False,
+        True,
+    ]

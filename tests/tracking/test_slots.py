@@ -11,14 +11,18 @@ from random_variables import random_variables
 from siamrpn_jax.api import Tracker
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.scenes.generated import make_sequence
-from siamrpn_jax.model.anchors import AnchorConfig
-from siamrpn_jax.model.backbone import BackboneConfig
 from siamrpn_jax.model.boxes import cxcywh_to_ltwh, ltwh_to_cxcywh
-from siamrpn_jax.model.fused import prepare
-from siamrpn_jax.model.network import ModelConfig, SiamRPN
-from siamrpn_jax.model.rpn import HeadConfig
+from siamrpn_jax.model.config import (
+    AnchorConfig,
+    BackboneConfig,
+    HeadConfig,
+    ModelConfig,
+)
+from siamrpn_jax.model.fused import fuse
+from siamrpn_jax.model.network import SiamRPN
+from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.tracking.slots import add_target, drop_target, empty_slots, track_many
-from siamrpn_jax.tracking.step import Constants, TrackerConfig, init_track, track_step
+from siamrpn_jax.tracking.step import init_track, track_step
 from siamrpn_jax.weights import load_weights
 
 CONFIG = TrackerConfig(min_size=4.0)
@@ -66,7 +70,7 @@ VIDEOS, PADDED = make_videos()
 
 def make_weights(model: SiamRPN):
     patches = (jnp.zeros((1, size, size, 3)) for size in (60, 92))
-    return prepare(model, random_variables(model.init, *patches))
+    return fuse(model, random_variables(model.init, *patches))
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +176,7 @@ def test_variables_instead_of_prepared_weights():
     slots = fill(variables)
     _, output = track_many(variables, slots, PADDED[1], model=DEPTHWISE, config=CONFIG)
     for slot, (video, box) in TARGETS.items():
-        expected = follow(prepare(DEPTHWISE, variables), VIDEOS[video][:2], box)
+        expected = follow(fuse(DEPTHWISE, variables), VIDEOS[video][:2], box)
         check_slot(output, slot, expected[0])
 
 
@@ -259,7 +263,7 @@ def test_trained_weights_on_a_generated_scene():
         tracker.init(frames[0], target)
         expected.append([(tracker.update(f), tracker.score) for f in frames[1:]])
 
-    weights = prepare(loaded.model, loaded.variables)
+    weights = fuse(loaded.model, loaded.variables)
     slots = empty_slots(3, model=loaded.model)
     for slot, box in enumerate(ltwh_to_cxcywh(targets).astype(np.float32)):
         slots = add_target(
@@ -313,19 +317,13 @@ def test_a_video_without_a_frame_keeps_its_box(weights):
     assert (np.asarray(output.proposal_scores[1]) == 0).all()
 
 
-def test_constants_count_for_all_targets(weights):
-    """Given as data they are those of another config; and the lost ones are told."""
+def test_numbers_of_the_config_count_for_all_targets(weights):
+    """As arrays they are what they are as numbers; and the lost ones are reported."""
     config = TrackerConfig(min_size=20.0, window_influence=0.1, confidence_bias=-60.0)
     slots = fill(weights)
     _, expected = track_many(weights, slots, PADDED[1], model=DEPTHWISE, config=config)
-    _, found = track_many(
-        weights,
-        slots,
-        PADDED[1],
-        model=DEPTHWISE,
-        config=CONFIG,
-        constants=Constants.of(config),
-    )
+    arrays = jax.tree.map(jnp.float32, config)
+    _, found = track_many(weights, slots, PADDED[1], model=DEPTHWISE, config=arrays)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     assert found.lost.tolist() == [True, True, False, True, True]

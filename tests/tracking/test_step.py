@@ -13,27 +13,23 @@ from random_variables import random_variables
 from siamrpn_jax.common import configs
 from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.model import boxes, fused
-from siamrpn_jax.model.anchors import AnchorConfig
-from siamrpn_jax.model.backbone import BackboneConfig
-from siamrpn_jax.model.fused import prepare
-from siamrpn_jax.model.network import Detection, ModelConfig, SiamRPN, model_anchors
-from siamrpn_jax.model.rpn import HeadConfig
-from siamrpn_jax.tracking import crops
-from siamrpn_jax.tracking import step as tracker
-from siamrpn_jax.tracking.step import (
-    Constants,
-    TrackerConfig,
-    change_penalty,
-    first_state,
-    gather_evidence,
-    init_track,
-    make_tracker,
-    non_maximum_suppression,
-    rank_proposals,
-    search_patch,
-    track_clip,
-    track_step,
+from siamrpn_jax.model.boxes import non_maximum_suppression
+from siamrpn_jax.model.config import (
+    AnchorConfig,
+    BackboneConfig,
+    HeadConfig,
+    ModelConfig,
 )
+from siamrpn_jax.model.fused import fuse
+from siamrpn_jax.model.network import Detection, SiamRPN, model_anchors
+from siamrpn_jax.tracking import crops, selection
+from siamrpn_jax.tracking import state as state_module
+from siamrpn_jax.tracking import step as tracker
+from siamrpn_jax.tracking.confidence import confidence_features
+from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.selection import change_penalty, rank_proposals
+from siamrpn_jax.tracking.state import first_state, search_patch
+from siamrpn_jax.tracking.step import init_track, make_tracker, track_clip, track_step
 from siamrpn_jax.weights import load_weights
 
 CONFIG = TrackerConfig(min_size=4.0)
@@ -177,27 +173,26 @@ def test_sizes_of_padded_frames_share_one_trace(variables):
     assert [function._cache_size() for function in jitted] == before
 
 
-def test_prepared_weights_and_variables_agree(variables):
-    """A made tracker prepares once, so both share one trace of the step."""
-    # Traced by no other test; no box here is smaller.
-    config = dataclasses.replace(CONFIG, min_size=4.5)
+def test_fused_weights_and_variables_agree(variables):
+    """A made tracker fuses once, so both share one trace of the step."""
     expected = run(variables, CLIP, BOX)
     jitted: Any = track_step
-    before = jitted._cache_size()
-    for weights in (prepare(MODEL, variables), variables):
-        init, step = make_tracker(MODEL, weights, config=config)
+    sizes = []
+    for weights in (fuse(MODEL, variables), variables):
+        init, step = make_tracker(MODEL, weights, config=CONFIG)
         template, state = init(CLIP[0], BOX)
         for frame, wanted in zip(CLIP[1:], expected, strict=True):
             state, output = step(template, state, frame)
             check_close(output, wanted)
-    assert jitted._cache_size() == before + 1
+        sizes.append(jitted._cache_size())
+    assert sizes[0] == sizes[1]
 
 
-def test_prepared_weights_under_scan_jit_and_vmap(variables):
+def test_fused_weights_under_scan_jit_and_vmap(variables):
     """Several sets of weights at once: they are data like any other."""
     both = [variables, jax.tree.map(lambda leaf: 1.1 * leaf, variables)]
     expected = [stack(run(values, CLIP, BOX)) for values in both]
-    prepared = stack([prepare(MODEL, values) for values in both])
+    fused_weights = stack([fuse(MODEL, values) for values in both])
 
     @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, None))
@@ -207,7 +202,7 @@ def test_prepared_weights_under_scan_jit_and_vmap(variables):
             weights, template, state, clip[1:], model=MODEL, config=CONFIG
         )
 
-    _, outputs = track(prepared, jnp.asarray(CLIP))
+    _, outputs = track(fused_weights, jnp.asarray(CLIP))
     for i, wanted in enumerate(expected):
         check_close(jax.tree.map(lambda leaf, i=i: leaf[i], outputs), wanted)
 
@@ -501,7 +496,7 @@ def test_nms_against_a_slow_one(threshold):
         assert found.tolist() == slow_nms(candidates, threshold)
 
 
-# --- Constants as data ---
+# --- The config's numbers as data ---
 
 
 SETTINGS = [
@@ -512,30 +507,22 @@ SETTINGS = [
 ]
 
 
-def test_constants_under_vmap_equal_configs(variables):
-    """Also no compilation for other numbers."""
+def test_configs_under_vmap_equal_single_ones(variables):
     template, state = init_track(variables, CLIP[0], BOX, model=MODEL)
 
     @jax.jit
     @functools.partial(jax.vmap, in_axes=0)
-    def track(constants):
-        return track_clip(
-            variables,
-            template,
-            state,
-            jnp.asarray(CLIP[1:]),
-            model=MODEL,
-            config=CONFIG,
-            constants=constants,
-        )
+    def track(config):
+        clip = jnp.asarray(CLIP[1:])
+        return track_clip(variables, template, state, clip, model=MODEL, config=config)
 
-    _, outputs = track(stack([Constants.of(config) for config in SETTINGS]))
+    _, outputs = track(stack(SETTINGS))
     for i, config in enumerate(SETTINGS):
         expected = stack(run(variables, CLIP, BOX, config=config))
         check_close(jax.tree.map(lambda leaf, i=i: leaf[i], outputs), expected)
 
 
-def test_other_constants_compile_nothing(variables):
+def test_other_numbers_compile_nothing(variables):
     template, state = init_track(variables, CLIP[0], BOX, model=MODEL)
 
     def step(config):
@@ -545,8 +532,7 @@ def test_other_constants_compile_nothing(variables):
             state,
             CLIP[1],
             model=MODEL,
-            config=CONFIG,
-            constants=Constants.of(config),
+            config=config,
         )[1]
 
     first = step(SETTINGS[0])
@@ -595,12 +581,12 @@ def test_evidence_against_a_slow_formula(rate):
             axis=1,
         )
         best = int(rng.integers(len(proposals)))
-        found = gather_evidence(
+        found = confidence_features(
             state,
             detection,
             jnp.asarray(proposals, jnp.float32),
             jnp.int32(best),
-            Constants.of(config),
+            config=config,
         )
         expected = slow_evidence(detection, proposals, best, margins=margins, rate=rate)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
@@ -813,12 +799,12 @@ def test_pysots_crop_keeps_padding_and_batches(variables):
 # --- Votes and motion ---
 
 
-def random_proposals(seed: int) -> tracker.Proposals:
+def random_proposals(seed: int) -> state_module.Proposals:
     rng = np.random.default_rng(seed)
     found = rng.uniform((40, 40, 20, 20), (70, 70, 50, 50), (60, 4))
     scores, penalties = rng.uniform(0, 1, (2, 60))
     arrays = (found, scores, penalties, scores * penalties)
-    return tracker.Proposals(*(jnp.asarray(a, jnp.float32) for a in arrays))
+    return state_module.Proposals(*(jnp.asarray(a, jnp.float32) for a in arrays))
 
 
 @pytest.mark.parametrize("voting_iou", [0.0, 0.4, 0.8])
@@ -831,7 +817,7 @@ def test_votes_against_a_slow_formula(voting_iou):
             if boxes.iou(np.asarray(box, float), winner) >= voting_iou:
                 total += float(weight)
                 sums += float(weight) * np.asarray(box, float)
-        found = tracker.vote(proposals, jnp.asarray(best), voting_iou=voting_iou)
+        found = selection.vote(proposals, jnp.asarray(best), voting_iou=voting_iou)
         np.testing.assert_allclose(found, sums / total, rtol=1e-5)
 
 
@@ -839,7 +825,7 @@ def test_a_winner_without_agreement_is_taken_as_it_is():
     proposals = random_proposals(0)
     worthless = proposals.replace(scores=jnp.zeros(60))
     for one, voting_iou in ((proposals, 1.0), (worthless, 0.3)):
-        found = tracker.vote(one, jnp.asarray(3), voting_iou=voting_iou)
+        found = selection.vote(one, jnp.asarray(3), voting_iou=voting_iou)
         np.testing.assert_array_equal(found, proposals.boxes[3])
 
 

@@ -8,16 +8,14 @@ import numpy as np
 import pytest
 
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.model.backbone import Backbone, BackboneConfig
-from siamrpn_jax.model.network import InputConfig, normalise
+from siamrpn_jax.model.backbone import Backbone
+from siamrpn_jax.model.config import BackboneConfig, InputConfig
+from siamrpn_jax.model.network import normalise
 from siamrpn_jax.training import classifier
 from siamrpn_jax.training import step as training
 from siamrpn_jax.training.batch import LabelledBatch
-from siamrpn_jax.training.classifier import (
-    Classifier,
-    ClassifierConfig,
-    ClassifierTrainConfig,
-)
+from siamrpn_jax.training.classifier import Classifier
+from siamrpn_jax.training.config import ClassifierConfig, ClassifierTrainConfig
 
 TINY = ClassifierConfig(
     BackboneConfig("compact", (4, 6)),

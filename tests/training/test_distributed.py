@@ -5,7 +5,7 @@ import pytest
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.training import distributed
-from siamrpn_jax.training.distributed import ProcessConfig
+from siamrpn_jax.training.config import ProcessConfig
 
 
 @pytest.fixture

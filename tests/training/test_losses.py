@@ -9,7 +9,7 @@ import pytest
 
 from siamrpn_jax.model import boxes
 from siamrpn_jax.training import losses
-from siamrpn_jax.training.losses import LossConfig
+from siamrpn_jax.training.config import LossConfig
 from siamrpn_jax.training.targets import Targets
 
 B, N = 4, 30
@@ -148,7 +148,7 @@ def test_regression_loss_against_a_slow_formula(batch, sigma):
 
 
 @pytest.mark.parametrize("hard", [0, 3])
-def test_rolled_loss_takes_everything_as_negative(batch, hard):
+def test_in_batch_loss_takes_everything_as_negative(batch, hard):
     logits, _, _ = batch
     everything = [
         sorted((cross_entropy(pair, 0) for pair in row), reverse=True) for row in logits
@@ -156,7 +156,7 @@ def test_rolled_loss_takes_everything_as_negative(batch, hard):
     expected = np.mean(everything)
     if hard:
         expected = (expected + np.mean([row[:hard] for row in everything])) / 2
-    found = losses.rolled_loss(
+    found = losses.in_batch_loss(
         logits, config=LossConfig(hard_negatives=hard), axis_name=None
     )
     assert float(found) == pytest.approx(expected, rel=1e-6)
@@ -210,7 +210,7 @@ def test_shares_of_two_devices_add_up(batch):
             losses.classification_loss(logits, targets, deltas=deltas, **kwargs)
             + losses.regression_loss(deltas, targets, **kwargs)
             + losses.overlap_loss(deltas, targets, axis_name=axis_name)
-            + losses.rolled_loss(logits, **kwargs)
+            + losses.in_batch_loss(logits, **kwargs)
         )
 
     def total(logits, deltas, devices):

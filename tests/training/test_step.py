@@ -16,9 +16,13 @@ from siamrpn_jax.model.network import SiamRPN, model_anchors
 from siamrpn_jax.presets import paper, small
 from siamrpn_jax.training import augmentation
 from siamrpn_jax.training import step as training
-from siamrpn_jax.training.losses import LossConfig
-from siamrpn_jax.training.step import OptimizerConfig, TrainConfig
-from siamrpn_jax.training.targets import TargetConfig
+from siamrpn_jax.training.config import (
+    LossConfig,
+    OptimizerConfig,
+    TargetConfig,
+    TrainConfig,
+)
+from siamrpn_jax.training.optimizer import label_parameters
 from small_models import random_batch, tiny_model
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -169,13 +173,13 @@ def test_every_parameter_is_claimed():
         model = SiamRPN(recipe.model)
         shapes = jax.eval_shape(model.init_variables, jax.random.key(0))["params"]
         fixed = training.fixed_layers(shapes, OptimizerConfig(frozen_layers=3))
-        labels = training.label_parameters(shapes, fixed=fixed)
+        labels = label_parameters(shapes, fixed=fixed)
         assert labels["backbone"]["conv3"]["kernel"] == "fixed"
         assert labels["backbone"]["bn3"]["scale"] == "fixed"
         assert labels["backbone"]["conv4"]["kernel"] == "decayed"
         assert labels["backbone"]["bn4"]["bias"] == "plain"
     with pytest.raises(ValueError, match=r"'head/gate' belongs to no optimizer group"):
-        training.label_parameters({"head": {"gate": jnp.ones(1)}}, fixed=())
+        label_parameters({"head": {"gate": jnp.ones(1)}}, fixed=())
 
 
 def test_paper_schedule_falls_in_log_space():

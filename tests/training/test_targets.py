@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from siamrpn_jax.model import boxes
-from siamrpn_jax.model.anchors import AnchorConfig, anchor_grid
-from siamrpn_jax.training.targets import TargetConfig, Targets, make_targets
+from siamrpn_jax.model.anchors import anchor_grid
+from siamrpn_jax.model.config import AnchorConfig
+from siamrpn_jax.training.config import TargetConfig
+from siamrpn_jax.training.targets import Targets, make_targets
 
 KEEP_ALL = TargetConfig(max_positives=None, max_samples=None)
-GRID = anchor_grid(AnchorConfig(), score_size=17, patch_size=255)
+GRID = anchor_grid(AnchorConfig(), stride=8, score_size=17, patch_size=255)
 KEYS = jax.random.split(jax.random.key(0), 400)
 
 # The target and anchors of known overlap with it, by how far they are shifted.

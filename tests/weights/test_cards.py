@@ -8,10 +8,9 @@ import siamrpn_jax
 from random_variables import random_variables
 from siamrpn_jax import weights
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.model.backbone import BackboneConfig
-from siamrpn_jax.model.network import ModelConfig, SiamRPN
-from siamrpn_jax.model.rpn import HeadConfig
-from siamrpn_jax.tracking.step import TrackerConfig
+from siamrpn_jax.model.config import BackboneConfig, HeadConfig, ModelConfig
+from siamrpn_jax.model.network import SiamRPN
+from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.weights import WeightsError, cards
 from small_models import tiny_model
 

@@ -12,9 +12,9 @@ import torch_bytes
 from random_variables import random_variables
 from siamrpn_jax import published, weights
 from siamrpn_jax.model.anchors import anchor_sizes
-from siamrpn_jax.model.backbone import BackboneConfig
-from siamrpn_jax.model.network import ModelConfig, SiamRPN
-from siamrpn_jax.tracking.step import TrackerConfig
+from siamrpn_jax.model.config import BackboneConfig, ModelConfig
+from siamrpn_jax.model.network import SiamRPN
+from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.weights import Loaded, LoadedBackbone, WeightsError
 from siamrpn_jax.weights.backbones import load_backbone
 from siamrpn_jax.weights.torch_files import TorchFileError, read_torch, write_torch
@@ -74,7 +74,7 @@ def test_the_presets_are_the_published_ones():
         model, tracker = LAYOUTS[name].model, LAYOUTS[name].tracker
         assert tracker is not None and tracker.min_size == 10
         assert (model.exemplar_size, model.context) == (127, 0.5)
-        sizes = anchor_sizes(model.anchors).tolist()
+        sizes = anchor_sizes(model.anchors, stride=8).tolist()
         assert sizes == [[104, 32], [88, 40], [64, 64], [40, 80], [32, 96]]
         order = "rgb" if name == "siamrpn-pytorch" else "bgr"
         assert (model.input.order, model.input.mean, model.input.std) == (

@@ -15,15 +15,16 @@ import jax
 import numpy as np
 import pytest
 
+import plain_network as plain
 import torch_siamese as theirs
 from paths import SHARED_DATA
 from random_variables import random_variables
 from siamrpn_jax.data.read.images import read_image
 from siamrpn_jax.data.read.sequences import read_sequence
 from siamrpn_jax.model import fused
-from siamrpn_jax.model import network as plain
 from siamrpn_jax.model.boxes import cxcywh_to_ltwh, iou, ltwh_to_cxcywh
-from siamrpn_jax.model.network import ModelConfig, SiamRPN, normalise
+from siamrpn_jax.model.config import ModelConfig
+from siamrpn_jax.model.network import SiamRPN, normalise
 from siamrpn_jax.tracking.step import make_tracker
 from siamrpn_jax.weights import Loaded
 from siamrpn_jax.weights.backbones import load_backbone

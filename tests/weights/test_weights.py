@@ -8,7 +8,7 @@ import safetensors.numpy
 import siamrpn_jax
 from siamrpn_jax import weights
 from siamrpn_jax.model.network import SiamRPN
-from siamrpn_jax.tracking.step import TrackerConfig
+from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.weights import WeightsError
 from small_models import tiny_model
 

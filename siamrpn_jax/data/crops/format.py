@@ -28,8 +28,7 @@ import cv2
 import numpy as np
 
 from siamrpn_jax.common import configs
-from siamrpn_jax.common.errors import InputError, check_least
-from siamrpn_jax.common.extras import require
+from siamrpn_jax.common.errors import InputError, check_least, require
 from siamrpn_jax.common.files import replacing
 from siamrpn_jax.data.crops.windows import Window, context_side, crop
 from siamrpn_jax.model.boxes import corners_to_ltwh, ltwh_to_corners

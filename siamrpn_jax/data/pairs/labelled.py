@@ -20,8 +20,7 @@ import cv2
 import numpy as np
 import tyro
 
-from siamrpn_jax.common.errors import check_least
-from siamrpn_jax.common.extras import require
+from siamrpn_jax.common.errors import check_least, require
 from siamrpn_jax.data.pairs.photometry import color_table
 from siamrpn_jax.data.read import tfds
 from siamrpn_jax.data.read.images import IMAGE_SUFFIXES, ImageError, decode_image

@@ -28,11 +28,11 @@ from siamrpn_jax.data.crops.windows import (
     map_box,
     sample_window,
 )
+from siamrpn_jax.data.pairs.composites import make_composite
 from siamrpn_jax.data.pairs.crop_tracks import Balance, PreparedTracks, RecordPair
 from siamrpn_jax.data.pairs.photometry import apply_look, draw_looks, possible_changes
 from siamrpn_jax.data.pairs.requests import Picture, View, pack, render
 from siamrpn_jax.data.read.pool import DataError, Pool, Target, Weighted
-from siamrpn_jax.data.scenes.composites import make_composite
 from siamrpn_jax.data.scenes.generated import Scene
 from siamrpn_jax.model.boxes import ltwh_to_cxcywh
 from siamrpn_jax.training.batch import RawBatch

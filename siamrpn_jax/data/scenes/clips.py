@@ -25,7 +25,7 @@ from siamrpn_jax.data.read.sequences import (
     fingerprint,
     read_sequence,
 )
-from siamrpn_jax.data.scenes.composites import Cutout, draw_cutout
+from siamrpn_jax.data.scenes.cutouts import ObjectCutout, draw_cutout
 from siamrpn_jax.data.scenes.generated import Wave, make_sequence
 from siamrpn_jax.data.scenes.paint import paint
 
@@ -258,7 +258,7 @@ class PastedScene:
 
     def _crossing(
         self,
-        cutout: Cutout,
+        cutout: ObjectCutout,
         rng: np.random.Generator,
         length: int,
         *,
@@ -329,7 +329,7 @@ class _Camera:
 class _Sprite:
     """A cut-out and its motion."""
 
-    cutout: Cutout
+    cutout: ObjectCutout
     rest_side: float  # Root of the area at rest, pixels.
     home: np.ndarray  # Middle of its path.
     path: Wave
@@ -340,7 +340,7 @@ class _Sprite:
     @classmethod
     def draw(
         cls,
-        cutout: Cutout,
+        cutout: ObjectCutout,
         rng: np.random.Generator,
         size: np.ndarray,
         *,
@@ -412,7 +412,7 @@ def _large_image(pool: Pool, rng: np.random.Generator, size: np.ndarray) -> np.n
     return best
 
 
-def _large_cutout(pool: Pool, rng: np.random.Generator) -> Cutout:
+def _large_cutout(pool: Pool, rng: np.random.Generator) -> ObjectCutout:
     """An object that is no mere smear when it is enlarged."""
     for _ in range(20):
         cutout = draw_cutout(pool, rng)
@@ -422,7 +422,7 @@ def _large_cutout(pool: Pool, rng: np.random.Generator) -> Cutout:
     return cutout
 
 
-def _shrunk(cutout: Cutout, side: float) -> Cutout:
+def _shrunk(cutout: ObjectCutout, side: float) -> ObjectCutout:
     """A smaller copy where sampling would skip pixels."""
     height, width = cutout.pixels.shape[:2]
     factor = side / math.sqrt(height * width)
@@ -431,4 +431,4 @@ def _shrunk(cutout: Cutout, side: float) -> Cutout:
     small = (max(round(width * factor), 4), max(round(height * factor), 4))
     pixels = cv2.resize(cutout.pixels, small, interpolation=cv2.INTER_AREA)
     scale = np.array(small) / [width, height]
-    return Cutout(pixels, tuple(o * scale for o in cutout.outlines), cutout.image)
+    return ObjectCutout(pixels, tuple(o * scale for o in cutout.outlines), cutout.image)

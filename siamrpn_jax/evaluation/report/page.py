@@ -108,7 +108,7 @@ def write_report(folder: str | Path, report: Report) -> Path:
 
     Raises:
         ReportError: there is nothing to show, or two trackers have one name.
-        siamrpn_jax.common.extras.MissingExtraError: matplotlib is not installed.
+        siamrpn_jax.common.errors.MissingExtraError: matplotlib is not installed.
     """
     path = Path(folder) / "index.html"
     page = render(report)

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.common.extras import require
+from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.files import replacing
 from siamrpn_jax.evaluation.ope.metrics import (
     PRECISION_THRESHOLDS,

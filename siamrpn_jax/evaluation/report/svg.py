@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from siamrpn_jax.common.extras import require
+from siamrpn_jax.common.errors import require
 from siamrpn_jax.evaluation.ope.metrics import PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
 from siamrpn_jax.evaluation.report.data import (
     REPORTED_SEQUENCES,

@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.common.extras import MissingExtraError
+from siamrpn_jax.common.errors import InputError, MissingExtraError
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
 from siamrpn_jax.evaluation.vot.metrics import VotFigures
 
@@ -63,7 +62,7 @@ def check_with_toolkit(
     Raises:
         ToolkitError: a figure differs by more than `TOLERANCE`, the figures are of
             another convention, or the toolkit fails.
-        siamrpn_jax.common.extras.MissingExtraError: the toolkit is not installed.
+        siamrpn_jax.common.errors.MissingExtraError: the toolkit is not installed.
     """
     if (figures.convention, figures.overlap) != ("toolkit", "official"):
         raise ToolkitError(
@@ -98,7 +97,7 @@ def run_toolkit(
 
     Raises:
         ToolkitError: the toolkit fails, or a sequence has no results.
-        siamrpn_jax.common.extras.MissingExtraError: the toolkit is not installed.
+        siamrpn_jax.common.errors.MissingExtraError: the toolkit is not installed.
     """
     if importlib.util.find_spec("vot") is None:
         raise MissingExtraError(

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.common.extras import require
+from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.data.read.images import read_image
 from siamrpn_jax.evaluation.runner import OnePassTracker
 from siamrpn_jax.evaluation.vot.dataset import region_to_ltwh
@@ -100,7 +99,7 @@ def serve(
 
     Raises:
         TraxError: a region that is neither a rectangle nor a polygon.
-        siamrpn_jax.common.extras.MissingExtraError: ``vot-trax`` is not installed.
+        siamrpn_jax.common.errors.MissingExtraError: ``vot-trax`` is not installed.
     """
     trax = require("trax", extra="vot")
     objects = FollowedObjects(tracker)

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from siamrpn_jax.common import extras
+from siamrpn_jax.common import errors
 from siamrpn_jax.data.read.images import read_image
 from siamrpn_jax.evaluation.ope import metrics as ope
 from siamrpn_jax.evaluation.report import plots
@@ -77,14 +77,14 @@ def test_strip(tmp_path):
 
 
 def test_missing_extra_is_named():
-    with pytest.raises(extras.MissingExtraError, match=r"'siamrpn-jax\[train\]'"):
-        extras.require("no_such_module.part", extra="train")
-    assert extras.require("json.decoder", extra="train").JSONDecoder
+    with pytest.raises(errors.MissingExtraError, match=r"'siamrpn-jax\[train\]'"):
+        errors.require("no_such_module.part", extra="train")
+    assert errors.require("json.decoder", extra="train").JSONDecoder
 
 
 def test_an_error_inside_a_module_is_not_a_missing_extra(tmp_path, monkeypatch):
     (tmp_path / "breaks_inside.py").write_text("import not_there_either\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="not_there_either") as caught:
-        extras.require("breaks_inside", extra="train")
-    assert not isinstance(caught.value, extras.MissingExtraError)
+        errors.require("breaks_inside", extra="train")
+    assert not isinstance(caught.value, errors.MissingExtraError)

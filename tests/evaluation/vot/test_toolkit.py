@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from paths import ROOT, SHARED_DATA
-from siamrpn_jax.common.extras import MissingExtraError
+from siamrpn_jax.common.errors import MissingExtraError
 from siamrpn_jax.evaluation.vot import toolkit
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
 from siamrpn_jax.evaluation.vot.metrics import evaluate

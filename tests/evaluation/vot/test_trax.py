@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from siamrpn_jax.common import extras
+from siamrpn_jax.common import errors
 from siamrpn_jax.evaluation.vot import trax
 from siamrpn_jax.evaluation.vot.trax import FollowedObjects, TraxError, answer
 
@@ -128,8 +128,8 @@ def test_a_server_answers_until_the_client_quits(ask, monkeypatch):
 
 def test_the_extra_is_named(monkeypatch):
     def missing(module, *, extra):
-        raise extras.MissingExtraError(f"{module}: 'siamrpn-jax[{extra}]'")
+        raise errors.MissingExtraError(f"{module}: 'siamrpn-jax[{extra}]'")
 
     monkeypatch.setattr(trax, "require", missing)
-    with pytest.raises(extras.MissingExtraError, match=r"trax: 'siamrpn-jax\[vot\]'"):
+    with pytest.raises(errors.MissingExtraError, match=r"trax: 'siamrpn-jax\[vot\]'"):
         trax.serve(Drifting())

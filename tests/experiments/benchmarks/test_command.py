@@ -8,16 +8,16 @@ import sys
 import pytest
 
 from experiments.benchmarks import command
-from siamrpn_jax.common import extras
+from siamrpn_jax.common import errors
 from siamrpn_jax.common.errors import InputError
 
 
 def without_extras(module, *, extra):
-    raise extras.MissingExtraError(f"{module}: pip install 'siamrpn-jax[{extra}]'")
+    raise errors.MissingExtraError(f"{module}: pip install 'siamrpn-jax[{extra}]'")
 
 
 def test_it_runs_without_the_others_and_says_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(extras, "require", without_extras)
+    monkeypatch.setattr(errors, "require", without_extras)
     for name in [n for n in sys.modules if n.startswith("experiments.benchmarks")]:
         monkeypatch.delitem(sys.modules, name)
     path = tmp_path / "report.json"

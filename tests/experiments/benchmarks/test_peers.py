@@ -11,12 +11,11 @@ from experiments.benchmarks import cases, contestants, train
 from experiments.benchmarks.cases import Network
 from experiments.benchmarks.session import relative_error
 from experiments.benchmarks.torch_tracker import HostTracker, subwindow
-from siamrpn_jax.model.backbone import BackboneConfig
-from siamrpn_jax.model.network import ModelConfig, SiamRPN
-from siamrpn_jax.model.rpn import HeadConfig
+from siamrpn_jax.model.config import BackboneConfig, HeadConfig, ModelConfig
+from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking import crops
 from siamrpn_jax.tracking import step as tracker
-from siamrpn_jax.tracking.step import TrackerConfig
+from siamrpn_jax.tracking.config import TrackerConfig
 from small_models import tiny_model, tiny_recipe
 
 ALEXNET = ModelConfig(
@@ -39,7 +38,7 @@ def network(config):
 
 
 def ours(net, z, x):
-    return contestants.our_search(net, z, x, prepared=False).check()
+    return contestants.our_search(net, z, x, fuse=False).check()
 
 
 def torch_models():

@@ -9,7 +9,7 @@ import pytest
 from experiments.benchmarks import report
 from experiments.benchmarks.session import Contestant, Running, Session, relative_error
 from experiments.benchmarks.timing import Plan
-from siamrpn_jax.common.extras import MissingExtraError
+from siamrpn_jax.common.errors import MissingExtraError
 
 PLAN = Plan(rounds=2, turn_seconds=0.0, calls=2, skipped=0, rest_seconds=0.0)
 

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from siamrpn_jax.common.extras import MissingExtraError, require
+from siamrpn_jax.common.errors import MissingExtraError, require
 
 
 def test_an_installed_module_is_returned():

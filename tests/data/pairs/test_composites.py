@@ -3,13 +3,9 @@ import pytest
 
 from data_folders import write_everything, write_image, write_sequence
 from siamrpn_jax.data.crops.windows import AugmentConfig, small_augment
+from siamrpn_jax.data.pairs.composites import make_composite
 from siamrpn_jax.data.read.pool import DataError, Pool, open_pools
-from siamrpn_jax.data.scenes.composites import (
-    Cutout,
-    draw_cutout,
-    make_composite,
-    paste,
-)
+from siamrpn_jax.data.scenes.cutouts import ObjectCutout, draw_cutout, paste
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +30,7 @@ def test_box_of_a_pasted_object_is_tight():
         height, width = rng.integers(20, 300, 2)
         angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
         circle = (np.stack([np.cos(angle), np.sin(angle)], 1) + 1) / 2 * [width, height]
-        cutout = Cutout(np.full((height, width, 3), 255, np.uint8), (circle,), 0)
+        cutout = ObjectCutout(np.full((height, width, 3), 255, np.uint8), (circle,), 0)
         canvas = np.zeros((200, 200, 3), np.uint8)
         center, size = rng.uniform(30, 170, 2), rng.uniform(30, 90, 2)
         box = paste(canvas, cutout, center, size, rng)
@@ -56,7 +52,7 @@ def test_pixels_of_a_pasted_object_are_where_its_outline_is():
         center = np.random.default_rng(seed).uniform(40, 80, 2)
         box = paste(
             canvas,
-            Cutout(pixels, (square,), 0),
+            ObjectCutout(pixels, (square,), 0),
             center,
             np.array([41.0, 41]),
             np.random.default_rng(seed),
@@ -95,7 +91,9 @@ def test_the_target_is_turned_and_bent_as_the_config_says(pool):
 
 def test_paste_outside_changes_nothing():
     canvas = np.zeros((50, 50, 3), np.uint8)
-    cutout = Cutout(np.full((20, 20, 3), 255, np.uint8), (np.eye(3)[:, :2] * 20,), 0)
+    cutout = ObjectCutout(
+        np.full((20, 20, 3), 255, np.uint8), (np.eye(3)[:, :2] * 20,), 0
+    )
     center = np.array([300.0, 300])
     box = paste(canvas, cutout, center, np.full(2, 20.0), np.random.default_rng(0))
     assert not canvas.any()

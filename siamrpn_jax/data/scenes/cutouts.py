@@ -1,10 +1,7 @@
-"""Pairs made by pasting: one cut-out object on two backgrounds.
+"""Objects cut out of images, and pasting them elsewhere.
 
-The object is cut out of an annotated image along its polygon, or along a random shape;
-some are small images, some mere windows of texture. It is pasted on an exemplar and on
-a search background with slightly different perspective, among distractors (half of
-them from the picture that the object came from) and, at times, behind an occluder. The
-box is the exact bounding box of the pasted outline, covered and clipped parts included.
+An object is cut out of an annotated image along its polygon, or along a random shape;
+some are small images, some mere windows of texture.
 """
 
 import math
@@ -13,41 +10,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from siamrpn_jax.data.crops.windows import (
-    AugmentConfig,
-    Window,
-    context_side,
-    crop,
-    sample_scale,
-)
-from siamrpn_jax.data.pairs.photometry import color_table
 from siamrpn_jax.data.read.pool import DataError, Pool, Target
 from siamrpn_jax.data.scenes.paint import paint
 
-_DISTRACTORS = np.cumsum([0.3, 0.35, 0.2])  # Chance of 0, 1, 2; the rest is 3.
 _MIN_SIDE = 6  # Pixels of a cut-out.
 
 
-class Composite(NamedTuple):
-    """A pair before photometric changes."""
-
-    z: np.ndarray
-    """Exemplar, ``uint8 [Z, Z, 3]``."""
-
-    x: np.ndarray
-    """Search patch, ``uint8 [X, X, 3]``."""
-
-    box: np.ndarray
-    """The object in the search patch, ``cxcywh float32 [4]``."""
-
-    image: int
-    """Where the object comes from, index into the store."""
-
-    shown: frozenset[int]
-    """All images of which the search patch shows a part."""
-
-
-class Cutout(NamedTuple):
+class ObjectCutout(NamedTuple):
     """An object to paste."""
 
     pixels: np.ndarray
@@ -60,56 +29,9 @@ class Cutout(NamedTuple):
     """Where it comes from, index into the store."""
 
 
-def make_composite(
-    pool: Pool,
-    rng: np.random.Generator,
-    *,
-    exemplar_size: int,
-    instance_size: int,
-    augment: AugmentConfig,
-    context: float = 0.5,
-) -> Composite:
-    """Makes a pair.
-
-    Args:
-        pool: needs backgrounds, and objects of any kind.
-        rng: the source of randomness.
-        exemplar_size: Z, pixels.
-        instance_size: X, pixels.
-        augment: its shifts and scales are used, its photometric part is not.
-        context: see `context_side`.
-
-    Returns:
-        The pair, and what it is made of.
-    """
-    cutout = draw_cutout(pool, rng)
-    size = _exemplar_extent(cutout, rng, exemplar_size, context)
-    search, exemplar, background = _backgrounds(pool, rng, exemplar_size, instance_size)
-    shown = {cutout.image, background}
-    for _ in range(int(np.searchsorted(_DISTRACTORS, rng.random()))):
-        scale = math.exp(rng.uniform(-0.4, 0.3))
-        stretch = np.array([1.0, math.exp(rng.uniform(-0.3, 0.3))])
-        place = rng.uniform(0, instance_size, 2)
-        other = draw_cutout(pool, rng, near=cutout.image)
-        paste(search, other, place, size * scale * stretch, rng)
-        shown.add(other.image)
-    if rng.random() < 0.4:
-        other = draw_cutout(pool, rng, near=cutout.image)
-        beside = exemplar_size / 2 + 1.1 * size * _direction(rng)
-        paste(exemplar, other, beside, size, rng)
-    _paste_exemplar(exemplar, cutout, size, rng, augment)
-    box = _paste_target(search, cutout, size, rng, augment)
-    if rng.random() < 0.18:
-        occluder = draw_cutout(pool, rng)
-        place = box[:2] + 0.45 * box[2:] * _direction(rng)
-        paste(search, occluder, place, box[2:] * rng.uniform(0.25, 0.6), rng)
-        shown.add(occluder.image)
-    return Composite(exemplar, search, box, cutout.image, frozenset(shown))
-
-
 def draw_cutout(
     pool: Pool, rng: np.random.Generator, *, near: int | None = None
-) -> Cutout:
+) -> ObjectCutout:
     """Draws an object to paste.
 
     Args:
@@ -148,12 +70,14 @@ def draw_cutout(
         area = sum(abs(cv2.contourArea(o.astype(np.float32))) for o in outlines)
         if area < 0.16 * pixels.shape[0] * pixels.shape[1]:
             outlines = ()
-    return Cutout(pixels, outlines or (_random_outline(pixels, rng),), target.image)
+    return ObjectCutout(
+        pixels, outlines or (_random_outline(pixels, rng),), target.image
+    )
 
 
 def paste(
     canvas: np.ndarray,
-    cutout: Cutout,
+    cutout: ObjectCutout,
     center: np.ndarray,
     size: np.ndarray,
     rng: np.random.Generator,
@@ -211,90 +135,6 @@ def _project(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return mapped[:, :2] / mapped[:, 2:]
 
 
-def _exemplar_extent(
-    cutout: Cutout, rng: np.random.Generator, exemplar_size: int, context: float
-) -> np.ndarray:
-    """Width and height whose context square is the whole exemplar patch."""
-    height, width = cutout.pixels.shape[:2]
-    aspect = min(max(width / height * math.exp(rng.uniform(-0.3, 0.3)), 0.25), 4.0)
-    shape = np.array([math.sqrt(aspect), 1 / math.sqrt(aspect)])
-    return shape * exemplar_size / context_side(*shape, context=context)
-
-
-def _paste_exemplar(
-    exemplar: np.ndarray,
-    cutout: Cutout,
-    size: np.ndarray,
-    rng: np.random.Generator,
-    augment: AugmentConfig,
-) -> None:
-    side = exemplar.shape[0]
-    shift = rng.uniform(-augment.template_shift, augment.template_shift, 2)
-    scale = sample_scale(
-        rng, scale=augment.template_scale, aspect=augment.template_aspect
-    )
-    paste(
-        exemplar,
-        cutout,
-        (0.5 + shift) * side,
-        size * scale,
-        rng,
-        rotation=0.05,
-        jitter=0.03,
-    )
-
-
-def _paste_target(
-    search: np.ndarray,
-    cutout: Cutout,
-    size: np.ndarray,
-    rng: np.random.Generator,
-    augment: AugmentConfig,
-) -> np.ndarray:
-    side = search.shape[0]
-    shift = rng.uniform(-augment.search_shift, augment.search_shift, 2)
-    scale = sample_scale(rng, scale=augment.search_scale, aspect=augment.search_aspect)
-    if rng.random() < 0.6:
-        pixels = cv2.LUT(np.ascontiguousarray(cutout.pixels), color_table(rng, 0.6))
-        cutout = cutout._replace(pixels=pixels)
-    center = (0.5 + shift) * side
-    return paste(
-        search,
-        cutout,
-        center,
-        size * scale,
-        rng,
-        rotation=augment.paste_rotation,
-        jitter=augment.paste_perspective,
-    )
-
-
-def _backgrounds(
-    pool: Pool, rng: np.random.Generator, exemplar_size: int, instance_size: int
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """A search background, an exemplar one (near it or not) and the first's image."""
-    index = int(rng.choice(pool.backgrounds))
-    image = pool.store[index]
-    window = _background_window(image, rng)
-    search = crop(image, window, instance_size)
-    if rng.random() < 0.6:
-        dx, dy = rng.uniform(-0.25, 0.25, 2) * window.width
-        side = window.width / 2 * math.exp(rng.uniform(-0.2, 0.2))
-        window = Window(window.cx + dx, window.cy + dy, side, side)
-    else:
-        image = pool.store[rng.choice(pool.backgrounds)]
-        window = _background_window(image, rng)
-    return search, crop(image, window, exemplar_size), index
-
-
-def _background_window(image: np.ndarray, rng: np.random.Generator) -> Window:
-    height, width = image.shape[:2]
-    side = rng.uniform(0.35, 1.0) * min(height, width)
-    cx = rng.uniform(side / 2, width - side / 2)
-    cy = rng.uniform(side / 2, height - side / 2)
-    return Window(cx, cy, side, side, flip=rng.random() < 0.5)
-
-
 def _draw_target(pool: Pool, rng: np.random.Generator, near: int | None) -> Target:
     if near is not None and rng.random() < 0.5:
         neighbours = pool.neighbours.get(near, ())
@@ -339,8 +179,3 @@ def _random_outline(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         unit = np.stack([np.cos(angle), np.sin(angle)], axis=1)
         unit = np.clip(1.2 * unit, -1, 1) * rng.uniform(0.7, 1, (count, 1))
     return (unit + 1) / 2 * [width, height]
-
-
-def _direction(rng: np.random.Generator) -> np.ndarray:
-    angle = rng.uniform(0, 2 * np.pi)
-    return np.array([math.cos(angle), math.sin(angle)])

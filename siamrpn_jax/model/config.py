@@ -1,0 +1,259 @@
+"""The network's configs, and what follows from them by arithmetic: sizes and costs.
+
+No JAX is loaded here: the command line shows these options.
+"""
+
+import dataclasses
+import math
+from typing import ClassVar, Literal
+
+from siamrpn_jax.common.errors import InputError
+
+ConvImpl = Literal["auto", "xla", "winograd"]
+CorrelationImpl = Literal["group", "taps"]
+
+RATIOS_3 = (0.5, 1.0, 2.0)
+"""A3 of the paper's Table 3."""
+RATIOS_5 = (1 / 3, 0.5, 1.0, 2.0, 3.0)
+"""A5 of the paper's Table 3, its best and its default."""
+RATIOS_7 = (0.25, 1 / 3, 0.5, 1.0, 2.0, 3.0, 4.0)
+"""A7 of the paper's Table 3."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneConfig:
+    """Which network extracts the features."""
+
+    kind: Literal["alexnet", "compact"] = "alexnet"
+    """``alexnet``: the paper's; ``compact``: strided stem and residual 3x3 layers."""
+    widths: tuple[int, ...] = (96, 256, 384, 384, 256)
+    """Channels of conv1, conv2, …"""
+    bn_momentum: float = 0.9
+    """Share of the old value in the running BatchNorm averages at each step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadConfig:
+    """Which head, and how it correlates."""
+
+    kind: Literal["up_channel", "depthwise"] = "up_channel"
+    """``up_channel``: the paper's; ``depthwise``: SiamRPN++'s, lighter."""
+    width: int = 256
+    """Channels that are correlated; the paper keeps the backbone's."""
+    kernel_size: int = 3
+    """Side of the convolutions that prepare exemplar and search features."""
+    adjust: bool = False
+    """1x1 convolution on the regression output: in every published weight file, not in
+    the paper. Only with ``up_channel``."""
+    template_relu: bool = False
+    """ReLU on the exemplar's side too, as in PySOT; without it the detection kernels
+    keep their sign. Only with ``depthwise``."""
+    correlation: CorrelationImpl = "taps"
+    """Formulation of the up-channel correlation; see ``correlate``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AnchorConfig:
+    """Sizes of the anchors of one cell."""
+
+    FORMER: ClassVar = {"stride": None}
+    """Fields of older files that are gone: the stride is the network's."""
+
+    base_size: float = 64.0
+    """Side in pixels of the square anchor; the others have the same area."""
+    ratios: tuple[float, ...] = RATIOS_5
+    """Height over width, one anchor each."""
+    truncate: bool = False
+    """Truncate sizes to whole numbers of strides, as DaSiamRPN and PySOT do.
+
+    Only weights imported from there need it: it makes the ratios unequal (104x32 px
+    against 32x96 px for 1/3 and 3).
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class InputConfig:
+    """What the network's first layer wants to see; images come as RGB uint8."""
+
+    order: Literal["rgb", "bgr"] = "rgb"
+    """Channel order of the weights; PySOT's and DaSiamRPN's files want ``bgr``."""
+    mean: tuple[float, float, float] = (118.0, 118.0, 118.0)
+    """Subtracted, in grey levels and in ``order``."""
+    std: tuple[float, float, float] = (60.0, 60.0, 60.0)
+    """Divided by."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The whole network. Equal configs share one compiled function."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    head: HeadConfig = HeadConfig()
+    anchors: AnchorConfig = AnchorConfig()
+    input: InputConfig = InputConfig()
+    exemplar_size: int = 127
+    """Side of the exemplar patch z in pixels."""
+    instance_size: int = 255
+    """Side of the search patch x in pixels."""
+    context: float = 0.5
+    """Context around the target in both patches; p of Eq. 15 over the mean side."""
+    crop: Literal["exact", "dasiamrpn", "pysot"] = "exact"
+    """How tracking cuts its patches; training always cuts exactly.
+
+    ``dasiamrpn``: whole pixels, as that project cuts them, up to 1 px up and left of
+    the target; the patch in whole grey levels. ``pysot``: the same, and the first box
+    counts as half a pixel further up and left. For weights from there, to get the same
+    boxes as there.
+    """
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the convolutions; parameters, statistics and outputs stay float32."""
+    conv_impl: ConvImpl = "auto"
+    """Formulation of the convolutions; see ``convolutions.conv2d``."""
+
+    @property
+    def score_size(self) -> int:
+        """F, side of the score map: 17 for 127 and 255 pixels."""
+        size = self._embedded(self.instance_size) - self._embedded(self.exemplar_size)
+        if size < 0:
+            raise InputError(
+                f"instance_size {self.instance_size} is smaller than exemplar_size "
+                f"{self.exemplar_size}"
+            )
+        return size + 1
+
+    @property
+    def template_size(self) -> int:
+        """Side of the detection kernels: 4 for 127 pixels."""
+        return self._embedded(self.exemplar_size)
+
+    def _embedded(self, patch_size: int) -> int:
+        features = feature_size(self.backbone, patch_size)
+        return features - self.head.kernel_size + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvLayer:
+    """One convolution; ``pool``: followed by a 3x3 maximum with stride 2."""
+
+    width: int
+    size: int
+    stride: int = 1
+    pool: bool = False
+    residual: bool = False
+
+
+def describe_layers(config: BackboneConfig) -> tuple[ConvLayer, ...]:
+    """The convolutions in their order.
+
+    Raises:
+        InputError: a number of widths that the kind does not have.
+    """
+    widths = config.widths
+    if config.kind == "alexnet":
+        if len(widths) != 5:
+            raise InputError(f"alexnet has 5 layers, got widths {widths}")
+        return (
+            ConvLayer(widths[0], 11, 2, pool=True),
+            ConvLayer(widths[1], 5, pool=True),
+            *(ConvLayer(width, 3) for width in widths[2:]),
+        )
+    if len(widths) < 2:
+        raise InputError(f"compact has at least 2 layers, got widths {widths}")
+    pairs = zip(widths[1:], widths[2:], strict=False)
+    return (
+        ConvLayer(widths[0], 8, 4),
+        ConvLayer(widths[1], 4, 2),
+        *(ConvLayer(new, 3, residual=old == new) for old, new in pairs),
+    )
+
+
+def feature_size(config: BackboneConfig, patch_size: int) -> int:
+    """Side of the feature map of a square patch.
+
+    Raises:
+        InputError: if some stride does not divide exactly, which would shift the map
+            against the patch.
+
+    Example:
+        >>> feature_size(BackboneConfig(), 127), feature_size(BackboneConfig(), 255)
+        (6, 22)
+    """
+    size = patch_size
+    for i, layer in enumerate(describe_layers(config), start=1):
+        windows = [(layer.size, layer.stride)] + [(3, 2)] * layer.pool
+        for window, stride in windows:
+            size, rest = divmod(size - window, stride)
+            size += 1
+            if rest or size < 1:
+                raise InputError(
+                    f"patch size {patch_size} does not fit the {config.kind} backbone: "
+                    f"layer {i} ({window}x{window}, stride {stride}) does not divide "
+                    "its input exactly"
+                )
+    return size
+
+
+def total_stride(config: BackboneConfig) -> int:
+    """Distance in patch pixels between neighbouring cells of the feature map."""
+    layers = describe_layers(config)
+    return math.prod(layer.stride * (2 if layer.pool else 1) for layer in layers)
+
+
+def count_flops(config: ModelConfig) -> int:
+    """Floating-point operations of a frame: the search branch, without the crop.
+
+    A multiply-add counts as 2, as elsewhere where FLOPs and not MACs are given.
+    Convolutions and correlations count as the paper writes them, whatever formulation
+    computes them; BatchNorm, which is folded, and what is done once an element do not
+    (less than 1 %).
+
+    Example:
+        >>> count_flops(ModelConfig())
+        9642956352
+    """
+    head = _head_multiply_adds(
+        config.head,
+        channels=config.backbone.widths[-1],
+        features=feature_size(config.backbone, config.instance_size),
+        kernel=config.template_size,
+        anchors=len(config.anchors.ratios),
+    )
+    return 2 * (_backbone_multiply_adds(config.backbone, config.instance_size) + head)
+
+
+def _backbone_multiply_adds(config: BackboneConfig, patch_size: int) -> int:
+    """Products of the convolutions on a square patch.
+
+    Example:
+        >>> _backbone_multiply_adds(BackboneConfig("compact", (48, 96)), 188)
+        55185408
+    """
+    size, channels, total = patch_size, 3, 0
+    for layer in describe_layers(config):
+        size = (size - layer.size) // layer.stride + 1
+        total += size**2 * layer.width * layer.size**2 * channels
+        size = (size - 3) // 2 + 1 if layer.pool else size
+        channels = layer.width
+    return total
+
+
+def _head_multiply_adds(
+    config: HeadConfig, *, channels: int, features: int, kernel: int, anchors: int
+) -> int:
+    """Products of the search branch's part of a head.
+
+    Args:
+        config: the head.
+        channels: of the backbone's features.
+        features: side of the search features.
+        kernel: side of the detection kernels.
+        anchors: K.
+    """
+    width, outputs = config.width, 6 * anchors  # 2 logits and 4 offsets
+    search = features - config.kernel_size + 1
+    score = search - kernel + 1
+    embed = 2 * search**2 * width * config.kernel_size**2 * channels
+    if config.kind == "up_channel":
+        adjust = (4 * anchors) ** 2 if config.adjust else 0
+        return embed + score**2 * (kernel**2 * width * outputs + adjust)
+    return embed + score**2 * (2 * width * (kernel**2 + width) + width * outputs)

@@ -1,0 +1,49 @@
+"""The tracker's config. No JAX is loaded here: the command line shows these options."""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackerConfig:
+    """How a box is chosen among the proposals; each stage can be switched off."""
+
+    center_size: int | None = None
+    """g: only the middle g x g cells of the score map compete; None takes all. On a map
+    of odd side, an even g counts as the next lower odd one, and the other way round."""
+    penalty_k: float = 0.055
+    """k of Eq. 13, strength of the penalty on changes of size and ratio; 0: none."""
+    window_influence: float = 0.42
+    """Share of the cosine window in the final score; 0: none."""
+    size_lr: float = 0.295
+    """Share of the new size in the smoothed size, times score and penalty."""
+    voting_iou: float = 1.0
+    """Proposals that overlap the winner at least this much share in the box, weighted
+    by score and penalty; 1: the winner's alone."""
+    motion: float = 0.0
+    """The search region runs ahead of the target by this share of its mean motion; 0:
+    it stays where the target was."""
+    top_k: int = 8
+    """Proposals reported, best first; the first one is the winner."""
+    nms_iou: float | None = None
+    """Report no proposal that overlaps a better one more than this; None: no NMS. The
+    winner is the same with and without."""
+    min_size: float = 10.0
+    """The reported box is never narrower or lower than this many frame pixels."""
+    confidence_bias: float = -4.0
+    """Confidence is ``sigmoid(bias + support weight * support + margin weight *
+    margin)``; see `gather_evidence`."""
+    confidence_support: float = 1.1
+    """Weight of the support."""
+    confidence_margin: float = 0.24
+    """Weight of the margin."""
+    margin_rate: float = 0.3
+    """Share of a new frame in the running average of the margin."""
+    lost_below: float = 0.1
+    """A target becomes lost where its confidence falls below this."""
+    found_above: float = 0.5
+    """A lost target is found again where its confidence rises above this."""
+    when_lost: Literal["follow", "hold"] = "follow"
+    """While lost: follow the best proposal, or hold the box where it was last seen."""
+    lost_search: float = 1.0
+    """While lost, the search patch shows a region so many times as wide and high."""

@@ -1,0 +1,211 @@
+"""Configs of training. No JAX is loaded here: the command line shows these options."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import tyro
+
+from siamrpn_jax.common.errors import InputError, check_least
+from siamrpn_jax.model.config import BackboneConfig, ConvImpl, InputConfig, feature_size
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetConfig:
+    """How anchors are labelled and sampled."""
+
+    positive_iou: float = 0.6
+    """Anchors that overlap the target more than this are positive (``th_hi``)."""
+    negative_iou: float = 0.3
+    """Anchors that overlap the target less than this are negative (``th_lo``)."""
+    force_best: bool = False
+    """Make the best anchor positive too if it reaches ``negative_iou``.
+
+    Without it, targets longer than about 4:1 have no positive anchor at all.
+    """
+    max_positives: int | None = 16
+    """Positive anchors kept of a pair, at random; None keeps all."""
+    max_samples: int | None = 64
+    """Anchors kept of a pair, the rest being negatives at random; None keeps all."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of the loss terms; the paper names none of them."""
+
+    FORMER: ClassVar = {"rolled_negatives": "in_batch_negatives"}
+    """Fields of older files, and their present names."""
+
+    regression_weight: float = 1.2
+    """λ of Eq. 5, for the sum over four coordinates and the mean over positives."""
+    sigma: float | None = 1.0
+    """σ of the smooth L1 loss (Eq. 4); None takes plain L1, its limit for large σ."""
+    giou_weight: float = 0.0
+    """Weight of 1 - GIoU of the predicted boxes, mean over positives: errors of all
+    four coordinates then count by what they cost in overlap."""
+    score_target: Literal["one", "iou"] = "one"
+    """What the score of a positive anchor learns: 1, as in the paper, or the overlap of
+    its predicted box with the target; then the best score is that of the best box."""
+    hard_negatives: int = 0
+    """Half of the negatives' weight goes to this many hardest ones of each pair."""
+    in_batch_negatives: float = 0.0
+    """Weight of the in-batch negatives: each search patch is also classified with the
+    exemplar of another pair of the batch, whose target it does not show."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Optimizer and learning rate; the rate is that of the global batch."""
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    """``sgd``: with momentum, the paper's; ``adamw``."""
+    learning_rate: float = 1e-2
+    """Rate of the first epoch (after warm-up)."""
+    final_learning_rate: float = 1e-6
+    """Rate of the last epoch."""
+    schedule: Literal["exponential", "cosine"] = "exponential"
+    """``exponential``: constant within an epoch, falling by the same factor from one to
+    the next ("log space" of section 5.1); ``cosine``: at every step."""
+    warmup_steps: int = 0
+    """Steps over which the rate first rises linearly to the schedule's."""
+    momentum: float = 0.9
+    """Of SGD; of AdamW's first moment."""
+    second_moment: float = 0.99
+    """AdamW's decay of the second moment."""
+    weight_decay: float = 1e-4
+    """Of kernels only, not of biases and BatchNorm; AdamW's is decoupled."""
+    clip_norm: float | None = 10.0
+    """Largest global norm of the gradient; None: no clipping."""
+    frozen_layers: int = 3
+    """The first so many backbone layers stay as they are, BatchNorm statistics too.
+    Only sensible if they come from trained weights; 0 trains all."""
+    trained: tuple[str, ...] = ()
+    """The parts that train, all others stay as they are: ``backbone``, ``head`` or
+    layers of theirs as ``backbone/conv5``, BatchNorm included. None named: all, but for
+    frozen layers."""
+    ema: float | None = None
+    """Decay of the exponential moving average of the weights, which is then what is
+    evaluated and released; None: no average."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        check_least(self, 1e-12, "learning_rate", "final_learning_rate")
+        check_least(self, 0, "warmup_steps", "weight_decay", "frozen_layers")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleConfig:
+    """How any network is trained, and for how long."""
+
+    optimizer: OptimizerConfig = OptimizerConfig()
+    epochs: int = 50
+    """The schedule's length."""
+    steps_per_epoch: int = 4688
+    """Optimizer steps in an epoch: 600,000 pairs at a batch of 128."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        check_least(self, 1, "epochs", "steps_per_epoch")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(ScheduleConfig):
+    """What the step that trains a tracker needs to know; all of it static."""
+
+    targets: TargetConfig = TargetConfig()
+    losses: LossConfig = LossConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierConfig:
+    """The network that is pretrained."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    input: InputConfig = InputConfig()
+    image_size: int = 223
+    """Side of the images in pixels. All strides of the backbone must divide exactly:
+    of its sizes this is the nearest to the usual 224."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the convolutions; parameters, statistics and outputs stay float32."""
+    conv_impl: ConvImpl = "auto"
+    """Formulation of the convolutions; see ``convolutions.conv2d``."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError on an image size that the backbone does not divide."""
+        feature_size(self.backbone, self.image_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierTrainConfig(ScheduleConfig):
+    """How the classifier is trained: SGD as usual for AlexNet with BatchNorm."""
+
+    optimizer: OptimizerConfig = OptimizerConfig(
+        learning_rate=0.1,
+        final_learning_rate=1e-5,
+        schedule="cosine",
+        warmup_steps=1000,
+        clip_norm=None,
+        frozen_layers=0,
+    )
+    epochs: int = 90
+    """The schedule's length."""
+    steps_per_epoch: int = 0
+    """Optimizer steps in an epoch; 0: as many as show every image once."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread evenly over all classes."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        check_least(self, 1, "epochs")
+        check_least(self, 0, "steps_per_epoch", "label_smoothing")
+        if not self.label_smoothing < 1:
+            raise InputError(
+                f"label_smoothing is {self.label_smoothing}, expected less than 1"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ProcessConfig:
+    """Which of several processes this one is."""
+
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes; ``auto``: JAX asks Slurm, Open MPI,
+    Kubernetes or Cloud TPU. None: JAX_COORDINATOR_ADDRESS, else a single process."""
+    processes: int | None = None
+    """How many processes there are; None: JAX_NUM_PROCESSES."""
+    process_index: int | None = None
+    """Which one this is, from 0; None: JAX_PROCESS_ID."""
+    start_timeout: int = 300
+    """Seconds within which all processes must have started."""
+    heartbeat_timeout: int = 100
+    """Seconds without a sign of life after which a process counts as dead."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        check_least(self, 1, "start_timeout", "heartbeat_timeout")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where and how a run goes on; nothing of it decides what weights come out."""
+
+    out: Path = Path("runs/train")
+    """Folder of the run."""
+    resume: bool = False
+    """Continue the run in ``out`` from its newest checkpoint."""
+    workers: int = 0
+    """Processes that make batches; 0: threads of this process."""
+    threads: int = 2
+    """Threads that make batches, in each process."""
+    devices: int | None = None
+    """How many devices share the batch; all by default, and with several processes."""
+    log_every: int = 20
+    """Steps between two lines of metrics."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between two checkpoints; there is one more at the end."""
+    process: Annotated[ProcessConfig, tyro.conf.arg(name="")] = ProcessConfig()
+
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        check_least(self, 1, "threads", "log_every")
+        check_least(self, 0, "workers", "checkpoint_minutes")
