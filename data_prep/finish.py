@@ -15,8 +15,9 @@ from data_prep.shards import Content, ShardJob
 from data_prep.tracks import Rejection
 from siamrpn_jax.common.errors import require
 from siamrpn_jax.common.files import replacing
-from siamrpn_jax.data.crops import format
-from siamrpn_jax.data.crops.format import STATE_FOLDER, Header, Index, Shard
+from siamrpn_jax.data.crops import format, index
+from siamrpn_jax.data.crops.index import Header, Index, Shard
+from siamrpn_jax.data.crops.reader import STATE_FOLDER
 
 REJECTED_FILE = "rejected.json"
 """All rejections of a dataset, in its folder."""
@@ -151,7 +152,7 @@ def finish(
         entries = [json.dumps(rejection._asdict()) for rejection in rejections]
         temporary.write_text("[" + ",\n ".join(entries) + "]\n")
     if not summary.accepted:
-        format.remove_index(folder)
+        index.remove_index(folder)
     else:
         shards = [
             Shard(job.path.name, len(content.frames), content.size)
@@ -159,7 +160,7 @@ def finish(
         ]
         header = Header(jobs[0].name, jobs[0].crops, neighbours, tuple(shards))
         _write_metadata(folder, header)
-        format.write_index(folder, header, _merge(contents))
+        index.write_index(folder, header, _merge(contents))
     return summary
 
 

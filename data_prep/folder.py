@@ -41,12 +41,13 @@ from data_prep.tracks import (
     VideoFrame,
 )
 from data_prep.youtube_bb import FILM_SUFFIXES
+from siamrpn_jax.data.read.formats import no_target
+from siamrpn_jax.data.read.images import natural_sort
 from siamrpn_jax.data.read.sequences import (
     GROUND_TRUTH_NAMES,
     SequenceError,
     find_frames,
     find_sequences,
-    natural_sort,
     read_sequence,
     walk,
 )
@@ -215,8 +216,8 @@ def _track(video: str, name: str, rows: list[Row]) -> Track:
 
 
 def _visibility(boxes: np.ndarray) -> np.ndarray:
-    """0 where a box is NaN throughout: absent; other boxes are for the writer."""
-    return np.where(np.isnan(boxes).all(axis=1), 0, 1).astype(np.float32)
+    """0 where a box says that there is no target, else 1."""
+    return np.where(no_target(boxes), 0, 1).astype(np.float32)
 
 
 def _read_columns(lines: list[str]) -> tuple[tuple[str, ...], list[str], int]:
@@ -251,7 +252,7 @@ def _row(
         frame=images[index] if images else VideoFrame(content.frames, index),
         track=values.get("track", ""),
         category=values.get("category", ""),
-        ltwh=box if any(box) else (np.nan,) * 4,
+        ltwh=box,
     )
 
 

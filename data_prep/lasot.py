@@ -20,7 +20,7 @@ import numpy as np
 from data_prep.rows import numbered_track, read_labels, read_lines, read_rows
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 from siamrpn_jax.data.read.benchmark_lists import LASOT_TEST
-from siamrpn_jax.data.read.sequences import natural_sort
+from siamrpn_jax.data.read.images import natural_sort
 
 CLASSES = frozenset(name.rpartition("-")[0] for name in LASOT_TEST)
 """The 70 classes of the training set, each of which is also in the test set."""

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_prep.tracks import Rejection, Track
+from siamrpn_jax.data.read.formats import no_target, parse_numbers
+from siamrpn_jax.data.read.images import is_hidden
 
 
 class Rows(NamedTuple):
@@ -56,7 +58,7 @@ def read_rows(path: Path, *, columns: int, expected: str, first: int = 1) -> Row
     good = np.zeros(len(lines), bool)
     rejections = []
     for i, line in enumerate(lines):
-        row = _numbers(line)
+        row = parse_numbers(line)
         if len(row) == columns:
             values[i], good[i] = row, True
         else:
@@ -117,7 +119,8 @@ def numbered_track(
         folder: of the frames.
         pattern: their names, for example ``%08d.jpg``.
         boxes: ``float64 [T, 4]``, of all rows, as in `Track`.
-        visibility: ``float32 [T]``, of all rows.
+        visibility: ``float32 [T]``, of all rows; 0 is taken where a box says that there
+            is no target.
         **fields: the other fields of `Track`.
 
     Yields:
@@ -143,7 +146,7 @@ def numbered_track(
         frames=[folder / (pattern % number) for number in numbers],
         boxes=boxes[rows.good],
         numbers=numbers,
-        visibility=visibility[rows.good],
+        visibility=np.where(no_target(boxes), np.float32(0), visibility)[rows.good],
         **fields,
     )
 
@@ -170,12 +173,4 @@ def list_names(folder: Path, suffix: str) -> list[str]:
         names = os.listdir(folder)
     except OSError:
         return []
-    return [name for name in names if name.endswith(suffix) and name[0] != "."]
-
-
-def _numbers(line: str) -> list[float]:
-    """Numbers of a line; none where something else is among them."""
-    try:
-        return [float(field) for field in line.replace(",", " ").split()]
-    except ValueError:
-        return []
+    return [name for name in names if name.endswith(suffix) and not is_hidden(name)]

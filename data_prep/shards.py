@@ -20,8 +20,10 @@ from data_prep.frames import FrameReader, frame_file
 from data_prep.tracks import PreparationError, Rejection, Track, Unit
 from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.files import replacing
-from siamrpn_jax.data.crops import format
-from siamrpn_jax.data.crops.format import CropConfig, Record, pack_text, unpack_text
+from siamrpn_jax.data.crops import format, reader
+from siamrpn_jax.data.crops.format import CropConfig, Record
+from siamrpn_jax.data.crops.index import pack_text, unpack_text
+from siamrpn_jax.data.read.array_records import open_array_record
 
 _PENDING = 4096
 """So many records wait in memory while tracks share their frames; 60 KiB each."""
@@ -75,7 +77,7 @@ class ShardJob:
     @property
     def sidecar(self) -> Path:
         """What is known of the shard's content without reading it."""
-        return self.out / format.STATE_FOLDER / f"{self.number:05d}.npz"
+        return self.out / reader.STATE_FOLDER / f"{self.number:05d}.npz"
 
 
 class Content(NamedTuple):
@@ -344,7 +346,7 @@ def _check_whole(path: Path, expected: int) -> None:
     """Raises OSError unless the records are on the disk, whatever happens next."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    found = format.open_shard(path).num_records()
+    found = open_array_record(path).num_records()
     if found != expected:
         raise OSError(f"it holds {found} records, expected {expected}")
 

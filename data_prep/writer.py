@@ -24,7 +24,8 @@ from data_prep.tracks import Dataset, Options, PreparationError, Unit
 from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import check_least
 from siamrpn_jax.common.files import replacing
-from siamrpn_jax.data.crops.format import FORMAT_VERSION, STATE_FOLDER, CropConfig
+from siamrpn_jax.data.crops.format import FORMAT_VERSION, CropConfig
+from siamrpn_jax.data.crops.reader import STATE_FOLDER
 
 Runner = Callable[[Work], object]
 """Writes the shards of some jobs, and returns when all of them are written."""

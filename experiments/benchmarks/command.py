@@ -64,7 +64,7 @@ def run(config: Config) -> dict[str, Any]:
     from experiments.benchmarks import report
     from experiments.benchmarks.session import Row, Session
     from experiments.benchmarks.timing import Plan
-    from siamrpn_jax.evaluation.results import write_json
+    from siamrpn_jax.common.files import write_json
 
     _limit_libraries(threads)
     about = report.machine(threads)

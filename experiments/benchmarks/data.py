@@ -17,9 +17,9 @@ from experiments.benchmarks import cases, torch_data
 from experiments.benchmarks.session import Contestant, Row, Running, Session
 from experiments.benchmarks.timing import Plan
 from siamrpn_jax import presets
-from siamrpn_jax.data.crops import format
+from siamrpn_jax.data.crops import format, reader
 from siamrpn_jax.data.pairs import loader
-from siamrpn_jax.data.pairs.crop_tracks import PreparedTracks
+from siamrpn_jax.data.pairs.crop_tracks import CropTracks
 from siamrpn_jax.data.pairs.pairs import DataConfig, PairDataset
 from siamrpn_jax.data.read.images import decode_image
 from siamrpn_jax.data.read.pool import open_pools
@@ -45,7 +45,7 @@ def run(session: Session, *, folders: Sequence[Path] = ()) -> None:
     _parts(session)
     session.expect("pairs_per_cpu_second", "pairs_per_cpu_second_device_augment")
     session.expect("pairs_per_cpu_second_vs_pysot_files")
-    for folder in filter(format.is_prepared, folders[:1]):
+    for folder in filter(reader.is_prepared, folders[:1]):
         _stored(session, folder)
 
 
@@ -94,12 +94,12 @@ def _parts(session: Session) -> None:
 
 
 def _stored(session: Session, folder: Path) -> None:
-    """Prepared records beside PySOT's files: the same pairs, warps and colours.
+    """CropDataset records beside PySOT's files: the same pairs, warps and colours.
 
     In CPU time of this process, with one thread each: what one core makes.
     """
-    found = format.open_prepared(folder)
-    tracks = PreparedTracks(found, _first_tracks(found, _STORED_RECORDS))
+    found = reader.open_prepared(folder)
+    tracks = CropTracks(found, _first_tracks(found, _STORED_RECORDS))
     with contextlib.ExitStack() as stack:
         stack.callback(cv2.setNumThreads, cv2.getNumThreads())
         cv2.setNumThreads(1)  # as in training
@@ -145,13 +145,13 @@ def _stored(session: Session, folder: Path) -> None:
     )
 
 
-def _first_tracks(found: format.Prepared, limit: int) -> np.ndarray:
+def _first_tracks(found: reader.CropDataset, limit: int) -> np.ndarray:
     """As many of the first tracks as have so many records, at least one."""
     count = int(np.searchsorted(found.index.starts, limit, "right")) - 1
     return np.arange(min(max(count, 1), len(found.index.names)))
 
 
-def _pairs(tracks: PreparedTracks) -> PairDataset:
+def _pairs(tracks: CropTracks) -> PairDataset:
     recipe = presets.paper()
     pool, _ = open_pools((), validation_fraction=0, bytes_limit=0, decoded_limit=0)
     return PairDataset(
@@ -168,7 +168,7 @@ def _several(stream: Iterator[Any]) -> Callable[[], Any]:
     return lambda: list(itertools.islice(stream, _STORED_BATCHES))
 
 
-def _note_sizes(session: Session, tracks: PreparedTracks, files: Path) -> None:
+def _note_sizes(session: Session, tracks: CropTracks, files: Path) -> None:
     """What is decoded for a pair: exemplar and search crop, or two files."""
     numbers = list(torch_data.record_numbers(tracks))
     read = [tracks.records[i] for i in numbers]

@@ -15,7 +15,7 @@ import numpy as np
 
 from siamrpn_jax.common.errors import require
 from siamrpn_jax.data.crops.format import CropConfig
-from siamrpn_jax.data.pairs.crop_tracks import PreparedTracks
+from siamrpn_jax.data.pairs.crop_tracks import CropTracks
 from siamrpn_jax.data.pairs.pairs import Pair, PairDataset
 from siamrpn_jax.data.pairs.requests import Picture
 from siamrpn_jax.data.read.images import decode_image, read_image
@@ -26,7 +26,7 @@ CROP = 511
 _QUALITY = 95  # OpenCV's default, with which PySOT writes.
 
 
-class CropFiles(PreparedTracks):
+class CropFiles(CropTracks):
     """Tracks of a prepared folder whose crops are read from files of 511 pixels.
 
     Args:
@@ -34,7 +34,7 @@ class CropFiles(PreparedTracks):
         folder: where to.
     """
 
-    def __init__(self, tracks: PreparedTracks, folder: Path):
+    def __init__(self, tracks: CropTracks, folder: Path):
         super().__init__(tracks.records, tracks.tracks, weight=tracks.weight)
         self._folder = folder
         for record in record_numbers(tracks):
@@ -56,14 +56,14 @@ class CropFiles(PreparedTracks):
         return self._folder / f"{track:06d}" / f"{frame:06d}.{track:02d}.x.jpg"
 
 
-def record_numbers(tracks: PreparedTracks) -> Iterator[int]:
+def record_numbers(tracks: CropTracks) -> Iterator[int]:
     """All records of some tracks."""
     starts = tracks.records.index.starts
     for track in tracks.tracks:
         yield from range(int(starts[track]), int(starts[track + 1]))
 
 
-def write_crop(tracks: PreparedTracks, record: int, path: Path) -> None:
+def write_crop(tracks: CropTracks, record: int, path: Path) -> None:
     """Writes a crop of 511 pixels: the stored one, its border mirrored outwards.
 
     What lies beyond it is not stored; mirrored, it is as costly to decode.

@@ -14,7 +14,7 @@ from siamrpn_jax.common.errors import InputError
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.api import Tracker
-    from siamrpn_jax.evaluation.failures import Failure
+    from siamrpn_jax.evaluation.failures import SceneFailure
 
 FPS = 25.0
 """Of the animated picture."""
@@ -52,7 +52,7 @@ class Config:
     """Scenes, of seeds 0, 1, …, in which failures are looked for; 0: no strips."""
 
 
-def run(config: Config) -> "list[Failure]":
+def run(config: Config) -> "list[SceneFailure]":
     """Tracks through generated scenes and writes both pictures.
 
     Returns:
@@ -66,13 +66,13 @@ def run(config: Config) -> "list[Failure]":
     # Imported here: `siamrpn card --help` must not wait for JAX.
     from siamrpn_jax.api import load
     from siamrpn_jax.commands.tracker_specs import name_of
-    from siamrpn_jax.evaluation.failures import TITLES, find_failures
+    from siamrpn_jax.evaluation.failures import TITLES, find_scene_failures
 
     tracker = load(config.weights)
     _animate(tracker, config.out / f"{name_of(config.weights)}.webp", config)
     if not config.scenes:
         return []
-    found = find_failures(tracker, seeds=range(config.scenes))
+    found = find_scene_failures(tracker, seeds=range(config.scenes))
     seeds = {failure.how: failure.seed for failure in found}
     for how, title in TITLES.items():
         place = f"scene {seeds[how]:3}: lost" if how in seeds else "never lost"
@@ -123,7 +123,7 @@ def _animate(tracker: "Tracker", path: Path, config: Config) -> None:
     _tell(path)
 
 
-def _write_strips(path: Path, found: "list[Failure]") -> None:
+def _write_strips(path: Path, found: "list[SceneFailure]") -> None:
     import cv2
 
     from siamrpn_jax.common.files import replacing

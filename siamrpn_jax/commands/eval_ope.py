@@ -1,5 +1,6 @@
 """``siamrpn eval``: one-pass evaluation: OTB, UAV123, NfS, LaSOT, GOT-10k, folders."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,19 +10,25 @@ import tyro
 
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.commands.tracker_specs import (
-    Contestant,
+    TrackerSpec,
     check_names,
-    make_contestants,
-    open_contestant,
-    tell_tuned,
+    make_tracker_specs,
+    open_tracker_spec,
+    report_tuning,
 )
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.files import lock_folder, write_json
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.data.read.sequences import Sequence
-    from siamrpn_jax.evaluation.ope.table import Benchmark, Convention, Entry, Network
+    from siamrpn_jax.evaluation.ope.table import (
+        Benchmark,
+        Convention,
+        Entry,
+        NetworkCost,
+    )
     from siamrpn_jax.evaluation.runner import OnePassTracker, Run
-    from siamrpn_jax.evaluation.store import Store
+    from siamrpn_jax.evaluation.store import ResultStore
 
 
 class EvaluationError(InputError):
@@ -66,8 +73,6 @@ class Config:
     """plain: the first frame and those without the target count for nothing. toolkit:
     as in published figures, the first frame counts with its true box and those without
     the target as missed. Default: plain for folders and GOT-10k, else toolkit."""
-    include_first: bool = False
-    """Count the first frame in the plain convention, too."""
     json: Path | None = None
     """Write the figures to this file."""
     results: Path | None = None
@@ -99,26 +104,25 @@ def run(config: Config) -> dict[str, Any]:
     _check_options(config)
     # Imported here: `siamrpn eval --help` must not wait for JAX.
     from siamrpn_jax.common.errors import require
-    from siamrpn_jax.evaluation import results
     from siamrpn_jax.evaluation.ope import output
     from siamrpn_jax.evaluation.ope.table import as_json
 
     if config.plots or config.report:
         require("matplotlib", extra="report")  # told before an hour of tracking
     benchmark = read_benchmark(config)
-    contestants: list[Contestant] = []
+    specs: list[TrackerSpec] = []
     if config.results_only:
         entries = _score_results(config, benchmark)
     else:
-        contestants = make_contestants(
+        specs = make_tracker_specs(
             config.weights,
             config.tracker,
             single="siamrpn",
             nano_files=config.nano_files or (),
         )
         # All are opened first: what is missing is told before an hour of tracking.
-        opened = [(one, *open_tracker(one)) for one in contestants]
-        several = len(contestants) > 1
+        opened = [(one, *open_tracker(one)) for one in specs]
+        several = len(specs) > 1
         entries = [
             _run(config, benchmark, *one, one[0].name if several else "")
             for one in opened
@@ -126,12 +130,12 @@ def run(config: Config) -> dict[str, Any]:
     if len(entries) > 1 or entries[0].network:
         output.print_comparison(benchmark, entries)
     rows = {entry.tracker: as_json(entry, benchmark) for entry in entries}
-    for one in contestants:
-        if tuned_on := tell_tuned(one, benchmark.truths):
+    for one in specs:
+        if tuned_on := report_tuning(one, benchmark.truths):
             rows[one.name]["tuned_on"] = tuned_on
     report = {"trackers": rows} if len(rows) > 1 else next(iter(rows.values()))
     if config.json:
-        results.write_json(config.json, report)
+        write_json(config.json, report)
     if config.plots:
         output.draw_plots(config.plots, benchmark, entries)
     if config.report:
@@ -185,8 +189,8 @@ def read_benchmark(config: Config) -> "Benchmark":
         InputError: some cannot be read, tracked or counted, or two have one name.
     """
     from siamrpn_jax.data.read import benchmarks
+    from siamrpn_jax.evaluation.annotations import read_box_annotations
     from siamrpn_jax.evaluation.ope.table import Benchmark
-    from siamrpn_jax.evaluation.vot_results import read_box_annotations
 
     name = None if config.benchmark == "folder" else config.benchmark
     sequences: tuple[Sequence, ...] = ()
@@ -262,7 +266,7 @@ def _convention(config: Config) -> "Convention":
     published = config.benchmark != "folder" or config.groundtruth is not None
     default = "toolkit" if published and not _is_got10k(config) else "plain"
     toolkit = (config.convention or default) == "toolkit"
-    return Convention(toolkit or config.include_first, toolkit)
+    return Convention(toolkit, toolkit)
 
 
 def _is_got10k(config: Config) -> bool:
@@ -275,49 +279,51 @@ def _is_got10k(config: Config) -> bool:
 def _run(
     config: Config,
     benchmark: "Benchmark",
-    contestant: Contestant,
+    spec: TrackerSpec,
     tracker: "OnePassTracker",
     settings: dict[str, Any],
     subfolder: str,
 ) -> "Entry":
-    from siamrpn_jax.evaluation import runner
     from siamrpn_jax.evaluation.ope import output
     from siamrpn_jax.evaluation.ope.table import Entry, evaluate_runs
+    from siamrpn_jax.evaluation.runner import run_sequence
 
     store = None
-    if config.results:
-        store = _store(config, config.results / subfolder, config.results_origin[0])
-        settings = {"benchmark": config.benchmark, **settings}
-        store.open(settings, force=config.force, names=list(benchmark.lengths))
-    output.print_head(benchmark, contestant.name)
-    runs: dict[str, tuple[Run, ...]] = {}
-    for one in benchmark.sequences:
-        run = store.run(tracker, one) if store else runner.run_sequence(tracker, one)
-        runs[one.name], metrics = (run,), None
-        if one.name in benchmark.truths:
-            metrics = evaluate_runs(one.name, (run,), one.boxes, benchmark.convention)
-        output.print_sequence(one.name, metrics, run.fps, len(run.boxes))
-    network = _network(settings)
-    entry = Entry.of(contestant.name, runs, benchmark, network=network)
-    output.print_mean(entry)
-    if store:
-        print(f"boxes  {store.folder} (x and y count from {store.origin})")
-        if _is_got10k(config):
-            path = store.folder / f"{contestant.name}.zip"
-            store.pack(path, benchmark.lengths)
-            print(f"zip    {path}")
+    with contextlib.ExitStack() as stack:
+        if config.results:
+            store = _store(config, config.results / subfolder, config.results_origin[0])
+            stack.enter_context(lock_folder(store.folder))
+            settings = {"benchmark": config.benchmark, **settings}
+            store.open(settings, force=config.force, names=list(benchmark.lengths))
+        output.print_head(benchmark, spec.name)
+        runs: dict[str, tuple[Run, ...]] = {}
+        for one in benchmark.sequences:
+            run = store.run(tracker, one) if store else run_sequence(tracker, one)
+            runs[one.name], metrics = (run,), None
+            if one.name in benchmark.truths:
+                truth, convention = one.boxes, benchmark.convention
+                metrics = evaluate_runs(one.name, (run,), truth, convention)
+            output.print_sequence(one.name, metrics, run.fps, len(run.boxes))
+        entry = Entry.of(spec.name, runs, benchmark, network=_network_cost(settings))
+        output.print_mean(entry)
+        if store:
+            print(f"boxes  {store.folder} (x and y count from {store.origin})")
+            if _is_got10k(config):
+                path = store.folder / f"{spec.name}.zip"
+                store.pack(path, benchmark.lengths)
+                print(f"zip    {path}")
     return entry
 
 
-def open_tracker(contestant: Contestant) -> "tuple[OnePassTracker, dict[str, Any]]":
+def open_tracker(spec: TrackerSpec) -> "tuple[OnePassTracker, dict[str, Any]]":
     """Opens a tracker; also returns what its results depend on."""
-    return open_contestant(contestant)
+    return open_tracker_spec(spec)
 
 
-def _network(settings: Mapping[str, Any]) -> "Network | None":
+def _network_cost(settings: Mapping[str, Any]) -> "NetworkCost | None":
     """Counts the network that results depend on, if it is one of ours."""
     from siamrpn_jax.common import configs
-    from siamrpn_jax.evaluation.ope.table import Network
+    from siamrpn_jax.evaluation.ope.table import NetworkCost
     from siamrpn_jax.model.config import ModelConfig, count_flops
     from siamrpn_jax.model.network import count_parameters
 
@@ -327,13 +333,13 @@ def _network(settings: Mapping[str, Any]) -> "Network | None":
         model = configs.from_json(ModelConfig, settings["model"])
     except (InputError, AttributeError, TypeError):
         return None  # another version's, or another tool's: only its size is not known
-    return Network(count_parameters(model), count_flops(model))
+    return NetworkCost(count_parameters(model), count_flops(model))
 
 
-def _store(config: Config, folder: Path, origin: Literal[0, 1]) -> "Store":
-    from siamrpn_jax.evaluation.store import Store
+def _store(config: Config, folder: Path, origin: Literal[0, 1]) -> "ResultStore":
+    from siamrpn_jax.evaluation.store import ResultStore
 
-    return Store(folder, "got10k" if _is_got10k(config) else "otb", origin)
+    return ResultStore(folder, "got10k" if _is_got10k(config) else "otb", origin)
 
 
 def _score_results(config: Config, benchmark: "Benchmark") -> "list[Entry]":
@@ -347,7 +353,7 @@ def _score_results(config: Config, benchmark: "Benchmark") -> "list[Entry]":
     entries = []
     for name, folder, origin in zip(names, folders, origins, strict=True):
         store = _store(config, folder, origin)
-        runs, network = store.read(benchmark.truths), _network(store.settings())
+        runs, network = store.read(benchmark.truths), _network_cost(store.settings())
         entry = Entry.of(name, runs, benchmark, network=network)
         entries.append(entry)
         output.print_head(benchmark, name)

@@ -12,13 +12,15 @@ import tyro
 
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.commands.tracker_specs import (
-    Contestant,
+    TrackerSpec,
     check_names,
-    make_contestants,
-    open_contestant,
-    tell_tuned,
+    make_tracker_specs,
+    open_tracker_spec,
+    report_tuning,
 )
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.files import lock_folder, write_json
+from siamrpn_jax.evaluation import annotations
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     import numpy as np
@@ -131,13 +133,16 @@ def run(config: Config) -> dict[str, Any]:
     _check_options(config)
     # Imported here: `siamrpn eval-vot --help` must not wait for JAX.
     from siamrpn_jax.common.errors import require
-    from siamrpn_jax.evaluation import results
 
     if config.report:
         require("matplotlib", extra="report")  # told before an hour of tracking
-    with _open_dataset(config) as data, _open_results(config) as folder:
+    with (
+        _open_dataset(config) as data,
+        _open_results(config) as folder,
+        contextlib.ExitStack() as locks,
+    ):
         _print_head(config, data)
-        contestants: list[Contestant] = []
+        specs: list[TrackerSpec] = []
         if config.results_only:
             names = [path.resolve().name for path in config.results_only]
             check_names(names)
@@ -146,24 +151,24 @@ def run(config: Config) -> dict[str, Any]:
                 for name, path in zip(names, config.results_only, strict=True)
             ]
         else:
-            contestants = make_contestants(config.weights, config.tracker)
+            specs = make_tracker_specs(config.weights, config.tracker)
             # All are opened first: the last one's fault is told before hours of work.
-            opened = [_open(config, data, folder, one) for one in contestants]
+            opened = [_open(config, data, folder, one, locks) for one in specs]
             scored = [
                 _run_and_score(config, data, one.name, tracker, place)
-                for one, (tracker, place) in zip(contestants, opened, strict=True)
+                for one, (tracker, place) in zip(specs, opened, strict=True)
             ]
         _print_table(config, data, scored)
         if config.check_with_toolkit:
             for one in scored:
                 _check_with_toolkit(data, one)
         rows = {one.name: _as_json(config, data, one) for one in scored}
-        for one in contestants:
-            if tuned_on := tell_tuned(one, _truths(data)):
+        for one in specs:
+            if tuned_on := report_tuning(one, _truths(data)):
                 rows[one.name]["tuned_on"] = tuned_on
         report = {"trackers": rows} if len(rows) > 1 else next(iter(rows.values()))
         if config.json:
-            results.write_json(config.json, report)
+            write_json(config.json, report)
         if config.report:
             _write_report(config, config.report, data, scored)
     return report
@@ -209,7 +214,6 @@ def _check_options(config: Config) -> None:
 
 @contextlib.contextmanager
 def _open_dataset(config: Config) -> Iterator[_Dataset]:
-    from siamrpn_jax.evaluation import vot_results
     from siamrpn_jax.evaluation.vot import generated
     from siamrpn_jax.evaluation.vot.dataset import read_vot_dataset
     from siamrpn_jax.evaluation.vot.metrics import interval_of
@@ -224,7 +228,7 @@ def _open_dataset(config: Config) -> Iterator[_Dataset]:
         sequences = read_vot_dataset(config.root)
     else:
         assert config.groundtruth is not None
-        sequences = vot_results.read_vot_annotations(config.groundtruth)
+        sequences = annotations.read_vot_annotations(config.groundtruth)
     year = int(config.dataset.removeprefix("vot"))
     yield _Dataset(config.dataset, sequences, interval_of(year))
 
@@ -242,15 +246,21 @@ def _open_results(config: Config) -> Iterator[Path]:
 
 
 def _open(
-    config: Config, data: _Dataset, folder: Path, contestant: Contestant
+    config: Config,
+    data: _Dataset,
+    folder: Path,
+    spec: TrackerSpec,
+    locks: contextlib.ExitStack,
 ) -> "tuple[OnePassTracker, Path]":
-    """A tracker, and the folder for its results."""
-    from siamrpn_jax.evaluation.vot.protocols import open_folder
+    """A tracker, and the folder for its results, locked for this process."""
+    from siamrpn_jax.evaluation.store import open_results
 
-    tracker, made_from = open_contestant(contestant)
-    folder = folder / contestant.name / config.experiment
+    tracker, made_from = open_tracker_spec(spec)
+    folder = folder / spec.name / config.experiment
+    locks.enter_context(lock_folder(folder))
     settings = _settings(data, _protocol(config), made_from)
-    open_folder(folder, settings, data.sequences, force=config.force)
+    files = [f for s in data.sequences for f in (folder / s.name).glob(f"{s.name}_*")]
+    open_results(folder, settings, files, force=config.force)
     return tracker, folder
 
 
@@ -524,7 +534,11 @@ def _write_report(
 
 
 def _benchmark(config: Config, data: _Dataset, scored: list[_Scored]) -> "VotBenchmark":
-    from siamrpn_jax.evaluation.report.data import VotBenchmark, VotEntry, find_failures
+    from siamrpn_jax.evaluation.report.data import (
+        VotBenchmark,
+        VotEntry,
+        find_vot_failures,
+    )
 
     return VotBenchmark(
         dataset=data.name,
@@ -538,7 +552,7 @@ def _benchmark(config: Config, data: _Dataset, scored: list[_Scored]) -> "VotBen
                 one.figures,
                 data.sequences,
                 fps=_fps(one.results),
-                lost=find_failures(_trajectories(one.results), data.sequences),
+                lost=find_vot_failures(_trajectories(one.results), data.sequences),
                 note=str(one.folder) if config.results_only else "",
             )
             for one in scored

@@ -63,7 +63,7 @@ def run(config: Config) -> dict[str, Any]:
 
     # Imported here: `siamrpn export --help` must not wait for JAX.
     from siamrpn_jax.common.errors import require
-    from siamrpn_jax.evaluation.results import write_json
+    from siamrpn_jax.common.files import write_json
     from siamrpn_jax.tracking import export
     from siamrpn_jax.weights import load_weights
 

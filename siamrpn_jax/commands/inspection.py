@@ -14,10 +14,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from siamrpn_jax.commands.inspect_data import Config
-from siamrpn_jax.common.files import replacing
+from siamrpn_jax.common.files import replacing, write_json
 from siamrpn_jax.data.pairs import loader
 from siamrpn_jax.data.pairs.pairs import Pair, PairDataset
-from siamrpn_jax.evaluation.results import write_json
 from siamrpn_jax.media.video import draw_boxes
 from siamrpn_jax.model import boxes
 from siamrpn_jax.model.network import model_anchors

@@ -13,11 +13,11 @@ if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.evaluation.runner import OnePassTracker
 
 
-class ContestantError(InputError):
+class TrackerSpecError(InputError):
     """Trackers that cannot be told apart."""
 
 
-class Contestant(NamedTuple):
+class TrackerSpec(NamedTuple):
     """A tracker by its name."""
 
     name: str
@@ -30,14 +30,14 @@ class Contestant(NamedTuple):
     """What the baseline reads, if anything."""
 
 
-def make_contestants(
+def make_tracker_specs(
     weights: Sequence[str],
     trackers: Sequence[str],
     *,
     single: str | None = None,
     nano_files: Sequence[Path] = (),
-) -> list[Contestant]:
-    """Contestants in the order given: weights, then baselines.
+) -> list[TrackerSpec]:
+    """Trackers in the order given: weights, then baselines.
 
     Args:
         weights: of SiamRPN; ``small`` is added where none is given and it is wanted.
@@ -46,17 +46,17 @@ def make_contestants(
         nano_files: NanoTrack's ONNX files, for ``nano``.
 
     Raises:
-        ContestantError: two have one name.
+        TrackerSpecError: two have one name.
     """
     wanted = not trackers or "siamrpn" in trackers
     weights = list(weights) or ["small"] * wanted
     names = [name_of(source) for source in weights]
     if single and len(names) == 1:
         names = [single]
-    found = [Contestant(*pair, False) for pair in zip(names, weights, strict=True)]
+    found = [TrackerSpec(*pair, False) for pair in zip(names, weights, strict=True)]
     files = {"nano": tuple(nano_files)}
     found += [
-        Contestant(name, name, True, files.get(name, ()))
+        TrackerSpec(name, name, True, files.get(name, ()))
         for name in trackers
         if name != "siamrpn"
     ]
@@ -73,36 +73,36 @@ def name_of(source: str) -> str:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raises `ContestantError` where a name occurs twice."""
+    """Raises `TrackerSpecError` where a name occurs twice."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ContestantError(
+        raise TrackerSpecError(
             f"several trackers are named {', '.join(twice)}: expected different names"
         )
 
 
-def open_contestant(contestant: Contestant) -> "tuple[OnePassTracker, dict[str, Any]]":
+def open_tracker_spec(spec: TrackerSpec) -> "tuple[OnePassTracker, dict[str, Any]]":
     """Opens a tracker; also returns, as JSON values, all that its results depend on."""
-    if contestant.is_baseline:
+    if spec.is_baseline:
         import cv2
 
         from siamrpn_jax.evaluation.trackers import BaselineName, make_baseline
 
-        assert contestant.source in get_args(BaselineName)
-        tracker = make_baseline(contestant.source, files=contestant.files)  # type: ignore[arg-type]
+        assert spec.source in get_args(BaselineName)
+        tracker = make_baseline(spec.source, files=spec.files)  # type: ignore[arg-type]
         settings: dict[str, Any] = {
-            "tracker": contestant.source,
+            "tracker": spec.source,
             "opencv": cv2.__version__,
         }
-        if contestant.files:
-            digests = [sha256(path.read_bytes()) for path in contestant.files]
+        if spec.files:
+            digests = [sha256(path.read_bytes()) for path in spec.files]
             settings["files"] = [one.hexdigest()[:16] for one in digests]
         return tracker, settings
     from siamrpn_jax.api import Tracker
     from siamrpn_jax.common import configs
     from siamrpn_jax.weights import load_weights
 
-    loaded = load_weights(contestant.source)
+    loaded = load_weights(spec.source)
     tracker = Tracker(loaded.model, loaded.variables, loaded.tracker_config)
     return tracker, {
         "tracker": "siamrpn",
@@ -112,26 +112,26 @@ def open_contestant(contestant: Contestant) -> "tuple[OnePassTracker, dict[str, 
     }
 
 
-def tell_tuned(contestant: Contestant, truths: "Mapping[str, np.ndarray]") -> list[str]:
+def report_tuning(spec: TrackerSpec, truths: "Mapping[str, np.ndarray]") -> list[str]:
     """Tells, in a line, which sequences a tracker's constants were chosen on.
 
     Args:
-        contestant: a tracker.
+        spec: a tracker.
         truths: name of a sequence -> its boxes.
 
     Returns:
         their names; figures on them flatter the tracker.
     """
-    if contestant.is_baseline:
+    if spec.is_baseline:
         return []
     from siamrpn_jax.data.read.sequences import fingerprint
     from siamrpn_jax.weights import cards, load_weights
 
     marks = {name: fingerprint(boxes) for name, boxes in truths.items()}
-    found = cards.tuned_among(load_weights(contestant.source).card, marks)
+    found = cards.tuned_among(load_weights(spec.source).card, marks)
     if found:
         print(
-            f"NOTE   {contestant.name}: its constants were chosen on {len(found)} of "
+            f"NOTE   {spec.name}: its constants were chosen on {len(found)} of "
             f"these sequences, do not quote its figures on {', '.join(found)}"
         )
     return found

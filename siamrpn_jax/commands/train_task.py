@@ -12,7 +12,7 @@ import numpy as np
 from siamrpn_jax import weights
 from siamrpn_jax.commands import start
 from siamrpn_jax.commands.train import Config, RunConfig, parse_options
-from siamrpn_jax.data.crops import format
+from siamrpn_jax.data.crops import index, reader
 from siamrpn_jax.data.pairs import loader
 from siamrpn_jax.data.pairs.pairs import PairDataset
 from siamrpn_jax.data.scenes import generated
@@ -131,8 +131,8 @@ def describe_run(config: Config) -> RunConfig:
 
 def _fingerprints(recipe: Recipe) -> dict[str, str]:
     """Fingerprints of the prepared folders: a resumed run must find the same ones."""
-    folders = filter(format.is_prepared, recipe.data.folders)
-    return {folder: format.fingerprint(folder) for folder in folders}
+    folders = filter(reader.is_prepared, recipe.data.folders)
+    return {folder: index.fingerprint(folder) for folder in folders}
 
 
 def _tuned_on(init: str | None) -> dict[str, str]:

@@ -13,12 +13,12 @@ from siamrpn_jax import weights
 from siamrpn_jax.commands.tune import Config, TuningError
 from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.data.crops import format
+from siamrpn_jax.common.files import write_json
+from siamrpn_jax.data.crops import reader
 from siamrpn_jax.data.read import pool
 from siamrpn_jax.data.scenes import clips
 from siamrpn_jax.data.scenes.clips import Clip
 from siamrpn_jax.evaluation.ope import metrics
-from siamrpn_jax.evaluation.results import write_json
 from siamrpn_jax.model import boxes, fused
 from siamrpn_jax.tracking import confidence
 from siamrpn_jax.tracking import search as tuning
@@ -75,7 +75,7 @@ def read_clips(config: Config) -> list[Clip]:
     """
     found = []
     if config.data:
-        prepared = [folder for folder in config.data if format.is_prepared(folder)]
+        prepared = [folder for folder in config.data if reader.is_prepared(folder)]
         if prepared:
             raise TuningError(
                 f"{prepared[0]} is a prepared folder, which holds crops, not frames: "
@@ -215,8 +215,8 @@ class Calibration(NamedTuple):
         """In a line."""
         return (
             f"confidence: {self.followed} frames followed, {self.lost} lost; area "
-            f"under the ROC curve {self.after:.3f} (cross-validated over "
-            f"the clips {self.cross_validated:.3f}), of the score alone {self.before:.3f}"
+            f"under the ROC curve {self.after:.3f} (cross-validated over the clips "
+            f"{self.cross_validated:.3f}), of the score alone {self.before:.3f}"
         )
 
 

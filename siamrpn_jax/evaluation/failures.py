@@ -2,7 +2,7 @@
 
 Of scenes that a tracker follows from end to end, four variations are made (see
 `data.scenes.generated.Scene.harder`); the first of each kind in which it loses the
-target is a `Failure`. What was changed is then what it failed at.
+target is a `SceneFailure`. What was changed is then what it failed at.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ LINE = 22
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Clip:
+class TrackedScene:
     """A tracker on a generated scene of T frames."""
 
     frames: np.ndarray
@@ -91,14 +91,14 @@ class Clip:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Failure:
+class SceneFailure:
     """A scene in which a tracker lost its target."""
 
     how: Difficulty
     """What made it harder."""
     seed: int
     """Of the scene."""
-    clip: Clip
+    clip: TrackedScene
     """What happened."""
 
     @property
@@ -110,14 +110,14 @@ class Failure:
         return np.linspace(first, last, SHOWN).round().astype(int)
 
 
-def find_failures(
+def find_scene_failures(
     tracker: OnePassTracker,
     *,
     seeds: Iterable[int] = range(200),
     length: int = LENGTH,
     height: int = 240,
     width: int = 320,
-) -> list[Failure]:
+) -> list[SceneFailure]:
     """Looks for one failure of each kind.
 
     Args:
@@ -130,7 +130,7 @@ def find_failures(
     Returns:
         At most one of each kind, in the order of ``TITLES``, each of another scene.
     """
-    found: dict[Difficulty, Failure] = {}
+    found: dict[Difficulty, SceneFailure] = {}
     for seed in seeds:
         scene = Scene(seed, height=height, width=width)
         missing: list[Difficulty] = [how for how in TITLES if how not in found]
@@ -143,12 +143,12 @@ def find_failures(
         for how in missing:
             clip = track_scene(tracker, scene.harder(how, length=length), length=length)
             if clip.lost and (clip.left or how != "leave"):
-                found[how] = Failure(how, seed, clip)
+                found[how] = SceneFailure(how, seed, clip)
                 break
     return [found[how] for how in TITLES if how in found]
 
 
-def track_scene(tracker: OnePassTracker, scene: Scene, *, length: int) -> Clip:
+def track_scene(tracker: OnePassTracker, scene: Scene, *, length: int) -> TrackedScene:
     """Tracks the target of a generated scene from its first frame on.
 
     Args:
@@ -170,10 +170,10 @@ def track_scene(tracker: OnePassTracker, scene: Scene, *, length: int) -> Clip:
         confidence[index] = getattr(tracker, "confidence", score)
     middle, size = truth[:, :2] + truth[:, 2:] / 2, (scene.width, scene.height)
     truth[((middle < 0) | (middle > size)).any(axis=1)] = np.nan
-    return Clip(frames, truth, np.stack(found), confidence)
+    return TrackedScene(frames, truth, np.stack(found), confidence)
 
 
-def draw_failures(failures: Items[Failure]) -> np.ndarray:
+def draw_failures(failures: Items[SceneFailure]) -> np.ndarray:
     """Draws a strip of frames for each failure, one below the other.
 
     Returns:
@@ -184,7 +184,7 @@ def draw_failures(failures: Items[Failure]) -> np.ndarray:
     return np.concatenate([legend, *map(_draw_strip, failures)])
 
 
-def _draw_strip(failure: Failure) -> np.ndarray:
+def _draw_strip(failure: SceneFailure) -> np.ndarray:
     clip, tiles = failure.clip, []
     scale = TILE / clip.frames.shape[2]
     size = (TILE, round(clip.frames.shape[1] * scale))

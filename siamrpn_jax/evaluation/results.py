@@ -1,23 +1,39 @@
-"""Result files: OTB text files of boxes, and one JSON report of an evaluation."""
+"""Files of results that trackers and tools of the field write and read.
 
-import json
-from collections.abc import Mapping
+===========  =====================================================================
+OTB          ``<sequence>.txt``: a line ``x,y,w,h`` for each frame.
+VOT          ``<sequence>/<sequence>_001.txt``: a line for each frame, a code or a
+             region; ``<sequence>_001_time.value``: seconds. Further runs are 002, ….
+             The toolkit may write ``.bin`` instead, which is read, too.
+GOT-10k      ``<sequence>/<sequence>_001.txt`` and ``<sequence>_time.txt``, zipped for
+             the server.
+===========  =====================================================================
+
+Rows of VOT are as ``evaluation.vot.regions`` describes them. Boxes of the others are
+``ltwh`` in pixels counted from 0; ``origin`` says what the files count from.
+"""
+
+import re
+import struct
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence as Items
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import replacing
-from siamrpn_jax.evaluation.ope.metrics import OpeMetrics
-
-
-class ResultError(InputError):
-    """A result file that does not hold boxes."""
+from siamrpn_jax.data.read.formats import parse_numbers
+from siamrpn_jax.evaluation import annotations
+from siamrpn_jax.evaluation.annotations import BoxAnnotation, Origin, ResultError
+from siamrpn_jax.evaluation.vot.dataset import VotSequence
+from siamrpn_jax.evaluation.vot.metrics import Trajectory
+from siamrpn_jax.evaluation.vot.regions import format_region, parse_region
 
 
 def write_otb_results(
-    path: str | Path, boxes: np.ndarray, *, origin: Literal[0, 1] = 1
+    path: str | Path, boxes: np.ndarray, *, origin: Origin = 1
 ) -> None:
     """Writes boxes as a text file, a line ``x,y,w,h`` for each frame.
 
@@ -35,13 +51,12 @@ def write_otb_results(
         raise ResultError(
             f"{path}: boxes of shape {boxes.shape}, expected finite [frames, 4]"
         )
-    shifted = boxes + _shift(origin)
+    shifted = boxes + annotations.shift_of(origin)
     # 17 significant digits would restore every bit; 4 decimals are 0.0001 pixel.
-    lines = (",".join(f"{value:.4f}" for value in row) for row in shifted)
-    _write_text(path, "\n".join(lines) + "\n")
+    _write(path, (",".join(f"{value:.4f}" for value in row) for row in shifted))
 
 
-def read_otb_results(path: str | Path, *, origin: Literal[0, 1] = 1) -> np.ndarray:
+def read_otb_results(path: str | Path, *, origin: Origin = 1) -> np.ndarray:
     """Reads a result file: float64 [T, 4] ``ltwh``, comma, tab or space between.
 
     Args:
@@ -52,82 +67,348 @@ def read_otb_results(path: str | Path, *, origin: Literal[0, 1] = 1) -> np.ndarr
         ResultError: a line does not hold four finite numbers, or there is no line.
     """
     rows = []
-    for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
+    for number, line in enumerate(
+        annotations.read_text(Path(path)).splitlines(), start=1
+    ):
         if line.strip():
             rows.append(_parse_row(line, where=f"{path}:{number}"))
     if not rows:
         raise ResultError(f"{path}: empty, expected a line x,y,w,h for each frame")
-    return np.array(rows) - _shift(origin)
+    return np.array(rows) - annotations.shift_of(origin)
 
 
-def make_report(
-    tracker: str,
-    sequences: Mapping[str, tuple[OpeMetrics, float | None]],
+def read_box_results(
+    folder: str | Path,
+    truths: Mapping[str, BoxAnnotation],
     *,
-    mean: OpeMetrics,
-    fps: float | None,
-    skip_first: bool,
-) -> dict[str, Any]:
-    """Gathers an evaluation in a JSON-ready dictionary.
+    origin: Origin = 1,
+) -> dict[str, np.ndarray]:
+    """Reads a tracker's results in OTB's layout, ``<sequence>.txt``.
+
+    Names of files and sequences are equal but for case and ``-`` or ``_``. A file may
+    end before frames at the end of the sequence from which the target is absent: NaN
+    stands there, as nothing is known and nothing counts.
 
     Args:
-        tracker: name of the tracker.
-        sequences: metrics and frames a second of each sequence; None where unknown.
-        mean: mean over the sequences.
-        fps: frames a second over all frames; None where unknown.
-        skip_first: whether the first frame was left out.
+        folder: with the files.
+        truths: what results are expected for, by the names of the sequences.
+        origin: what the files count pixels from.
+
+    Returns:
+        By name of sequence: float64 ``[T, 4]`` ``ltwh``.
+
+    Raises:
+        ResultError: sequences without results, all named; two files for one; a line
+            that is no box; or more or fewer lines than frames.
     """
+    places = _match_files(Path(folder), truths)
+    _check_complete(places, f"{folder}: no file <sequence>.txt for")
+    found = {}
+    for name, annotation in truths.items():
+        boxes = read_otb_results(places[name][0], origin=origin)
+        rest = annotation.boxes[len(boxes) :]
+        if np.isnan(rest).any(axis=1).all():
+            boxes = np.concatenate([boxes, np.full_like(rest, np.nan)])
+        _check_count(places[name][0], len(boxes), len(annotation.boxes), name)
+        found[name] = boxes
+    return found
+
+
+def read_trajectory(
+    path: str | Path, *, frames: int | None = None, name: str = ""
+) -> Trajectory:
+    """Reads the file of a run, text or the toolkit's binary.
+
+    Args:
+        path: the file.
+        frames: number of rows that there must be, if it is known.
+        name: of the sequence, for the error.
+
+    Returns:
+        For each frame a code ``[1]``, a box ``[4]`` or a polygon ``[2n]``.
+
+    Raises:
+        ResultError: more or fewer rows, or a broken file.
+        evaluation.vot.regions.RegionError: a row is no region, as file:line.
+    """
+    path = Path(path)
+    if _is_binary(path):
+        rows = tuple(_unpack(path))
+    else:
+        lines = annotations.read_text(path).rstrip().splitlines()
+        rows = tuple(
+            parse_region(line, where=f"{path}:{number}")
+            for number, line in enumerate(lines, start=1)
+        )
+    _check_count(path, len(rows), frames, name)
+    return rows
+
+
+def write_trajectory(path: str | Path, rows: Trajectory) -> None:
+    """Writes a run as text; folders are made where they are missing."""
+    _write(path, (format_region(row) for row in rows))
+
+
+def read_vot_results(
+    folder: str | Path,
+    sequences: Iterable[VotSequence],
+    *,
+    experiment: str = "baseline",
+) -> dict[str, tuple[Trajectory, ...]]:
+    """Reads all runs of a tracker in an experiment.
+
+    Args:
+        folder: of the experiment, or of the tracker, with a folder of that name.
+        sequences: what results are expected for.
+        experiment: name of the experiment.
+
+    Returns:
+        Name of a sequence -> its runs, at least one.
+
+    Raises:
+        ResultError: sequences without results, all named; or a file with more or fewer
+            rows than its sequence has frames.
+        siamrpn_jax.evaluation.vot.regions.RegionError: a row is no region.
+    """
+    folder, sequences = Path(folder), list(sequences)
+    if (folder / experiment).is_dir():
+        folder = folder / experiment
+    files = {s.name: find_vot_runs(folder, s.name) for s in sequences}
+    _check_complete(files, f"{folder}: no file <sequence>/<sequence>_001.txt for")
     return {
-        "tracker": tracker,
-        "convention": {
-            "first_frame": "excluded" if skip_first else "included",
-            "auc": "mean over 21 overlap thresholds 0..1 of the share of frames above",
-            "precision": "share of frames with a centre error <= 20 px",
-            "normalized_precision": "share with a relative centre error <= 0.2",
-            "absent_frames": "excluded",
-            "mean": "each sequence weighs the same",
-            "fps": "all updates / their time, without compilation and decoding",
-        },
-        **_figures(mean, fps),
-        "sequences": {
-            name: _figures(metrics, speed)
-            for name, (metrics, speed) in sequences.items()
-        },
+        s.name: tuple(
+            read_trajectory(path, frames=len(s), name=s.name) for path in files[s.name]
+        )
+        for s in sequences
     }
 
 
-def write_json(path: str | Path, report: Mapping[str, Any]) -> None:
-    """Writes a report; a figure that is not finite is an error, not ``NaN``."""
-    _write_text(path, json.dumps(report, indent=2, allow_nan=False) + "\n")
+def vot_run_path(folder: str | Path, name: str, number: int) -> Path:
+    """File of a run, ``number`` from 1."""
+    return Path(folder) / name / f"{name}_{number:03d}.txt"
 
 
-def _write_text(path: str | Path, text: str) -> None:
+def vot_time_path(path: str | Path) -> Path:
+    """File of seconds beside the file of a run."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}_time.value")
+
+
+def find_vot_runs(folder: str | Path, name: str) -> tuple[Path, ...]:
+    """Files of a sequence's runs, in order; ``.bin`` before ``.txt``, as the toolkit.
+
+    Raises:
+        ResultError: a number is left out.
+    """
+    numbered = re.compile(re.escape(name) + r"_(\d{3})\.(bin|txt)")
+    place = Path(folder) / name
+    found: dict[int, Path] = {}
+    for path in sorted(place.iterdir(), reverse=True) if place.is_dir() else ():
+        if match := numbered.fullmatch(path.name):
+            found[int(match[1])] = path  # .bin comes after .txt here
+    if sorted(found) != list(range(1, len(found) + 1)):
+        numbers = ", ".join(f"{number:03d}" for number in sorted(found))
+        raise ResultError(f"{place}: has runs {numbers}, expected 001, 002, …")
+    return tuple(found[number] for number in sorted(found))
+
+
+def read_seconds(path: str | Path, *, frames: int | None = None) -> np.ndarray:
+    """Reads ``_time.value``: float64 ``[T]`` seconds; NaN for an empty line.
+
+    Raises:
+        ResultError: a line is no number of at least 0, or ``frames`` is another number.
+    """
+    lines = annotations.read_text(Path(path)).split("\n")
+    lines = lines[:-1] if lines[-1] == "" else lines
+    seconds = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            value = float(line) if line.strip() else np.nan
+        except ValueError:
+            value = -1.0
+        if value < 0 or value == np.inf:
+            raise ResultError(f"{path}:{number}: {line!r}, expected seconds or nothing")
+        seconds.append(value)
+    _check_count(Path(path), len(seconds), frames, "")
+    return np.array(seconds)
+
+
+def write_seconds(path: str | Path, seconds: np.ndarray) -> None:
+    """Writes ``_time.value``: a line for each frame, empty where there is NaN."""
+    _write(path, ("" if np.isnan(value) else f"{value:.6f}" for value in seconds))
+
+
+def write_got10k_run(
+    folder: str | Path,
+    name: str,
+    boxes: np.ndarray,
+    seconds: np.ndarray,
+    *,
+    origin: Origin = 1,
+) -> None:
+    """Writes a run for GOT-10k: ``<name>/<name>_001.txt`` and ``<name>_time.txt``.
+
+    Args:
+        folder: of the tracker.
+        name: of the sequence.
+        boxes: ``[T, 4]`` ``ltwh``; the first one is the given box.
+        seconds: ``[T]``.
+        origin: what the file counts pixels from.
+
+    Raises:
+        ResultError: boxes and seconds differ in number, or are not finite.
+    """
+    place = Path(folder) / name
+    if len(boxes) != len(seconds) or not np.isfinite(seconds).all():
+        raise ResultError(
+            f"{place}: {len(boxes)} boxes and {len(seconds)} times, expected as many "
+            "of both, all finite"
+        )
+    write_otb_results(place / f"{name}_001.txt", boxes, origin=origin)
+    _write(place / f"{name}_time.txt", (f"{value:.8f}" for value in seconds))
+
+
+def read_got10k_results(
+    folder: str | Path, frames: Mapping[str, int], *, origin: Origin = 1
+) -> dict[str, tuple[np.ndarray, ...]]:
+    """Reads a tracker's results on GOT-10k.
+
+    Args:
+        folder: of the tracker.
+        frames: name of a sequence -> its length.
+        origin: what the files count pixels from.
+
+    Returns:
+        Name of a sequence -> boxes of its runs, each float64 ``[T, 4]`` ``ltwh``.
+
+    Raises:
+        ResultError: sequences without results, all named; a line that is no box; or
+            more or fewer lines than frames.
+    """
+    files = {name: find_vot_runs(folder, name) for name in frames}
+    _check_complete(files, f"{folder}: no file <sequence>/<sequence>_001.txt for")
+    found = {}
+    for name, paths in files.items():
+        found[name] = tuple(read_otb_results(path, origin=origin) for path in paths)
+        for path, boxes in zip(paths, found[name], strict=True):
+            _check_count(path, len(boxes), frames[name], name)
+    return found
+
+
+def zip_got10k(path: str | Path, folder: str | Path, frames: Mapping[str, int]) -> None:
+    """Packs a tracker's results for GOT-10k's server.
+
+    Args:
+        path: the file to write.
+        folder: of the tracker; its sequences become the folders in the file.
+        frames: name of a sequence -> its length: all that must be there.
+
+    Raises:
+        ResultError: as `read_got10k_results` says, or times are missing.
+    """
+    folder = Path(folder)
+    read_got10k_results(folder, frames)
+    times = {
+        n: [p for p in [folder / n / f"{n}_time.txt"] if p.is_file()] for n in frames
+    }
+    _check_complete(times, f"{folder}: no file <sequence>/<sequence>_time.txt for")
+    with (
+        replacing(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name in sorted(frames):
+            for file in (*find_vot_runs(folder, name), *times[name]):
+                # A fixed date makes equal results equal files.
+                entry = zipfile.ZipInfo(f"{name}/{file.name}")
+                archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def _is_binary(path: Path) -> bool:
+    """Whether a file begins as the toolkit's binary format; no text does."""
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == struct.pack("<h", 1)
+    except OSError as error:
+        raise ResultError(f"{path}: cannot be read ({error})") from error
+
+
+def _unpack(path: Path) -> Iterator[np.ndarray]:
+    """Rows of the toolkit's binary format, version 1.
+
+    After version (int16) and number (uint32), each row is a type (uint8) and then: 0 a
+    code (uint32), 1 a box (4 float32), 2 a polygon (uint16 and that many pairs of
+    float32). 3, a mask, is none of the experiments here.
+    """
+    content, offset = path.read_bytes(), 0
+
+    def take(layout: str) -> tuple[Any, ...]:
+        nonlocal offset
+        values = struct.unpack_from(layout, content, offset)
+        offset += struct.calcsize(layout)
+        return values
+
+    try:
+        _, count = take("<hI")
+        for number in range(1, count + 1):
+            (kind,) = take("<B")
+            if kind == 0:
+                row = take("<I")
+            elif kind == 1:
+                row = take("<4f")
+            elif kind == 2:
+                (corners,) = take("<H")
+                row = take(f"<{2 * corners}f")
+            else:
+                raise ResultError(
+                    f"{path}: row {number} has type {kind}, expected a code, a box or "
+                    "a polygon"
+                )
+            text = ",".join(str(value) for value in row)
+            yield parse_region(text, where=f"{path}: row {number}")
+    except struct.error as error:
+        raise ResultError(f"{path}: broken, ends within a row ({error})") from error
+    if offset != len(content):
+        raise ResultError(f"{path}: broken, goes on after its {count} rows")
+
+
+def _match_files(folder: Path, names: Iterable[str]) -> dict[str, list[Path]]:
+    def plain(name: str) -> str:
+        return name.lower().replace("-", "_")
+
+    present: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*.txt")):
+        present.setdefault(plain(path.stem), []).append(path)
+    found = {name: present.get(plain(name), []) for name in names}
+    for name, paths in found.items():
+        if len(paths) > 1:
+            files = ", ".join(path.name for path in paths)
+            raise ResultError(f"{folder}: {files} are for {name}, expected one file")
+    return found
+
+
+def _check_complete(files: Mapping[str, Items[Path]], what: str) -> None:
+    missing = [name for name, found in files.items() if not found]
+    if missing:
+        raise ResultError(
+            f"{what} {len(missing)} of {len(files)} sequences: {', '.join(missing)}"
+        )
+
+
+def _check_count(path: Path, rows: int, frames: int | None, name: str) -> None:
+    if frames is not None and rows != frames:
+        raise ResultError(
+            f"{path}: {rows} rows for {frames} frames{f' of {name}' if name else ''}, "
+            "expected one for each"
+        )
+
+
+def _write(path: str | Path, lines: Iterable[str]) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _figures(metrics: OpeMetrics, fps: float | None) -> dict[str, float | int | None]:
-    return {
-        "auc": metrics.auc,
-        "precision": metrics.precision,
-        "normalized_precision": metrics.normalized_precision,
-        "normalized_precision_auc": metrics.normalized_precision_auc,
-        "fps": fps,
-        "frames": metrics.frames,
-    }
-
-
-def _shift(origin: Literal[0, 1]) -> np.ndarray:
-    if origin not in (0, 1):
-        raise ResultError(f"origin {origin!r}: expected 0 or 1")
-    return np.array([origin, origin, 0.0, 0.0])
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def _parse_row(line: str, *, where: str) -> list[float]:
-    try:
-        row = [float(field) for field in line.replace(",", " ").split()]
-    except ValueError:
-        row = []
+    row = parse_numbers(line)
     if len(row) != 4 or not np.isfinite(row).all():
         raise ResultError(f"{where}: {line!r}, expected four finite numbers x,y,w,h")
     return row

@@ -1,27 +1,25 @@
-"""Raw results of one-pass evaluations in a folder: written, resumed, and scored again.
+"""Folders of raw results: written, resumed, and scored again.
 
-Two layouts, see `siamrpn_jax.evaluation.vot_results`: OTB's ``<sequence>.txt``, with
-seconds in ``<sequence>_time.txt``, and GOT-10k's ``<sequence>/<sequence>_001.txt``.
-``settings.json`` tells how results came about.
+One-pass results have two layouts, see ``evaluation.results``: OTB's
+``<sequence>.txt``, with seconds in ``<sequence>_time.txt``, and GOT-10k's
+``<sequence>/<sequence>_001.txt``. VOT's are written by ``evaluation.vot.protocols``. ``open_results`` guards both.
 """
 
 import dataclasses
 import json
 from collections.abc import Mapping
+from collections.abc import Sequence as Items
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from siamrpn_jax.common.configs import differences
+from siamrpn_jax.common.files import write_json
 from siamrpn_jax.data.read.sequences import Sequence
-from siamrpn_jax.evaluation import vot_results
-from siamrpn_jax.evaluation.results import (
-    ResultError,
-    read_otb_results,
-    write_json,
-    write_otb_results,
-)
+from siamrpn_jax.evaluation import results
+from siamrpn_jax.evaluation.annotations import BoxAnnotation, ResultError
+from siamrpn_jax.evaluation.results import read_otb_results, write_otb_results
 from siamrpn_jax.evaluation.runner import OnePassTracker, Run, run_sequence
 
 Layout = Literal["otb", "got10k"]
@@ -34,8 +32,8 @@ SETTINGS = "settings.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Store:
-    """Results of one tracker in a folder."""
+class ResultStore:
+    """One-pass results of one tracker in a folder."""
 
     folder: Path
     """Made where it is missing."""
@@ -47,7 +45,7 @@ class Store:
     def path(self, name: str) -> Path:
         """File with the boxes of a sequence."""
         if self.layout == "got10k":
-            return vot_results.vot_run_path(self.folder, name, 1)
+            return results.vot_run_path(self.folder, name, 1)
         return self.folder / f"{name}.txt"
 
     def time_path(self, name: str) -> Path:
@@ -57,47 +55,26 @@ class Store:
     def open(
         self, settings: Mapping[str, Any], *, force: bool, names: list[str]
     ) -> None:
-        """Checks what is in the folder before more is added.
+        """Opens the folder for results of some sequences; see ``open_results``.
 
         Args:
             settings: JSON values; everything that results depend on.
             force: remove the results of these sequences, whatever they came from.
             names: of the sequences.
-
-        Raises:
-            ResultError: there are results, made with other settings or unknown ones.
         """
-        kept = self.folder / SETTINGS
-        settings = {**settings, "origin": self.origin}
         present = [path for name in names if (path := self.path(name)).is_file()]
         if force:
-            for name in names:
-                self.path(name).unlink(missing_ok=True)
-                self.time_path(name).unlink(missing_ok=True)
-        elif present and not kept.is_file():
-            raise ResultError(
-                f"{self.folder}: has results such as {present[0].name} but no "
-                f"{SETTINGS} to tell where they are from; score them by --results-only "
-                "or run anew by --force"
-            )
-        elif present:
-            before = json.loads(kept.read_text(encoding="utf-8"))
-            changes = differences(before, settings)
-            if changes:
-                raise ResultError(
-                    f"{self.folder}: its results were made with other settings "
-                    f"({'; '.join(changes)}); choose another folder or run anew by "
-                    "--force"
-                )
-        write_json(kept, settings)
+            times = map(self.time_path, names)
+            present += [path for path in times if path.is_file()]
+        settings = {**settings, "origin": self.origin}
+        open_results(self.folder, settings, present, force=force)
 
     def settings(self) -> dict[str, Any]:
         """How the results came about, as `open` wrote it; nothing where it did not."""
         try:
-            kept = json.loads((self.folder / SETTINGS).read_text(encoding="utf-8"))
+            return _read_settings(self.folder / SETTINGS)
         except (OSError, ValueError):  # other tools have other files of this name
             return {}
-        return kept if isinstance(kept, dict) else {}
 
     def run(self, tracker: OnePassTracker, sequence: Sequence) -> Run:
         """Runs a tracker on a sequence, unless there is a result.
@@ -113,11 +90,11 @@ class Store:
         if not self.path(name).is_file():
             run = run_sequence(tracker, sequence)
             if self.layout == "got10k":
-                vot_results.write_got10k_run(
+                results.write_got10k_run(
                     self.folder, name, run.boxes, run.seconds, origin=self.origin
                 )
             else:
-                vot_results.write_seconds(self.time_path(name), run.seconds)
+                results.write_seconds(self.time_path(name), run.seconds)
                 write_otb_results(self.path(name), run.boxes, origin=self.origin)
         boxes = read_otb_results(self.path(name), origin=self.origin)
         if len(boxes) != len(sequence.frames):
@@ -141,18 +118,15 @@ class Store:
             raise ResultError(f"{self.folder}: no such folder")
         if self.layout == "got10k":
             frames = {name: len(boxes) for name, boxes in truths.items()}
-            found = vot_results.read_got10k_results(
-                self.folder, frames, origin=self.origin
-            )
+            found = results.read_got10k_results(self.folder, frames, origin=self.origin)
         else:
-            annotations = {
-                name: vot_results.BoxAnnotation(name, boxes, ())
-                for name, boxes in truths.items()
+            known = {
+                name: BoxAnnotation(name, boxes, ()) for name, boxes in truths.items()
             }
             found = {
                 name: (boxes,)
-                for name, boxes in vot_results.read_box_results(
-                    self.folder, annotations, origin=self.origin
+                for name, boxes in results.read_box_results(
+                    self.folder, known, origin=self.origin
                 ).items()
             }
         return {
@@ -170,14 +144,57 @@ class Store:
         Raises:
             ResultError: results or times are missing.
         """
-        vot_results.zip_got10k(path, self.folder, lengths)
+        results.zip_got10k(path, self.folder, lengths)
 
     def _as_run(self, name: str, boxes: np.ndarray) -> Run:
         """Seconds are NaN where no file tells them."""
         unknown = np.full(len(boxes), np.nan)
         path = self.time_path(name)
         try:
-            seconds = vot_results.read_seconds(path, frames=len(boxes))
+            seconds = results.read_seconds(path, frames=len(boxes))
         except ResultError:  # other tools have other files of this name
             seconds = unknown
         return Run(boxes, unknown, seconds)
+
+
+def open_results(
+    folder: Path, settings: Mapping[str, Any], present: Items[Path], *, force: bool
+) -> None:
+    """Makes a folder of results, and checks what is in it before more is added.
+
+    ``settings.json`` there says how its results came about: a run is resumed with the
+    same settings only. Hold ``lock_folder`` around this and all that is written.
+
+    Args:
+        folder: of one tracker, and of one experiment where there are several.
+        settings: JSON values; everything that results depend on.
+        present: the files of those results that are asked for and are there.
+        force: remove these, whatever they came from.
+
+    Raises:
+        ResultError: there are results, made with other settings or with unknown ones.
+    """
+    kept = folder / SETTINGS
+    if force:
+        for path in present:
+            path.unlink()
+    elif present and not kept.is_file():
+        raise ResultError(
+            f"{folder}: has results such as {present[0].name} but no {SETTINGS} that "
+            "says where they are from; score them by --results-only or run anew by "
+            "--force"
+        )
+    elif present:
+        changes = differences(_read_settings(kept), settings)
+        if changes:
+            raise ResultError(
+                f"{folder}: its results were made with other settings "
+                f"({'; '.join(changes)}); choose another folder or run anew by --force"
+            )
+    write_json(kept, settings)
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    """What a file of settings holds; nothing where it is another tool's."""
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return kept if isinstance(kept, dict) else {}

@@ -20,8 +20,14 @@ import numpy as np
 
 from siamrpn_jax.common.errors import InputError, MissingExtraError, require
 from siamrpn_jax.common.files import replacing
-from siamrpn_jax.data.read.images import IMAGE_SUFFIXES, check_frame, read_image
-from siamrpn_jax.data.read.sequences import FRAME_FOLDERS, natural_sort
+from siamrpn_jax.data.read.images import (
+    check_frame,
+    is_image,
+    list_images,
+    natural_sort,
+    read_image,
+)
+from siamrpn_jax.data.read.sequences import FRAME_FOLDERS
 from siamrpn_jax.model.boxes import ltwh_to_corners
 
 COLORS = (
@@ -290,12 +296,12 @@ def gui_kind() -> str:
 
 
 def _find_images(source: str) -> list[Path]:
-    folders = [Path(source, name) for name in (".", *FRAME_FOLDERS)]
-    places = [list(folder.iterdir()) for folder in folders if folder.is_dir()]
-    for found in places or [[Path(name) for name in glob.glob(source)]]:
-        images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
-        if images:
-            return natural_sort(images)
+    for name in (".", *FRAME_FOLDERS):
+        if images := list_images(Path(source, name)):
+            return images
+    matching = filter(is_image, map(Path, glob.glob(source)))
+    if not Path(source).is_dir() and (images := natural_sort(matching)):
+        return images
     raise FileNotFoundError(
         f"{source}: expected a video file, a folder or pattern of images, or 'camera'"
     )

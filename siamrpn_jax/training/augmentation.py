@@ -1,6 +1,6 @@
 """Augmentation on the device: the crops and colours of a `RawBatch`, inside jit.
 
-What `data.views.render` and `data.photometry.apply_look` do on the host with OpenCV,
+What ``requests.render`` and ``apply_photometry`` do on the host with OpenCV,
 step for step and with the same draws; each step ends in whole grey levels, as there.
 """
 

@@ -38,12 +38,12 @@ def test_pictures_of_a_tracked_target_and_of_failures(
 ):
     asked = []
 
-    def find_failures(tracker, *, seeds):
+    def find_scene_failures(tracker, *, seeds):
         asked.append((tracker.name, seeds))
         clip = failures.track_scene(StaticTracker(), Scene(5), length=12)
-        return [failures.Failure("copy", 5, clip)]
+        return [failures.SceneFailure("copy", 5, clip)]
 
-    monkeypatch.setattr(failures, "find_failures", find_failures)
+    monkeypatch.setattr(failures, "find_scene_failures", find_scene_failures)
     card.main(options(weights, tmp_path / "docs", scenes=7))
     assert asked == [("siamrpn", range(7))]
     found, animation = cv2.imreadanimation(str(tmp_path / "docs" / "tiny.webp"))

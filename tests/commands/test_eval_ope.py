@@ -79,16 +79,6 @@ def test_table_and_files(tmp_path, sequences, capsys):
     assert lines["mean"][0] == f"{report['auc']:.3f}"
 
 
-def test_include_first(sequences, capsys):
-    report = eval_ope.run(
-        eval_ope.Config(sequences, tracker=("static",), include_first=True)
-    )
-    rows = evaluate_static(skip_first=False)
-    assert report["auc"] == pytest.approx(np.mean([row.auc for row in rows.values()]))
-    assert report["convention"]["first_frame"] == "included"
-    assert "first frame included" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("options", "first", "told"),
     [
@@ -215,7 +205,7 @@ def test_several_trackers_are_compared(tmp_path, sequences, capsys, monkeypatch)
         return {"a": Lost(), "b": trackers.StaticTracker()}[contestant.name], {}
 
     monkeypatch.setattr(eval_ope, "open_tracker", open_tracker)
-    monkeypatch.setattr(eval_ope, "tell_tuned", lambda *_: [])
+    monkeypatch.setattr(eval_ope, "report_tuning", lambda *_: [])
     page = tmp_path / "page"
     pytest.importorskip("matplotlib")
     report = eval_ope.run(

@@ -1,10 +1,10 @@
 import pytest
 
 from siamrpn_jax.commands.tracker_specs import (
-    ContestantError,
-    make_contestants,
+    TrackerSpecError,
+    make_tracker_specs,
     name_of,
-    open_contestant,
+    open_tracker_spec,
 )
 
 
@@ -20,26 +20,26 @@ from siamrpn_jax.commands.tracker_specs import (
     ],
 )
 def test_contestants(weights, trackers, expected):
-    found = make_contestants(weights, trackers, single="siamrpn")
+    found = make_tracker_specs(weights, trackers, single="siamrpn")
     assert [(one.name, one.source) for one in found] == expected
     for one in found:
         assert one.is_baseline == (one.name in ("static", "kcf"))
 
 
 def test_a_single_one_has_its_own_name_unless_told_otherwise():
-    assert [one.name for one in make_contestants(["a/b.safetensors"], [])] == ["b"]
+    assert [one.name for one in make_tracker_specs(["a/b.safetensors"], [])] == ["b"]
 
 
 def test_names_must_differ():
-    with pytest.raises(ContestantError, match="named b: expected different"):
-        make_contestants(["x/b.safetensors", "y/b.safetensors"], [])
-    with pytest.raises(ContestantError, match="named kcf"):
-        make_contestants([], ["kcf", "kcf"])
+    with pytest.raises(TrackerSpecError, match="named b: expected different"):
+        make_tracker_specs(["x/b.safetensors", "y/b.safetensors"], [])
+    with pytest.raises(TrackerSpecError, match="named kcf"):
+        make_tracker_specs([], ["kcf", "kcf"])
 
 
 def test_files_are_of_nano_alone(tmp_path):
     files = [tmp_path / "backbone.onnx", tmp_path / "head.onnx"]
-    static, nano = make_contestants([], ["static", "nano"], nano_files=files)
+    static, nano = make_tracker_specs([], ["static", "nano"], nano_files=files)
     assert static.files == () and nano.files == tuple(files)
 
 
@@ -53,9 +53,9 @@ def test_names_of_weights(tmp_path):
 
 
 def test_results_depend_on_the_weights():
-    (one,) = make_contestants([], [])
-    tracker, settings = open_contestant(one)
+    (one,) = make_tracker_specs([], [])
+    tracker, settings = open_tracker_spec(one)
     assert hasattr(tracker, "init") and hasattr(tracker, "update")
     assert {"weights", "model", "tracker_config"} < settings.keys()
-    (other,) = make_contestants([], ["static"])
-    assert open_contestant(other)[1]["tracker"] == "static"
+    (other,) = make_tracker_specs([], ["static"])
+    assert open_tracker_spec(other)[1]["tracker"] == "static"

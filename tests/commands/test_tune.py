@@ -176,7 +176,7 @@ def test_without_folders_there_are_generated_scenes_alone():
 
 
 def test_prepared_folders_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning.format, "is_prepared", lambda folder: True)
+    monkeypatch.setattr(tuning.reader, "is_prepared", lambda folder: True)
     with pytest.raises(tune.TuningError, match="prepared folder"):
         tuning.read_clips(tune.Config(data=(tmp_path,)))
 

@@ -17,7 +17,7 @@ from data_prep import workers as pool
 from data_prep.tracks import Options, Rejection
 from paths import ROOT
 from prepared_folders import DATASET, read_unit, write_raw
-from siamrpn_jax.data.crops.format import open_prepared
+from siamrpn_jax.data.crops.reader import open_prepared
 from siamrpn_jax.data.read import images
 
 

@@ -12,7 +12,7 @@ from data_prep.vid import OCCLUDED
 from paths import SHARED_DATA
 from raw_folders import read_all, targets
 from siamrpn_jax.common.errors import MissingExtraError
-from siamrpn_jax.data.crops.format import open_prepared
+from siamrpn_jax.data.crops.reader import open_prepared
 from tfds_folders import picture, write
 
 tfds = pytest.importorskip("tensorflow_datasets")

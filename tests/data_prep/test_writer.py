@@ -25,8 +25,9 @@ from data_prep.tracks import (
 from prepared_folders import DATASET, assert_same_folders, encode
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.crops import format
-from siamrpn_jax.data.crops.format import is_prepared, open_prepared
+from siamrpn_jax.data.crops.reader import is_prepared, open_prepared
 from siamrpn_jax.data.read import images
+from siamrpn_jax.data.read.array_records import open_array_record
 
 
 def make_track(name: str = "a", length: int = 6, **changes) -> Track:
@@ -144,7 +145,7 @@ def test_track_numbers_are_unique_to_other_readers(tmp_path):
     made = dataset([make_track("a", 1), make_track("b", 1)], [make_track("c", 2)])
     prepare(made, tmp_path)
     (path,) = tmp_path.glob("out/made-train*")
-    stored = [format.from_bytes(data) for data in format.open_shard(path).read_all()]
+    stored = [format.from_bytes(data) for data in open_array_record(path).read_all()]
     assert [record.track for record in stored] == [0, 1, 1 << 20, 1 << 20]
 
 

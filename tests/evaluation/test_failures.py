@@ -5,14 +5,14 @@ import pytest
 
 from siamrpn_jax.data.scenes.generated import Scene, make_sequence
 from siamrpn_jax.evaluation import failures
-from siamrpn_jax.evaluation.failures import Clip, Failure
+from siamrpn_jax.evaluation.failures import SceneFailure, TrackedScene
 from siamrpn_jax.evaluation.trackers import StaticTracker
 
 T = 24
 BOX = np.array([10.0, 12, 30, 24])
 
 
-def clip_of(*parts: tuple[int, str]) -> Clip:
+def clip_of(*parts: tuple[int, str]) -> TrackedScene:
     """Frames in which the target is followed, lost or away, so many of each."""
     states = np.repeat([state for _, state in parts], [count for count, _ in parts])
     truth = np.tile(BOX, (len(states), 1))
@@ -21,7 +21,7 @@ def clip_of(*parts: tuple[int, str]) -> Clip:
     frames = np.full((len(states), 48, 64, 3), 120, np.uint8)
     confidence = np.linspace(0, 1, len(states))
     confidence[0] = np.nan
-    return Clip(frames, truth, found, confidence)
+    return TrackedScene(frames, truth, found, confidence)
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,11 @@ def test_what_a_clip_shows(parts, followed, lost, left):
 
 
 def test_frames_shown_begin_before_the_loss_and_end_at_the_end():
-    shown = Failure("fast", 0, clip_of((10, "good"), (14, "lost"))).shown
+    shown = SceneFailure("fast", 0, clip_of((10, "good"), (14, "lost"))).shown
     assert shown.tolist() == [5, 9, 12, 16, 19, 23]
-    late = Failure("fast", 0, clip_of((21, "good"), (3, "lost"))).shown
+    late = SceneFailure("fast", 0, clip_of((21, "good"), (3, "lost"))).shown
     assert late.tolist() == [16, 17, 19, 20, 22, 23]
-    early = Failure("fast", 0, clip_of((1, "good"), (5, "lost"))).shown
+    early = SceneFailure("fast", 0, clip_of((1, "good"), (5, "lost"))).shown
     assert early.tolist() == [0, 1, 2, 3, 4, 5]
 
 
@@ -113,7 +113,7 @@ def test_one_failure_of_each_kind_of_scenes_that_are_followed(monkeypatch):
 
     monkeypatch.setattr(failures, "Scene", NamedScene)
     monkeypatch.setattr(failures, "track_scene", track_scene)
-    found = failures.find_failures("tracker", seeds=range(9), length=T)  # type: ignore
+    found = failures.find_scene_failures("tracker", seeds=range(9), length=T)  # type: ignore
     assert [(one.how, one.seed) for one in found] == [
         ("turn", 3),
         ("copy", 5),
@@ -125,8 +125,8 @@ def test_one_failure_of_each_kind_of_scenes_that_are_followed(monkeypatch):
 
 def test_strips_show_boxes_and_confidence():
     found = [
-        Failure("turn", 3, clip_of((10, "good"), (14, "lost"))),
-        Failure("leave", 7, clip_of((9, "good"), (5, "away"), (10, "lost"))),
+        SceneFailure("turn", 3, clip_of((10, "good"), (14, "lost"))),
+        SceneFailure("leave", 7, clip_of((9, "good"), (5, "away"), (10, "lost"))),
     ]
     picture = failures.draw_failures(found)
     strip = failures.LINE + failures.TILE * 48 // 64

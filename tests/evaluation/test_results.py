@@ -1,12 +1,20 @@
 import json
+import struct
+import zipfile
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siamrpn_jax.evaluation import results
+from paths import SHARED_DATA
+from siamrpn_jax.common.files import write_json
+from siamrpn_jax.evaluation import annotations, results
+from siamrpn_jax.evaluation.annotations import ResultError
 from siamrpn_jax.evaluation.ope import metrics
+from siamrpn_jax.evaluation.ope.table import make_report
+from siamrpn_jax.evaluation.vot import regions
+from siamrpn_jax.evaluation.vot.dataset import VotSequence
 
 BOXES = np.array([[1.0, 2.0, 30.0, 40.0], [0.5, -3.25, 12.125, 7.0625]])
 
@@ -65,10 +73,10 @@ def test_empty_file_and_bad_boxes(tmp_path):
 
 def test_report(tmp_path):
     row = metrics.evaluate(BOXES, BOXES)
-    report = results.make_report(
+    report = make_report(
         "siamrpn", {"car": (row, 30.0)}, mean=row, fps=30.0, skip_first=True
     )
-    results.write_json(tmp_path / "out.json", report)
+    write_json(tmp_path / "out.json", report)
     read = json.loads((tmp_path / "out.json").read_text())
     assert read == report
     assert read["tracker"] == "siamrpn"
@@ -80,8 +88,214 @@ def test_report(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
     path = tmp_path / "out.json"
-    results.write_json(path, {"auc": 0.5})
+    write_json(path, {"auc": 0.5})
     with pytest.raises(ValueError, match="JSON compliant"):
-        results.write_json(path, {"auc": float("nan")})
+        write_json(path, {"auc": float("nan")})
     assert json.loads(path.read_text()) == {"auc": 0.5}
     assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
+
+
+PUBLISHED = SHARED_DATA / "published"
+
+
+BOX = np.array([1.5, 2, 3, 4])
+
+
+RUN = (np.array([1.0]), BOX, np.array([2.0]), np.arange(8.0), np.array([0.0]))
+
+
+def make_sequence(name, length):
+    return VotSequence(name, (), (BOX,) * length, (100, 80), {}, None)
+
+
+number = st.floats(-1e4, 1e4)
+
+
+row = st.one_of(
+    st.sampled_from([[0.0], [1.0], [2.0]]),
+    st.lists(number, min_size=4, max_size=4),
+    st.lists(number, min_size=8, max_size=8),
+)
+
+
+@given(st.lists(row, min_size=1, max_size=8))
+def test_round_trip_of_a_run(tmp_path_factory, run):
+    path = tmp_path_factory.mktemp("results") / "new" / "a_001.txt"
+    results.write_trajectory(path, [np.array(values) for values in run])
+    read = results.read_trajectory(path, frames=len(run))
+    assert [len(values) for values in read] == [len(values) for values in run]
+    for one, other in zip(read, run, strict=True):
+        assert one == pytest.approx(other, abs=6e-5)
+
+
+def test_text_of_a_run(tmp_path):
+    path = tmp_path / "a_001.txt"
+    results.write_trajectory(path, RUN[:3])
+    assert path.read_text() == "1\n1.5000,2.0000,3.0000,4.0000\n2\n"
+
+
+def binary(rows):
+    """The toolkit's format, packed by hand."""
+    content = struct.pack("<hI", 1, len(rows))
+    for values in rows:
+        if len(values) == 1:
+            content += struct.pack("<BI", 0, int(values[0]))
+        elif len(values) == 4:
+            content += struct.pack("<Bffff", 1, *values)
+        else:
+            content += struct.pack(f"<BH{len(values)}f", 2, len(values) // 2, *values)
+    return content
+
+
+def test_binary_run(tmp_path):
+    path = tmp_path / "a_001.bin"
+    path.write_bytes(binary(RUN))
+    read = results.read_trajectory(path)
+    assert [values.tolist() for values in read] == [values.tolist() for values in RUN]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (binary(RUN)[:-2], "broken, ends within a row"),
+        (binary(RUN) + b"0", "goes on after its 5 rows"),
+        (struct.pack("<hIB", 1, 1, 3), "row 1 has type 3"),
+        (struct.pack("<hIBI", 1, 1, 0, 9), r"row 1: '9', expected a code 0, 1 or 2"),
+        (b"\xff\xfe1", "is no text"),
+    ],
+)
+def test_broken_binary_runs(tmp_path, content, message):
+    path = tmp_path / "a_001.bin"
+    path.write_bytes(content)
+    with pytest.raises((ResultError, regions.RegionError), match=message):
+        results.read_trajectory(path)
+
+
+@pytest.mark.parametrize("line", ["1,2,3", "x", "", "1,2,3,nan"])
+def test_bad_rows_are_named(tmp_path, line):
+    path = tmp_path / "a_001.txt"
+    path.write_text(f"1\n{line}\n1,2,3,4\n")
+    with pytest.raises(regions.RegionError, match=r"a_001\.txt:2: .*, expected a code"):
+        results.read_trajectory(path)
+
+
+@pytest.mark.parametrize("frames", [4, 6])
+def test_counts_of_rows(tmp_path, frames):
+    path = tmp_path / "a_001.txt"
+    results.write_trajectory(path, RUN)
+    with pytest.raises(ResultError, match=f"5 rows for {frames} frames of car"):
+        results.read_trajectory(path, frames=frames, name="car")
+
+
+def test_seconds(tmp_path):
+    path = results.vot_time_path(results.vot_run_path(tmp_path, "car", 12))
+    assert path == tmp_path / "car" / "car_012_time.value"
+    seconds = np.array([0.25, np.nan, 0.125, np.nan])
+    results.write_seconds(path, seconds)
+    assert path.read_text() == "0.250000\n\n0.125000\n\n"
+    assert results.read_seconds(path, frames=4) == pytest.approx(seconds, nan_ok=True)
+    with pytest.raises(ResultError, match="4 rows for 5 frames"):
+        results.read_seconds(path, frames=5)
+    for bad in ("x", "-1", "inf"):
+        path.write_text(f"0.1\n{bad}\n")
+        with pytest.raises(ResultError, match=r"_time\.value:2: .* expected seconds"):
+            results.read_seconds(path)
+
+
+def test_folder_of_runs(tmp_path):
+    folder = tmp_path / "tracker" / "baseline"
+    sequences = [make_sequence("a", 5), make_sequence("b", 2)]
+    for number in (1, 2):
+        results.write_trajectory(results.vot_run_path(folder, "a", number), RUN)
+    (folder / "b").mkdir()
+    (folder / "b" / "b_001.bin").write_bytes(binary(RUN[:2]))
+    (folder / "b" / "b_001.txt").write_text("older\n")
+    (folder / "b" / "b_001_time.value").write_text("0.1\n0.1\n")
+    for place in (folder, folder.parent):
+        read = results.read_vot_results(place, sequences)
+        assert [len(read[name]) for name in ("a", "b")] == [2, 1]
+        assert read["b"][0][1].tolist() == BOX.tolist()
+    with pytest.raises(ResultError, match=r"_001\.txt for 2 of 3 sequences: x, y"):
+        more = [sequences[0], make_sequence("x", 3), make_sequence("y", 3)]
+        results.read_vot_results(folder, more)
+    with pytest.raises(ResultError, match="5 rows for 6 frames of a"):
+        results.read_vot_results(folder, [make_sequence("a", 6)])
+    (folder / "a" / "a_001.txt").unlink()
+    with pytest.raises(ResultError, match="has runs 002, expected 001, 002"):
+        results.read_vot_results(folder, sequences)
+
+
+def test_missing_files_are_named(tmp_path):
+    readers = annotations.read_vot_annotations, results.read_trajectory
+    for read in (*readers, results.read_seconds):
+        with pytest.raises(ResultError, match=r"none\.txt: cannot be read"):
+            read(tmp_path / "none.txt")
+
+
+def test_got10k(tmp_path):
+    boxes = np.array([[10.0, 20, 3, 4], [11.0, 21, 3, 4]])
+    folder, frames = tmp_path / "tracker", {"GOT_1": 2, "GOT_2": 2}
+    results.write_got10k_run(folder, "GOT_1", boxes, np.array([0.5, 0.25]))
+    text = (folder / "GOT_1" / "GOT_1_001.txt").read_text()
+    assert text.splitlines()[0] == "11.0000,21.0000,3.0000,4.0000"
+    times = folder / "GOT_1" / "GOT_1_time.txt"
+    assert times.read_text() == "0.50000000\n0.25000000\n"
+    with pytest.raises(ResultError, match=r"_001\.txt for 1 of 2 sequences: GOT_2"):
+        results.read_got10k_results(folder, frames)
+    results.write_got10k_run(folder, "GOT_2", boxes, np.array([0.5, 0.25]))
+    read = results.read_got10k_results(folder, frames)
+    assert read["GOT_2"][0] == pytest.approx(boxes)
+    path = tmp_path / "tracker.zip"
+    results.zip_got10k(path, folder, frames)
+    with zipfile.ZipFile(path) as archive:
+        names = [f"{n}/{n}_{kind}.txt" for n in frames for kind in ("001", "time")]
+        assert archive.namelist() == names
+        assert archive.read("GOT_1/GOT_1_001.txt").decode() == text
+    with pytest.raises(ResultError, match="2 rows for 3 frames of GOT_1"):
+        results.read_got10k_results(folder, {"GOT_1": 3})
+    times.unlink()
+    with pytest.raises(ResultError, match=r"_time\.txt for 1 of 2 sequences: GOT_1"):
+        results.zip_got10k(path, folder, frames)
+    with pytest.raises(ResultError, match="2 boxes and 1 times"):
+        results.write_got10k_run(folder, "GOT_3", boxes, np.array([0.5]))
+
+
+def otb(tracker, *, origin):
+    if not PUBLISHED.is_dir():
+        pytest.skip("skipped: no ../shared")
+    truth = annotations.read_box_annotations(PUBLISHED / "groundtruth" / "OTB2015.json")
+    folder = PUBLISHED / "otb100" / tracker
+    return truth, results.read_box_results(folder, truth, origin=origin)
+
+
+def test_published_results_of_mdnet():
+    """Published: AUC .678, precision .909; the first frame counts there."""
+    truth, boxes = otb("MDNet", origin=1)
+    mean = metrics.mean_metrics(
+        metrics.evaluate(boxes[name], row.boxes, skip_first=False)
+        for name, row in truth.items()
+    )
+    assert mean.auc == pytest.approx(0.678, abs=5e-4)
+    assert mean.precision == pytest.approx(0.909, abs=5e-4)
+
+
+def test_published_results_of_siamrpn():
+    """Published: AUC .637, precision .851.
+
+    These files count from 0, and their first row holds two corners instead of a size:
+    it is left out (AUC), or replaced by the box that was given (precision).
+    """
+    truth, boxes = otb("SiamRPN", origin=0)
+    mean = metrics.mean_metrics(
+        metrics.evaluate(boxes[name], row.boxes) for name, row in truth.items()
+    )
+    assert mean.auc == pytest.approx(0.637, abs=5e-4)
+    assert mean.precision == pytest.approx(0.850, abs=5e-4)
+    for name, row in truth.items():
+        boxes[name][0] = row.boxes[0]
+    mean = metrics.mean_metrics(
+        metrics.evaluate(boxes[name], row.boxes, skip_first=False)
+        for name, row in truth.items()
+    )
+    assert mean.auc == pytest.approx(0.6383, abs=5e-5)
+    assert mean.precision == pytest.approx(0.851, abs=6e-4)

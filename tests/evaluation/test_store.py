@@ -7,7 +7,7 @@ import pytest
 from siamrpn_jax.data.read.sequences import Sequence
 from siamrpn_jax.evaluation import results
 from siamrpn_jax.evaluation import store as ope_store
-from siamrpn_jax.evaluation.results import ResultError
+from siamrpn_jax.evaluation.annotations import ResultError
 from siamrpn_jax.evaluation.runner import Run
 from siamrpn_jax.evaluation.trackers import StaticTracker
 
@@ -34,7 +34,7 @@ def sequence(name="car"):
 @pytest.mark.parametrize("layout", ["otb", "got10k"])
 @pytest.mark.parametrize("origin", [0, 1])
 def test_written_read_and_resumed(tmp_path, runs, layout, origin):
-    store = ope_store.Store(tmp_path / "res", layout, origin)
+    store = ope_store.ResultStore(tmp_path / "res", layout, origin)
     first = store.run(StaticTracker(), sequence())
     assert runs == ["car"]
     again = store.run(StaticTracker(), sequence())
@@ -49,7 +49,7 @@ def test_written_read_and_resumed(tmp_path, runs, layout, origin):
 
 
 def test_times_of_other_tools_are_left_alone(tmp_path, runs):
-    store = ope_store.Store(tmp_path)
+    store = ope_store.ResultStore(tmp_path)
     store.run(StaticTracker(), sequence())
     (tmp_path / "car_time.txt").write_text("0.1,0.2\n")
     (read,) = store.read({"car": BOXES})["car"]
@@ -57,14 +57,14 @@ def test_times_of_other_tools_are_left_alone(tmp_path, runs):
 
 
 def test_settings_decide_what_may_be_resumed(tmp_path, runs):
-    store = ope_store.Store(tmp_path)
+    store = ope_store.ResultStore(tmp_path)
     store.open({"weights": "a"}, force=False, names=["car"])
     store.open({"weights": "b"}, force=False, names=["car"])  # nothing there yet
     store.run(StaticTracker(), sequence())
     store.open({"weights": "b"}, force=False, names=["car"])
     with pytest.raises(ResultError, match="other settings .*weights"):
         store.open({"weights": "c"}, force=False, names=["car"])
-    other = ope_store.Store(tmp_path, origin=0)
+    other = ope_store.ResultStore(tmp_path, origin=0)
     with pytest.raises(ResultError, match="other settings .*origin"):
         other.open({"weights": "b"}, force=False, names=["car"])
     store.open({"weights": "c"}, force=True, names=["car"])
@@ -75,9 +75,9 @@ def test_settings_decide_what_may_be_resumed(tmp_path, runs):
 def test_resumed_file_of_another_length(tmp_path, runs):
     results.write_otb_results(tmp_path / "car.txt", BOXES[:2])
     with pytest.raises(ResultError, match="2 rows for 3 frames of car"):
-        ope_store.Store(tmp_path).run(StaticTracker(), sequence())
+        ope_store.ResultStore(tmp_path).run(StaticTracker(), sequence())
 
 
 def test_no_folder(tmp_path):
     with pytest.raises(ResultError, match="nowhere: no such folder"):
-        ope_store.Store(tmp_path / "nowhere").read({"car": BOXES})
+        ope_store.ResultStore(tmp_path / "nowhere").read({"car": BOXES})

@@ -9,7 +9,7 @@ from data_folders import write_image
 from data_prep.command import main
 from data_prep.tracks import Dataset, Rejection, Track
 from paths import SHARED_DATA
-from siamrpn_jax.data.crops.format import Prepared, open_prepared
+from siamrpn_jax.data.crops.reader import CropDataset, open_prepared
 from siamrpn_jax.media.video import VideoWriter
 
 
@@ -58,7 +58,7 @@ def read_all(dataset: Dataset, raw: Path, /, **options):
     return {track.name: track for track in tracks}, rejections
 
 
-def prepare(name: str, raw: Path, *arguments: str) -> Prepared:
+def prepare(name: str, raw: Path, *arguments: str) -> CropDataset:
     """What the command of a parser makes of a raw folder."""
     out = raw.with_name("prepared")
     fixed = ["--raw", str(raw), "--out", str(out), "--workers", "1"]
@@ -66,7 +66,7 @@ def prepare(name: str, raw: Path, *arguments: str) -> Prepared:
     return open_prepared(out)
 
 
-def targets(prepared: Prepared) -> dict[str, list[int]]:
+def targets(prepared: CropDataset) -> dict[str, list[int]]:
     """Frame numbers of the records of each track."""
     index = prepared.index
     return {

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from siamrpn_jax.data.crops.format import Prepared, RecordError, open_prepared
+from siamrpn_jax.data.crops.format import RecordError
+from siamrpn_jax.data.crops.reader import CropDataset, open_prepared
 from siamrpn_jax.data.crops.windows import AugmentConfig
 from siamrpn_jax.data.pairs.requests import Picture
 from siamrpn_jax.data.read.images import ImageError, decode_image
@@ -37,7 +38,7 @@ class RecordPair(NamedTuple):
     """Number of the record that shows the search image."""
 
 
-class PreparedTracks:
+class CropTracks:
     """Some tracks of a prepared folder; thread safe and picklable.
 
     Args:
@@ -49,7 +50,7 @@ class PreparedTracks:
 
     def __init__(
         self,
-        records: Prepared,
+        records: CropDataset,
         tracks: np.ndarray,
         *,
         weight: float = 1.0,
@@ -198,7 +199,7 @@ def open_tracks(
     validation_fraction: float,
     weight: float,
     balance: Balance,
-) -> tuple[PreparedTracks, PreparedTracks]:
+) -> tuple[CropTracks, CropTracks]:
     """Opens a prepared folder and splits it by video.
 
     Args:
@@ -221,8 +222,7 @@ def open_tracks(
     out[list(_held_out(names, validation_fraction))] = True
     parts = (np.flatnonzero(out[index.videos] == part) for part in (False, True))
     training, validation = (
-        PreparedTracks(records, tracks, weight=weight, balance=balance)
-        for tracks in parts
+        CropTracks(records, tracks, weight=weight, balance=balance) for tracks in parts
     )
     return training, validation
 
@@ -234,7 +234,7 @@ def _held_out(names: Mapping[int, str], fraction: float) -> set[int]:
 
 
 def warn_of_small_crops(
-    records: Prepared, augment: AugmentConfig, *, patches: float
+    records: CropDataset, augment: AugmentConfig, *, patches: float
 ) -> None:
     """Warns if search patches reach far beyond the stored crops, into the fill.
 

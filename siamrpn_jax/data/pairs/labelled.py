@@ -23,7 +23,12 @@ import tyro
 from siamrpn_jax.common.errors import check_least, require
 from siamrpn_jax.data.pairs.photometry import color_table
 from siamrpn_jax.data.read import tfds
-from siamrpn_jax.data.read.images import IMAGE_SUFFIXES, ImageError, decode_image
+from siamrpn_jax.data.read.images import (
+    ImageError,
+    decode_image,
+    is_hidden,
+    is_image,
+)
 from siamrpn_jax.data.read.pool import DataError, held_out
 from siamrpn_jax.training.batch import LabelledBatch
 
@@ -344,9 +349,9 @@ def _list_files(root: Path, classes: tuple[str, ...]) -> _Files:
             folders.sort()
             for file in sorted(files):
                 path = Path(folder, file)
-                if path.suffix.lower() in IMAGE_SUFFIXES:
+                if is_image(path):
                     paths.append(path.relative_to(root).as_posix())
-                else:
+                elif not is_hidden(file):
                     others.append(path)
         if len(paths) == before and (root / name).is_dir():
             raise DataError(f"{root / name}: holds no images of this class")

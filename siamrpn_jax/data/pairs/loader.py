@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.data.crops.format import is_prepared
+from siamrpn_jax.data.crops.reader import is_prepared
 from siamrpn_jax.data.crops.windows import AugmentConfig
 from siamrpn_jax.data.pairs.crop_tracks import open_tracks, warn_of_small_crops
 from siamrpn_jax.data.pairs.labelled import LabelledDataset

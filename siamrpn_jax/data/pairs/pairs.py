@@ -29,9 +29,13 @@ from siamrpn_jax.data.crops.windows import (
     sample_window,
 )
 from siamrpn_jax.data.pairs.composites import make_composite
-from siamrpn_jax.data.pairs.crop_tracks import Balance, PreparedTracks, RecordPair
-from siamrpn_jax.data.pairs.photometry import apply_look, draw_looks, possible_changes
-from siamrpn_jax.data.pairs.requests import Picture, View, pack, render
+from siamrpn_jax.data.pairs.crop_tracks import Balance, CropTracks, RecordPair
+from siamrpn_jax.data.pairs.photometry import (
+    apply_photometry,
+    draw_photometry,
+    possible_changes,
+)
+from siamrpn_jax.data.pairs.requests import CropRequest, Picture, pack, render
 from siamrpn_jax.data.read.pool import DataError, Pool, Target, Weighted
 from siamrpn_jax.data.scenes.generated import Scene
 from siamrpn_jax.model.boxes import ltwh_to_cxcywh
@@ -143,8 +147,8 @@ class Pair(NamedTuple):
 class _Draw(NamedTuple):
     """A pair before anything is cropped."""
 
-    z: View
-    x: View
+    z: CropRequest
+    x: CropRequest
     box: np.ndarray
     origin: "_Origin"
     """What the target belongs to."""
@@ -155,7 +159,7 @@ class _Draw(NamedTuple):
     category: str = ""
     """Of the target, where it is known."""
 
-    track: tuple[PreparedTracks, int] | None = None
+    track: tuple[CropTracks, int] | None = None
     """The folder and the track that both records are of, if they are."""
 
 
@@ -186,7 +190,7 @@ class PairDataset:
         config: DataConfig,
         pool: Pool,
         *,
-        prepared: SequenceOf[PreparedTracks] = (),
+        prepared: SequenceOf[CropTracks] = (),
         exemplar_size: int,
         instance_size: int,
         augment: AugmentConfig,
@@ -214,11 +218,13 @@ class PairDataset:
             RecordError: a record of a prepared folder cannot be used.
         """
         rng, drawn, positive = self._draw_pair(index)
-        looks = draw_looks(rng, self.augment)
+        changes = draw_photometry(rng, self.augment)
         sizes = self.exemplar_size, self.instance_size
         z, x = (
-            apply_look(render(view, size), look, rng)
-            for view, look, size in zip((drawn.z, drawn.x), looks, sizes, strict=True)
+            apply_photometry(render(request, size), change, rng)
+            for request, change, size in zip(
+                (drawn.z, drawn.x), changes, sizes, strict=True
+            )
         )
         return Pair(z, x, drawn.box, positive)
 
@@ -233,10 +239,10 @@ class PairDataset:
         """
         rng, drawn, positive = self._draw_pair(index)
         z, x = (
-            pack(view, look, rng, size=size, canvas=canvas, changes=changes)
-            for view, look, size, canvas, changes in zip(
+            pack(request, change, rng, size=size, canvas=canvas, changes=possible)
+            for request, change, size, canvas, possible in zip(
                 (drawn.z, drawn.x),
-                draw_looks(rng, self.augment),
+                draw_photometry(rng, self.augment),
                 (self.exemplar_size, self.instance_size),
                 self._canvas(),
                 possible_changes(self.augment),
@@ -295,7 +301,7 @@ class PairDataset:
 
     def _draw(self, rng: np.random.Generator, index: int) -> _Draw:
         match self._sources.draw(rng):
-            case PreparedTracks() as tracks:
+            case CropTracks() as tracks:
                 pair = tracks.draw(rng, max_interval=self.config.max_interval)
                 return self._records(rng, tracks, pair)
             case "video":
@@ -336,7 +342,7 @@ class PairDataset:
         return None if pair is None else self._records(rng, tracks, pair)
 
     def _records(
-        self, rng: np.random.Generator, tracks: PreparedTracks, pair: RecordPair
+        self, rng: np.random.Generator, tracks: CropTracks, pair: RecordPair
     ) -> _Draw:
         """Two records of a prepared folder, or a single one twice."""
         crops, origin = tracks.records.crops, tracks.video(pair.track)
@@ -350,7 +356,7 @@ class PairDataset:
         )
         angle = self._draw_angle(rng) if tracks.is_still(pair.track) else 0.0
         return _Draw(
-            *self._views(rng, reads, targets, angle=angle),
+            *self._requests(rng, reads, targets, angle=angle),
             origin,
             frozenset({origin}),
             tracks.category(pair.track),
@@ -367,8 +373,8 @@ class PairDataset:
         j = int(rng.integers(low, high))
         z, x = (Target(int(track.images[k]), track.boxes[k]) for k in (i, j))
         reads = (self._reader(z.image), self._reader(x.image))
-        views = self._views(rng, reads, (z, x))
-        return self._from_images(views, z.image, {x.image})
+        requests = self._requests(rng, reads, (z, x))
+        return self._from_images(requests, z.image, {x.image})
 
     def _still(self, rng: np.random.Generator) -> _Draw:
         """Two views of one still; mostly one that fills the search window."""
@@ -382,8 +388,8 @@ class PairDataset:
             if side < 1.5 * min(image.shape[:2]) or rng.random() < 0.15:
                 break
         angle, read = self._draw_angle(rng), self._reader(target.image)
-        views = self._views(rng, (read, read), (target, target), angle=angle)
-        return self._from_images(views, target.image, {target.image})
+        requests = self._requests(rng, (read, read), (target, target), angle=angle)
+        return self._from_images(requests, target.image, {target.image})
 
     def _composite(self, rng: np.random.Generator) -> _Draw:
         """Pasted objects: patches already."""
@@ -395,7 +401,9 @@ class PairDataset:
             augment=self.augment,
             context=self.context,
         )
-        z, x = (View(functools.partial(Picture, patch)) for patch in (pair.z, pair.x))
+        z, x = (
+            CropRequest(functools.partial(Picture, patch)) for patch in (pair.z, pair.x)
+        )
         return self._from_images((z, x, pair.box), pair.image, pair.shown)
 
     def _synthetic(self, rng: np.random.Generator, index: int) -> _Draw:
@@ -413,7 +421,7 @@ class PairDataset:
         reads = functools.partial(Picture, z), functools.partial(Picture, x)
         targets = Target(-1, z_box), Target(-1, x_box)
         origin = ("scene", seed)
-        return _Draw(*self._views(rng, reads, targets), origin, frozenset({origin}))
+        return _Draw(*self._requests(rng, reads, targets), origin, frozenset({origin}))
 
     def _reader(self, image: int) -> Callable[[], Picture]:
         return lambda: Picture(self.pool.store[image])
@@ -425,21 +433,24 @@ class PairDataset:
         return 0.0
 
     def _from_images(
-        self, views: tuple[View, View, np.ndarray], image: int, shown: Iterable[int]
+        self,
+        requests: tuple[CropRequest, CropRequest, np.ndarray],
+        image: int,
+        shown: Iterable[int],
     ) -> _Draw:
         """A pair whose target is of ``image``; its search patch shows ``shown``."""
         origins = self.pool.origins
         seen = frozenset(("image", int(origins[i])) for i in shown)
-        return _Draw(*views, ("image", int(origins[image])), seen)
+        return _Draw(*requests, ("image", int(origins[image])), seen)
 
-    def _views(
+    def _requests(
         self,
         rng: np.random.Generator,
         reads: tuple[Callable[[], Picture], Callable[[], Picture]],
         targets: tuple[Target, Target],
         *,
         angle: float = 0.0,
-    ) -> tuple[View, View, np.ndarray]:
+    ) -> tuple[CropRequest, CropRequest, np.ndarray]:
         """The exemplar around one target, the search patch around another, its box."""
         a = self.augment
         z_box, x_box = (ltwh_to_cxcywh(t.box.astype(np.float64)) for t in targets)
@@ -465,8 +476,8 @@ class PairDataset:
             flip=flip,
         )
         return (
-            View(reads[0], z_window),
-            View(reads[1], x_window),
+            CropRequest(reads[0], z_window),
+            CropRequest(reads[1], x_window),
             _map_target(targets[1], x_box, x_window, self.instance_size),
         )
 
@@ -485,8 +496,8 @@ def _map_target(
 
 
 def mixture(
-    config: DataConfig, pool: Pool, prepared: SequenceOf[PreparedTracks] = ()
-) -> dict[str | PreparedTracks, float]:
+    config: DataConfig, pool: Pool, prepared: SequenceOf[CropTracks] = ()
+) -> dict[str | CropTracks, float]:
     """What pairs can be drawn from, with weights, all positive; see the module."""
     has_objects = bool(len(pool.stills) or len(pool.tracks) or pool.small)
     kinds = {
@@ -495,7 +506,7 @@ def mixture(
         "composites": config.composites * (has_objects and len(pool.backgrounds) > 0),
     }
     total = sum(kinds.values()) or 1.0
-    weights: dict[str | PreparedTracks, float] = {
+    weights: dict[str | CropTracks, float] = {
         kind: pool.weight * weight / total for kind, weight in kinds.items()
     }
     weights |= {tracks: tracks.weight * (len(tracks) > 0) for tracks in prepared}

@@ -1,6 +1,6 @@
 """Colours and sharpness of a pair: what is drawn, and applying it to an image.
 
-A `Look` holds all that is drawn for one image, so that it can be applied here or on the
+A ``Photometry`` holds all that is drawn for one image, to be applied here or on the
 device (`siamrpn_jax.training.augmentation`).
 """
 
@@ -29,7 +29,7 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 _LEVELS = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
 
 
-class Look(NamedTuple):
+class Photometry(NamedTuple):
     """What is changed in one image; applied in the order of the fields."""
 
     table: np.ndarray | None = None
@@ -51,7 +51,9 @@ class Look(NamedTuple):
     """Standard deviation of Gaussian noise, grey levels, equal in all channels."""
 
 
-def draw_looks(rng: np.random.Generator, config: AugmentConfig) -> tuple[Look, Look]:
+def draw_photometry(
+    rng: np.random.Generator, config: AugmentConfig
+) -> tuple[Photometry, Photometry]:
     """Draws what is changed in an exemplar and in its search image."""
     z_table = x_table = order = z_fraction = x_fraction = None
     if rng.random() < config.color_probability:
@@ -76,41 +78,43 @@ def draw_looks(rng: np.random.Generator, config: AugmentConfig) -> tuple[Look, L
         x_noise = rng.uniform(2, 10)
         z_noise = x_noise * rng.random()
     return (
-        Look(z_table, grey, order, z_fraction, z_blur, z_noise),
-        Look(x_table, grey, order, x_fraction, x_blur, x_noise),
+        Photometry(z_table, grey, order, z_fraction, z_blur, z_noise),
+        Photometry(x_table, grey, order, x_fraction, x_blur, x_noise),
     )
 
 
-def apply_look(image: np.ndarray, look: Look, rng: np.random.Generator) -> np.ndarray:
+def apply_photometry(
+    image: np.ndarray, change: Photometry, rng: np.random.Generator
+) -> np.ndarray:
     """Changes an image.
 
     Args:
         image: ``uint8 [n, n, 3]``.
-        look: what to change.
+        change: what to change.
         rng: where noise comes from.
 
     Returns:
         A new image of the same shape (or the same one, if nothing is to be changed).
     """
-    if look.table is not None:
-        image = cv2.LUT(image, look.table)
-    if look.grey:
+    if change.table is not None:
+        image = cv2.LUT(image, change.table)
+    if change.grey:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         image = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
-    if look.order is not None:
-        image = np.ascontiguousarray(image[..., look.order])
-    if look.fraction is not None:
+    if change.order is not None:
+        image = np.ascontiguousarray(image[..., change.order])
+    if change.fraction is not None:
         size = image.shape[0]
-        small = int(shrunk_side(look, size))
+        small = int(shrunk_side(change, size))
         image = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
         image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
-    if isinstance(look.blur, np.ndarray):
-        image = cv2.filter2D(image, -1, look.blur)
-    elif look.blur is not None:
-        image = cv2.GaussianBlur(image, (0, 0), look.blur)
-    if look.noise:
+    if isinstance(change.blur, np.ndarray):
+        image = cv2.filter2D(image, -1, change.blur)
+    elif change.blur is not None:
+        image = cv2.GaussianBlur(image, (0, 0), change.blur)
+    if change.noise:
         noise = rng.standard_normal(image.shape[:2], np.float32)
-        noise *= np.float32(look.noise)
+        noise *= np.float32(change.noise)
         # OpenCV rounds and saturates in one pass.
         image = cv2.add(image, cv2.merge([noise, noise, noise]), dtype=cv2.CV_8U)
     return image
@@ -163,37 +167,37 @@ def possible_changes(config: AugmentConfig) -> tuple[Changes, Changes]:
     )
 
 
-def level_table(look: Look) -> np.ndarray:
+def level_table(change: Photometry) -> np.ndarray:
     """The change of ``table``, ``uint8 [256, 3]``."""
-    return _LEVELS if look.table is None else look.table[0]
+    return _LEVELS if change.table is None else change.table[0]
 
 
-def mixing_matrix(look: Look) -> np.ndarray:
+def mixing_matrix(change: Photometry) -> np.ndarray:
     """The change of ``grey`` and ``order`` as ``float32 [3, 3]``: ``new = M @ old``."""
-    if look.grey:
+    if change.grey:
         return np.tile(_GREY, (3, 1))
     matrix = np.eye(3, dtype=np.float32)
-    return matrix if look.order is None else matrix[look.order]
+    return matrix if change.order is None else matrix[change.order]
 
 
-def shrunk_side(look: Look, size: int) -> np.int32:
+def shrunk_side(change: Photometry, size: int) -> np.int32:
     """Side in pixels to which ``fraction`` shrinks an image of side ``size``."""
-    fraction = 1.0 if look.fraction is None else look.fraction
+    fraction = 1.0 if change.fraction is None else change.fraction
     return np.int32(max(12, int(size * min(max(fraction, 0.15), 1.0))))
 
 
-def blur_kernel(look: Look) -> np.ndarray:
+def blur_kernel(change: Photometry) -> np.ndarray:
     """The change of ``blur`` as a kernel, ``float32 [13, 13]``, anchored in its middle.
 
     It is correlated with the image, which is mirrored about its outermost pixels.
     """
-    if look.blur is None:
+    if change.blur is None:
         kernel = np.ones((1, 1))
-    elif isinstance(look.blur, np.ndarray):
-        kernel = look.blur
+    elif isinstance(change.blur, np.ndarray):
+        kernel = change.blur
     else:
         # As many taps as cv2.GaussianBlur takes for 8-bit images.
-        column = cv2.getGaussianKernel(round(look.blur * 6 + 1) | 1, look.blur)
+        column = cv2.getGaussianKernel(round(change.blur * 6 + 1) | 1, change.blur)
         kernel = column @ column.T
     margin = (_BLUR_SIZE - len(kernel)) // 2
     return np.pad(kernel, margin).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Views: what a patch will show, before anything is read or cropped.
+"""Crop requests: what a patch will show, before anything is read or cropped.
 
-A view is rendered here, or packed with the look that was drawn for it, for the device
-to render (`siamrpn_jax.training.augmentation`).
+A request is rendered here, or packed with the photometry that was drawn for it, for the
+device to render (``training.augmentation``).
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 
 from siamrpn_jax.data.crops.windows import Window, crop, window_matrix
 from siamrpn_jax.data.pairs import photometry
-from siamrpn_jax.data.pairs.photometry import Changes, Look
+from siamrpn_jax.data.pairs.photometry import Changes, Photometry
 from siamrpn_jax.training.batch import RawPatches
 
 
@@ -26,8 +26,8 @@ class Picture(NamedTuple):
     """Colour outside, ``[3]``; None: the mean of the pixels."""
 
 
-class View(NamedTuple):
-    """A patch to be."""
+class CropRequest(NamedTuple):
+    """A patch that is still to be cut."""
 
     read: Callable[[], Picture]
     """Reads the image."""
@@ -36,36 +36,40 @@ class View(NamedTuple):
     """The part of it that the patch shows; None: the image is the patch."""
 
 
-def render(view: View, size: int) -> np.ndarray:
-    """The patch of a view: RGB ``uint8 [n, n, 3]`` with ``n = size``."""
-    pixels, fill = view.read()
-    return pixels if view.window is None else crop(pixels, view.window, size, fill=fill)
+def render(request: CropRequest, size: int) -> np.ndarray:
+    """The patch that is requested: RGB ``uint8 [n, n, 3]`` with ``n = size``."""
+    pixels, fill = request.read()
+    return (
+        pixels
+        if request.window is None
+        else crop(pixels, request.window, size, fill=fill)
+    )
 
 
 def pack(
-    view: View,
-    look: Look,
+    request: CropRequest,
+    change: Photometry,
     rng: np.random.Generator,
     *,
     size: int,
     canvas: int,
     changes: Changes,
 ) -> RawPatches:
-    """What the device needs to render a view with a look.
+    """What the device needs to render what is requested.
 
     An image that fits the canvas is sent as it is, in its upper left corner; of others
     the patch is cropped here.
 
     Args:
-        view: what to show.
-        look: how to change it.
+        request: what to show.
+        change: how to change it.
         rng: where the seed of the noise comes from.
         size: n, side of the patch.
         canvas: C, side of the images that are sent, at least ``size``.
         changes: which changes are sent.
     """
-    pixels, fill = view.read()
-    window = view.window
+    pixels, fill = request.read()
+    window = request.window
     if window is not None and max(pixels.shape[:2]) > canvas:
         pixels, window = crop(pixels, window, size, fill=fill), None
     if window is None:
@@ -77,11 +81,11 @@ def pack(
         image=_place(pixels, canvas, fill),
         matrix=_matrix(window, size),
         fill=fill,
-        table=photometry.level_table(look) if changes.table else None,
-        mixing=photometry.mixing_matrix(look) if changes.mixing else None,
-        shrunk=photometry.shrunk_side(look, size) if changes.shrunk else None,
-        blur=photometry.blur_kernel(look) if changes.blur else None,
-        noise=np.float32(look.noise) if changes.noise else None,
+        table=photometry.level_table(change) if changes.table else None,
+        mixing=photometry.mixing_matrix(change) if changes.mixing else None,
+        shrunk=photometry.shrunk_side(change, size) if changes.shrunk else None,
+        blur=photometry.blur_kernel(change) if changes.blur else None,
+        noise=np.float32(change.noise) if changes.noise else None,
         noise_seed=rng.integers(2**32, dtype=np.uint32),
     )
 

@@ -25,8 +25,8 @@ got10k-test     and, but for test, ``cover.label`` and ``absence.label``. The te
                 gives the first box only. Huang et al., TPAMI 2019.
 ==============  ====================================================================
 
-All count pixels from 1, but for NfS's VATIC lines; what is returned counts from 0. A
-box with NaN or without area says that the target is absent.
+All count pixels from 1, but for NfS's VATIC lines; what is returned counts from 0.
+Where a target is absent: ``formats.no_target``.
 """
 
 import os
@@ -45,8 +45,9 @@ from siamrpn_jax.data.read.benchmark_lists import (
     OTB_FRAMES,
     UAV123_CLIPS,
 )
-from siamrpn_jax.data.read.images import IMAGE_SUFFIXES
-from siamrpn_jax.data.read.sequences import Sequence, SequenceError, natural_sort
+from siamrpn_jax.data.read.formats import no_target, parse_numbers
+from siamrpn_jax.data.read.images import is_hidden, list_images, natural_sort
+from siamrpn_jax.data.read.sequences import Sequence, SequenceError
 
 BenchmarkName = Literal[
     "otb", "otb50", "uav123", "uav20l", "nfs", "lasot", "got10k-val", "got10k-test"
@@ -152,7 +153,7 @@ def _read_uav(
 
 def _nfs_names(root: Path) -> list[str]:
     plain = [stem.removeprefix("nfs_") for stem in _stems(root / "anno")]
-    return plain or sorted(path.stem for path in root.glob("*/30/*.txt"))
+    return plain or sorted(path.stem for path in root.glob("*/30/[!.]*.txt"))
 
 
 def _read_nfs(root: Path, name: str) -> Sequence:
@@ -272,28 +273,24 @@ def _boxes(text: Path) -> np.ndarray:
     """Boxes that count from 1, as ``[T, 4]`` from 0; NaN where one has no area."""
     rows = []
     for number, line in enumerate(_lines(text), start=1):
-        try:
-            row = [float(field) for field in line.replace(",", " ").split()]
-        except ValueError:
-            row = []
+        row = parse_numbers(line)
         if len(row) != 4:
             raise SequenceError(f"{text}:{number}: {line!r}, expected x,y,w,h")
         rows.append(row)
     if not rows:
         raise SequenceError(f"{text}: is empty, expected one box x,y,w,h a line")
     boxes = np.array(rows) - ONE
-    boxes[~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))] = np.nan
+    boxes[no_target(boxes)] = np.nan
     return boxes
 
 
 def _frames(folder: Path) -> dict[int, Path]:
     """Images of a folder by the number that their names end with, in order."""
-    paths = folder.iterdir() if folder.is_dir() else ()
-    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    images = list_images(folder)
     if not images:
         raise SequenceError(f"{folder}: has no frames")
     frames = {}
-    for path in natural_sort(images):
+    for path in images:
         number = re.search(r"\d+$", path.stem)
         if not number or int(number[0]) in frames:
             raise SequenceError(f"{path}: expected one frame for each number")
@@ -332,4 +329,5 @@ def _lines(path: Path) -> list[str]:
 
 
 def _stems(folder: Path) -> list[str]:
-    return [path.stem for path in natural_sort(folder.glob("*.txt"))]
+    texts = (path for path in folder.glob("*.txt") if not is_hidden(path.name))
+    return [path.stem for path in natural_sort(texts)]

@@ -3,7 +3,9 @@
 Everything here returns RGB ``uint8 [H, W, 3]``; OpenCV's BGR order stays inside.
 """
 
+import re
 import struct
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +21,37 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 
 class ImageError(InputError):
     """An image that cannot be read, or a frame of the wrong form."""
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files of a folder in natural order; none where there is no folder.
+
+    Hidden files are left out: macOS puts a companion ``._NAME`` beside each file that
+    it copies to a foreign disk.
+    """
+    if not folder.is_dir():
+        return []
+    return natural_sort(path for path in folder.iterdir() if is_image(path))
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image by its name: not hidden, with a known suffix."""
+    return not is_hidden(path.name) and path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file of this name is hidden."""
+    return name.startswith(".")
+
+
+def natural_sort(paths: Iterable[Path]) -> list[Path]:
+    """Sorts paths so that ``2.jpg`` comes before ``10.jpg``."""
+
+    def key(path: Path) -> list[tuple[int, str]]:
+        parts = re.split(r"(\d+)", str(path))
+        return [(int(p), p) if p.isdecimal() else (0, p) for p in parts]
+
+    return sorted(paths, key=key)
 
 
 def read_image(path: str | PathLike[str]) -> np.ndarray:

@@ -4,38 +4,31 @@ A sequence is a folder that holds ``groundtruth.txt`` or ``groundtruth_rect.txt`
 its frames in ``img/``, in ``color/`` or beside the text file. A line is four numbers
 ``x, y, w, h`` (top-left corner and size, pixels) or, in ``groundtruth.txt``, the eight
 of a VOT polygon; commas, tabs or spaces separate them. ``groundtruth_rect.txt`` is
-OTB's: it counts pixels from 1, and 1 is subtracted. A row of ``nan`` or of zeros says
-that the target is absent.
+OTB's: it counts pixels from 1, and 1 is subtracted. A row that is ``nan`` or
+has no area says that the target is absent, see ``formats.no_target``.
 
 Two peculiarities of OTB are known. A folder with ``groundtruth_rect.1.txt``,
 ``groundtruth_rect.2.txt`` and so on is a sequence for each: Jogging-1, Jogging-2. And
-some of its annotations start late or end early, see `OTB_RANGES`.
+some of its annotations start late or end early, see ``OTB_FRAMES``.
 """
 
 import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.data.read.images import IMAGE_SUFFIXES
+from siamrpn_jax.data.read.benchmark_lists import OTB_FRAMES
+from siamrpn_jax.data.read.formats import no_target, parse_numbers
+from siamrpn_jax.data.read.images import is_hidden, list_images, natural_sort
 
 GROUND_TRUTH_NAMES = ("groundtruth.txt", "groundtruth_rect.txt")
 """Ground truth files, the first one present is read; the second counts from 1."""
-
-OTB_RANGES = {
-    "David": (300, 770),
-    "Diving": (1, 215),
-    "Football1": (1, 74),
-    "Freeman3": (1, 460),
-    "Freeman4": (1, 283),
-}
-"""First and last frame, counted from 1, that OTB's annotations are about."""
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +116,7 @@ def read_sequence(
     frames = find_frames(folder)
     name = folder.resolve().name
     if text.name == "groundtruth_rect.txt" and len(frames) != len(boxes):
-        first, last = OTB_RANGES.get(name, (1, 0))
+        first, last = OTB_FRAMES.get(name, (1, 0))
         if len(boxes) == last - first + 1 and last <= len(frames):
             frames = frames[first - 1 : last]
     if len(frames) != len(boxes):
@@ -215,18 +208,15 @@ def find_frames(folder: Path) -> tuple[Path, ...]:
         SequenceError: there are none.
     """
     for name in FRAME_FOLDERS:
-        place = folder / name
-        if place.is_dir():
-            frames = [p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
-            if frames:
-                return tuple(natural_sort(frames))
+        if frames := list_images(folder / name):
+            return tuple(frames)
     raise SequenceError(f"{folder}: has no frames; expected {LAYOUT}")
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Like ``os.walk``, through symbolic links too, but into each folder only once.
 
-    Folders that cannot be read are left out with a warning.
+    Folders that cannot be read are left out with a warning, hidden files without one.
 
     Args:
         root: where to start.
@@ -242,43 +232,25 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
             continue
         visited.add(real)
         subfolders.sort()  # which of two links is met first must not vary
-        yield Path(folder), subfolders, files
+        yield Path(folder), subfolders, [f for f in files if not is_hidden(f)]
 
 
 def _warn(error: OSError) -> None:
     log.warning("%s: left out: cannot be read (%s)", error.filename, error.strerror)
 
 
-def natural_sort(paths: Iterable[Path]) -> list[Path]:
-    """Sorts paths so that ``2.jpg`` comes before ``10.jpg``."""
-
-    def key(path: Path) -> list[tuple[int, str]]:
-        parts = re.split(r"(\d+)", str(path))
-        return [(int(p), p) if p.isdecimal() else (0, p) for p in parts]
-
-    return sorted(paths, key=key)
-
-
 def _parse_line(line: str) -> np.ndarray:
-    try:
-        values = np.array([float(v) for v in re.split(r"[,\s]+", line.strip(" \t,"))])
-    except ValueError:
-        raise SequenceError(
-            f"cannot parse {line!r}, expected numbers x,y,w,h"
-        ) from None
+    values = np.array(parse_numbers(line))
+    if not len(values):
+        raise SequenceError(f"cannot parse {line!r}, expected numbers x,y,w,h")
     if len(values) not in (4, 8):
         raise SequenceError(
             f"{len(values)} values in {line!r}, expected 4 (x,y,w,h) or 8 (a polygon)"
         )
-    if np.isnan(values).all() or not values.any():
-        return np.full(4, np.nan)
+    if np.isinf(values).any():
+        raise SequenceError(f"box {line!r}, expected finite numbers (nan: absent)")
     box = polygon_to_ltwh(values) if len(values) == 8 else values
-    if not np.isfinite(box).all() or (box[2:] <= 0).any():
-        raise SequenceError(
-            f"box {line!r}, expected finite numbers with positive width and "
-            "height (all nan or all 0: absent)"
-        )
-    return box
+    return np.full(4, np.nan) if no_target(box) else box
 
 
 def _find_ground_truth(folder: Path) -> Path:

@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.data.read.sequences import natural_sort, walk
+from siamrpn_jax.data.read.images import natural_sort
+from siamrpn_jax.data.read.sequences import walk
 
 ANNOTATIONS_NAME = "annotations.json"
 

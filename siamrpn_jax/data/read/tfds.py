@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.data.crops import format
+from siamrpn_jax.data.read.array_records import open_array_record
 
 HEADER, FOOTER = 12, 4
 """Bytes around the data of a record in tfrecord files."""
@@ -107,7 +107,7 @@ def _read_info(folder: Path) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=_OPEN_FILES)
 def _array_record(shard: Path) -> Any:
-    return format.open_shard(shard)
+    return open_array_record(shard)
 
 
 def _is_tfrecord(shard: Path) -> bool:

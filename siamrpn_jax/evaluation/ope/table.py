@@ -20,7 +20,6 @@ from siamrpn_jax.data.read.images import read_size
 from siamrpn_jax.data.read.sequences import Sequence
 from siamrpn_jax.evaluation.ope import metrics as ope
 from siamrpn_jax.evaluation.ope.metrics import Got10kMetrics, MetricError, OpeMetrics
-from siamrpn_jax.evaluation.results import make_report
 from siamrpn_jax.evaluation.runner import Run, total_fps
 from siamrpn_jax.evaluation.store import Runs
 
@@ -71,7 +70,7 @@ class Benchmark:
         return len(self.lengths) >= self.whole
 
 
-class Network(NamedTuple):
+class NetworkCost(NamedTuple):
     """How large the network of a tracker is."""
 
     parameters: int
@@ -96,7 +95,7 @@ class Entry:
     """GOT-10k's figures over all frames of all runs."""
     repaired: Mapping[str, int]
     """Name of a sequence -> predicted boxes without area, where there are some."""
-    network: Network | None = None
+    network: NetworkCost | None = None
     """None for a tracker without one, and where it is not known."""
 
     @classmethod
@@ -106,7 +105,7 @@ class Entry:
         runs: Runs,
         benchmark: Benchmark,
         *,
-        network: Network | None = None,
+        network: NetworkCost | None = None,
     ) -> Self:
         """Computes the figures of a tracker.
 
@@ -260,3 +259,50 @@ def _evaluate_got10k(runs: Runs, benchmark: Benchmark) -> Got10kMetrics:
 
 def _known(fps: float) -> float | None:
     return fps if np.isfinite(fps) else None
+
+
+def make_report(
+    tracker: str,
+    sequences: Mapping[str, tuple[OpeMetrics, float | None]],
+    *,
+    mean: OpeMetrics,
+    fps: float | None,
+    skip_first: bool,
+) -> dict[str, Any]:
+    """Gathers an evaluation in a JSON-ready dictionary.
+
+    Args:
+        tracker: name of the tracker.
+        sequences: metrics and frames a second of each sequence; None where unknown.
+        mean: mean over the sequences.
+        fps: frames a second over all frames; None where unknown.
+        skip_first: whether the first frame was left out.
+    """
+    return {
+        "tracker": tracker,
+        "convention": {
+            "first_frame": "excluded" if skip_first else "included",
+            "auc": "mean over 21 overlap thresholds 0..1 of the share of frames above",
+            "precision": "share of frames with a centre error <= 20 px",
+            "normalized_precision": "share with a relative centre error <= 0.2",
+            "absent_frames": "excluded",
+            "mean": "each sequence weighs the same",
+            "fps": "all updates / their time, without compilation and decoding",
+        },
+        **_figures(mean, fps),
+        "sequences": {
+            name: _figures(metrics, speed)
+            for name, (metrics, speed) in sequences.items()
+        },
+    }
+
+
+def _figures(metrics: OpeMetrics, fps: float | None) -> dict[str, float | int | None]:
+    return {
+        "auc": metrics.auc,
+        "precision": metrics.precision,
+        "normalized_precision": metrics.normalized_precision,
+        "normalized_precision_auc": metrics.normalized_precision_auc,
+        "fps": fps,
+        "frames": metrics.frames,
+    }

@@ -43,7 +43,7 @@ class StripFrame:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Failure:
+class VotFailure:
     """A place where a tracker lost its target."""
 
     sequence: str
@@ -80,7 +80,7 @@ class VotEntry:
     """Frames a second, the device waited for, compilation and decoding excluded."""
     efo_estimate: float | None = None
     """Estimate of VOT's normalised speed; shown as an estimate only."""
-    lost: tuple[Failure, ...] = ()
+    lost: tuple[VotFailure, ...] = ()
     """Where the target was lost."""
     missing: tuple[str, ...] = ()
     """Sequences without results: the figures are then shown as incomplete, unranked."""
@@ -269,12 +269,12 @@ STRIP_SPAN = 24
 """Frames before a failure at which its strip begins, if the tracker ran so long."""
 
 
-def find_failures(
+def find_vot_failures(
     results: Mapping[str, Sequence[Trajectory]],
     sequences: Iterable[VotSequence],
     *,
     strips: int = 24,
-) -> tuple[Failure, ...]:
+) -> tuple[VotFailure, ...]:
     """All failures of a tracker, some with pictures.
 
     Args:
@@ -285,7 +285,7 @@ def find_failures(
     Raises:
         siamrpn_jax.data.read.images.ImageError: a frame cannot be decoded.
     """
-    found: list[Failure] = []
+    found: list[VotFailure] = []
     for sequence in sequences:
         for number, run in enumerate(results.get(sequence.name, ()), start=1):
             codes = [row[0] if len(row) == 1 else np.nan for row in run]
@@ -294,7 +294,7 @@ def find_failures(
                 strip: tuple[StripFrame, ...] = ()
                 if new and sum(bool(one.strip) for one in found) < strips:
                     strip = _read_strip(sequence, run, frame)
-                found.append(Failure(sequence.name, frame, number, strip))
+                found.append(VotFailure(sequence.name, frame, number, strip))
     return tuple(found)
 
 

@@ -24,7 +24,6 @@ from siamrpn_jax.evaluation.report import svg as plots
 from siamrpn_jax.evaluation.report.data import (
     COST,
     REPORTED,
-    Failure,
     OpeBenchmark,
     OpeEntry,
     Report,
@@ -33,6 +32,7 @@ from siamrpn_jax.evaluation.report.data import (
     StripFrame,
     VotBenchmark,
     VotEntry,
+    VotFailure,
     reported_rows,
 )
 from siamrpn_jax.model.boxes import ltwh_to_corners
@@ -436,7 +436,7 @@ def _failures(entries: Iterable[VotEntry]) -> str:
     return "".join(text)
 
 
-def _failure_counts(lost: Sequence[Failure]) -> str:
+def _failure_counts(lost: Sequence[VotFailure]) -> str:
     """Every failure in one list, by sequence and run."""
     places: dict[tuple[str, int], list[str]] = collections.defaultdict(list)
     for one in lost:
@@ -452,7 +452,7 @@ def _failure_counts(lost: Sequence[Failure]) -> str:
     )
 
 
-def _failure_strip(failure: Failure) -> str:
+def _failure_strip(failure: VotFailure) -> str:
     shots = "".join(map(_shot, failure.strip))
     return (
         f'<p class="note"><b>{escape(failure.sequence)}</b>, lost in frame '

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.data.read.images import IMAGE_SUFFIXES, read_size
-from siamrpn_jax.data.read.sequences import SequenceError, natural_sort, polygon_to_ltwh
+from siamrpn_jax.data.read.images import IMAGE_SUFFIXES, natural_sort, read_size
+from siamrpn_jax.data.read.sequences import SequenceError, polygon_to_ltwh
 from siamrpn_jax.evaluation.vot.regions import area, parse_region
 
 LAYOUT = (

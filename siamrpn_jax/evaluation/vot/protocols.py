@@ -9,22 +9,19 @@ Sources: Kristan et al., "The Visual Object Tracking VOT2015 challenge results" 
 and "… VOT2017 …" (real time), and the toolkit of these years.
 """
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from siamrpn_jax.common.configs import differences
 from siamrpn_jax.common.errors import InputError, check_least
-from siamrpn_jax.common.files import replacing
 from siamrpn_jax.data.read.images import read_image
-from siamrpn_jax.evaluation import vot_results
+from siamrpn_jax.evaluation import results
 from siamrpn_jax.evaluation.runner import (
     OnePassTracker,
     RunError,
@@ -238,9 +235,9 @@ def run_to_files(
             warm = warm_up(tracker, sequence, clock=clock)
         run = RUN[config.experiment](tracker, sequence, config=config, clock=clock)
         runs.append(run)
-        path = vot_results.vot_run_path(folder, sequence.name, len(runs))
-        vot_results.write_seconds(vot_results.vot_time_path(path), run.seconds)
-        vot_results.write_trajectory(path, run.regions)  # last: it says all is there
+        path = results.vot_run_path(folder, sequence.name, len(runs))
+        results.write_seconds(results.vot_time_path(path), run.seconds)
+        results.write_trajectory(path, run.regions)  # last: it says all is there
     return warm
 
 
@@ -257,57 +254,14 @@ def read_runs(folder: Path, sequence: VotSequence) -> list[VotRun]:
         siamrpn_jax.evaluation.vot.regions.RegionError: a row is no region.
     """
     runs = []
-    for path in vot_results.find_vot_runs(folder, sequence.name):
-        count, times = len(sequence), vot_results.vot_time_path(path)
-        rows = vot_results.read_trajectory(path, frames=count, name=sequence.name)
+    for path in results.find_vot_runs(folder, sequence.name):
+        count, times = len(sequence), results.vot_time_path(path)
+        rows = results.read_trajectory(path, frames=count, name=sequence.name)
         seconds = np.full(count, np.nan)
         if times.is_file():
-            seconds = vot_results.read_seconds(times, frames=count)
+            seconds = results.read_seconds(times, frames=count)
         runs.append(VotRun(rows, seconds))
     return runs
-
-
-def open_folder(
-    folder: Path,
-    settings: Mapping[str, Any],
-    sequences: Items[VotSequence],
-    *,
-    force: bool = False,
-) -> None:
-    """Makes the folder of an experiment, and checks what is in it.
-
-    ``settings.json`` there tells how its results came about, so that a run is resumed
-    with the same settings only.
-
-    Args:
-        folder: of the experiment.
-        settings: JSON values; everything that results depend on.
-        sequences: those that will be run.
-        force: remove their results, whatever the settings were.
-
-    Raises:
-        RunError: there are results, made with other settings or with unknown ones.
-    """
-    path = folder / "settings.json"
-    results = [p for s in sequences for p in (folder / s.name).glob(f"{s.name}_*")]
-    if force:
-        path.unlink(missing_ok=True)
-        for result in results:
-            result.unlink()
-    elif path.is_file():
-        changes = differences(json.loads(path.read_text()), settings)
-        if changes:
-            raise RunError(
-                f"{folder}: its results were made with other settings "
-                f"({'; '.join(changes)}); choose another folder, or force to replace"
-            )
-    elif results:
-        raise RunError(
-            f"{folder}: has results such as {results[0].name} but no {path.name}; "
-            "score them as they are, choose another folder, or force to replace"
-        )
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 class _Log:

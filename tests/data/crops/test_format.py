@@ -16,16 +16,9 @@ import pytest
 from prepared_folders import write_prepared
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.crops import format, windows
-from siamrpn_jax.data.crops.format import (
-    CropConfig,
-    Header,
-    Index,
-    RecordError,
-    Shard,
-    is_prepared,
-    make_record,
-    open_prepared,
-)
+from siamrpn_jax.data.crops.format import CropConfig, RecordError, make_record
+from siamrpn_jax.data.crops.index import Header, Index, Shard, read_index, write_index
+from siamrpn_jax.data.crops.reader import is_prepared, open_prepared
 from siamrpn_jax.data.read import images
 
 # TensorFlow Datasets reads its own metadata by a deprecated call of protobuf.
@@ -164,8 +157,8 @@ def make_index() -> tuple[Header, Index]:
 
 def test_the_index_and_back(tmp_path):
     header, index = make_index()
-    format.write_index(tmp_path, header, index)
-    again_header, again = format.read_index(tmp_path)
+    write_index(tmp_path, header, index)
+    again_header, again = read_index(tmp_path)
     assert again_header == header
     for field in dataclasses.fields(Index):
         ours, theirs = getattr(index, field.name), getattr(again, field.name)
@@ -177,7 +170,7 @@ def test_names_have_no_line_breaks(tmp_path):
     header, index = make_index()
     index = dataclasses.replace(index, names=("a\nb", "c"))
     with pytest.raises(RecordError, match=r"'a\\nb': expected a name without"):
-        format.write_index(tmp_path, header, index)
+        write_index(tmp_path, header, index)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +185,7 @@ def test_names_have_no_line_breaks(tmp_path):
 )
 def test_an_index_that_contradicts_itself(tmp_path, changes, message):
     header, index = make_index()
-    format.write_index(tmp_path, header, dataclasses.replace(index, **changes))
+    write_index(tmp_path, header, dataclasses.replace(index, **changes))
     with pytest.raises(RecordError, match=message):
         open_prepared(tmp_path)
 
@@ -320,9 +313,9 @@ def test_a_folder_without_the_state_of_its_preparation(copy):
 
 
 def test_a_folder_of_another_format_version(copy, monkeypatch):
-    header, index = format.read_index(copy)
+    header, index = read_index(copy)
     monkeypatch.setattr(format, "FORMAT_VERSION", 2)
-    format.write_index(copy, header, index)
+    write_index(copy, header, index)
     monkeypatch.undo()
     assert is_prepared(copy)
     with pytest.raises(RecordError, match=r"index\.npz: is of format version 2, .* 1"):
@@ -377,10 +370,10 @@ def test_changed_bytes_are_found_by_their_checksum(copy):
 
 
 def test_an_index_of_other_shards(copy):
-    header, index = format.read_index(copy)
+    header, index = read_index(copy)
     frames = index.frames.copy()
     frames[9] += 1
-    format.write_index(copy, header, dataclasses.replace(index, frames=frames))
+    write_index(copy, header, dataclasses.replace(index, frames=frames))
     path = shard_files(copy)[1]
     with pytest.raises(RecordError, match=f"{path}: record 1 is not the one"):
         open_prepared(copy)[9]

@@ -11,11 +11,12 @@ import pytest
 
 from data_folders import write_sequence, write_stills
 from prepared_folders import write_prepared
-from siamrpn_jax.data.crops import format
-from siamrpn_jax.data.crops.format import CropConfig, Index, RecordError
+from siamrpn_jax.data.crops import format, reader
+from siamrpn_jax.data.crops.format import CropConfig, RecordError
+from siamrpn_jax.data.crops.index import Index
 from siamrpn_jax.data.crops.windows import AugmentConfig, paper_augment, small_augment
 from siamrpn_jax.data.pairs import crop_tracks
-from siamrpn_jax.data.pairs.crop_tracks import PreparedTracks, open_tracks
+from siamrpn_jax.data.pairs.crop_tracks import CropTracks, open_tracks
 from siamrpn_jax.data.pairs.loader import open_datasets
 from siamrpn_jax.data.pairs.pairs import DataConfig, PairDataset
 from siamrpn_jax.data.pairs.requests import Picture, render
@@ -28,7 +29,7 @@ STILL = AugmentConfig()
 
 def sampled(
     lengths, *, videos=None, categories=None, numbers=None, neighbours=None, **options
-) -> PreparedTracks:
+) -> CropTracks:
     """Tracks of an index alone, without records."""
     count, starts = len(lengths), np.cumsum([0, *lengths])
     videos = np.arange(count) if videos is None else np.array(videos)
@@ -53,10 +54,10 @@ def sampled(
         neighbours=neighbours,
         crops=CropConfig(),
     )
-    return PreparedTracks(source, np.arange(count), **options)
+    return CropTracks(source, np.arange(count), **options)
 
 
-def pairs_of(tracks: PreparedTracks, *, augment=STILL, **fields) -> PairDataset:
+def pairs_of(tracks: CropTracks, *, augment=STILL, **fields) -> PairDataset:
     empty, _ = open_pools(
         (), validation_fraction=0.0, bytes_limit=0, decoded_limit=0, weight=0.0
     )
@@ -383,19 +384,19 @@ def test_without_other_categories_negatives_are_of_the_same():
 def test_a_broken_crop_is_named(tmp_path, monkeypatch):
     write_prepared(tmp_path / "a", tracks=1, length=2)
     pairs = dataset(tmp_path / "a")
-    read = format.Prepared.__getitem__
+    read = reader.CropDataset.__getitem__
 
     def cut_short(self, i):
         record = read(self, i)
         return record._replace(search=record.search[:100])
 
-    monkeypatch.setattr(format.Prepared, "__getitem__", cut_short)
+    monkeypatch.setattr(reader.CropDataset, "__getitem__", cut_short)
     name = r"scenes-train\.array_record-00000-of-00001: record [01]: .*decoded"
     with pytest.raises(RecordError, match=name):
         pairs[0]
     other = pairs.prepared[0]
     monkeypatch.setattr(
-        format.Prepared,
+        reader.CropDataset,
         "__getitem__",
         lambda self, i: read(self, i)._replace(exemplar=read(self, i).search),
     )

@@ -223,8 +223,8 @@ def test_frames_of_a_pair_are_close(tmp_path):
     write_sequence(tmp_path / "s", 0, length=8)
     pairs = dataset(tmp_path, max_interval=2, **only("video"))
     seen = []
-    original = pairs._views
-    pairs._views = lambda rng, reads, targets, **k: (
+    original = pairs._requests
+    pairs._requests = lambda rng, reads, targets, **k: (
         seen.append((targets[0].image, targets[1].image)),
         original(rng, reads, targets, **k),
     )[1]

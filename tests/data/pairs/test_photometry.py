@@ -7,11 +7,11 @@ import pytest
 from siamrpn_jax.data.crops.windows import AugmentConfig, paper_augment, small_augment
 from siamrpn_jax.data.pairs.photometry import (
     Changes,
-    Look,
-    apply_look,
+    Photometry,
+    apply_photometry,
     blur_kernel,
     color_table,
-    draw_looks,
+    draw_photometry,
     level_table,
     mixing_matrix,
     possible_changes,
@@ -23,12 +23,12 @@ NOISE = RNG.integers(0, 256, (60, 60, 3), np.uint8)
 
 
 def change(z, x, rng, config) -> tuple[np.ndarray, np.ndarray]:
-    z_look, x_look = draw_looks(rng, config)
-    return apply_look(z, z_look, rng), apply_look(x, x_look, rng)
+    z_change, x_change = draw_photometry(rng, config)
+    return apply_photometry(z, z_change, rng), apply_photometry(x, x_change, rng)
 
 
 @pytest.mark.parametrize("config", [AugmentConfig(), paper_augment(), small_augment()])
-def test_looks_keep_form_and_inputs(config):
+def test_photometry_keeps_form_and_inputs(config):
     rng = np.random.default_rng(0)
     z, x = NOISE[:24, :24].copy(), NOISE[:40, :40].copy()
     before = z.copy(), x.copy()
@@ -85,17 +85,17 @@ def test_tables_are_joined_exactly():
         color_probability=1.0, search_color_probability=1.0, lighting=1.0
     )
     rng = np.random.default_rng(5)
-    z_look, x_look = draw_looks(np.random.default_rng(5), config)
+    z_change, x_change = draw_photometry(np.random.default_rng(5), config)
     rng.random()
     first = color_table(rng, 1.0)
     rng.random()
     second = color_table(rng, 0.5)
-    for look, tables in ((z_look, [first]), (x_look, [first, second])):
+    for photometry, tables in ((z_change, [first]), (x_change, [first, second])):
         expected = NOISE
         for table in tables:
             expected = cv2.LUT(expected, table)
         # The lighting moves whole levels, cut off at the ends.
-        found = apply_look(NOISE, look, rng).astype(int)
+        found = apply_photometry(NOISE, photometry, rng).astype(int)
         inside = (found > 0) & (found < 255)
         for channel in range(3):
             moved = (found - expected)[..., channel][inside[..., channel]]
@@ -106,22 +106,24 @@ def test_tables_are_joined_exactly():
 
 
 def test_no_change_is_the_identity():
-    look = Look()
-    assert apply_look(NOISE, look, RNG) is NOISE
+    photometry = Photometry()
+    assert apply_photometry(NOISE, photometry, RNG) is NOISE
     np.testing.assert_array_equal(
-        level_table(look), np.arange(256)[:, None].repeat(3, 1)
+        level_table(photometry), np.arange(256)[:, None].repeat(3, 1)
     )
-    np.testing.assert_array_equal(mixing_matrix(look), np.eye(3))
-    assert shrunk_side(look, 60) == 60
-    kernel = blur_kernel(look)
+    np.testing.assert_array_equal(mixing_matrix(photometry), np.eye(3))
+    assert shrunk_side(photometry, 60) == 60
+    kernel = blur_kernel(photometry)
     assert kernel.shape == (13, 13) and kernel[6, 6] == kernel.sum() == 1
 
 
 def test_mixing_matrices():
     order = np.array([2, 0, 1])
-    for look in (Look(grey=True), Look(order=order)):
-        expected = NOISE @ mixing_matrix(look).T
-        np.testing.assert_allclose(apply_look(NOISE, look, RNG), expected, atol=0.52)
+    for photometry in (Photometry(grey=True), Photometry(order=order)):
+        expected = NOISE @ mixing_matrix(photometry).T
+        np.testing.assert_allclose(
+            apply_photometry(NOISE, photometry, RNG), expected, atol=0.52
+        )
 
 
 def test_blur_kernels():
@@ -129,13 +131,15 @@ def test_blur_kernels():
     config = AugmentConfig(search_blur_probability=1.0)
     kinds = set()
     for _ in range(30):
-        _, look = draw_looks(rng, config)
-        kinds.add(type(look.blur))
-        kernel = blur_kernel(look)
+        _, photometry = draw_photometry(rng, config)
+        kinds.add(type(photometry.blur))
+        kernel = blur_kernel(photometry)
         expected = cv2.filter2D(NOISE.astype(np.float32), -1, kernel)
         assert kernel.sum() == pytest.approx(1, abs=1e-6)
         # OpenCV's Gaussian kernels for 8-bit images have weights of 8 bits.
-        np.testing.assert_allclose(apply_look(NOISE, look, rng), expected, atol=3)
+        np.testing.assert_allclose(
+            apply_photometry(NOISE, photometry, rng), expected, atol=3
+        )
     assert kinds == {float, np.ndarray}
 
 

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paths import SHARED
+from siamrpn_jax.data.read.benchmark_lists import OTB_FRAMES
+from siamrpn_jax.data.read.images import natural_sort
 from siamrpn_jax.data.read.sequences import (
-    OTB_RANGES,
     SequenceError,
     find_sequences,
-    natural_sort,
     polygon_to_ltwh,
     read_ground_truth,
     read_sequence,
@@ -135,7 +135,7 @@ def test_numbered_ground_truth_is_a_sequence_each(tmp_path, numbers):
 
 
 def test_annotations_of_a_range_of_frames(tmp_path):
-    name, first, last = "David", *OTB_RANGES["David"]
+    name, first, last = "David", *OTB_FRAMES["David"]
     lines = ["1,1,5,5"] * (last - first + 1)
     folder = make(tmp_path / name, lines, name="groundtruth_rect.txt")
     assert len(read_sequence(folder).frames) == 471  # of a copy without the others

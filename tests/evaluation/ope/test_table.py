@@ -6,7 +6,7 @@ from siamrpn_jax.evaluation.ope.table import (
     Benchmark,
     Convention,
     Entry,
-    Network,
+    NetworkCost,
     OnePassError,
     as_json,
     evaluate_runs,
@@ -87,7 +87,7 @@ def test_milliseconds_are_the_median_of_all_updates():
         "mine",
         {"a": tuple(runs[:2]), "b": (runs[2],)},
         benchmark_of({"a": TRUTH, "b": TRUTH}),
-        network=Network(1_500_000, 2_000_000_000),
+        network=NetworkCost(1_500_000, 2_000_000_000),
     )
     assert entry.ms == 250
     assert entry.cost() == {"ms": 250, "M param": 1.5, "GFLOP": 2.0}

@@ -12,7 +12,6 @@ from siamrpn_jax.evaluation.ope import metrics as ope
 from siamrpn_jax.evaluation.report import svg
 from siamrpn_jax.evaluation.report.data import (
     REPORTED,
-    Failure,
     OpeBenchmark,
     OpeEntry,
     Report,
@@ -20,7 +19,8 @@ from siamrpn_jax.evaluation.report.data import (
     StripFrame,
     VotBenchmark,
     VotEntry,
-    find_failures,
+    VotFailure,
+    find_vot_failures,
     reported_rows,
 )
 from siamrpn_jax.evaluation.report.page import render, write_report
@@ -119,9 +119,9 @@ def make_ope(name, shift):
 def report():
     rng = np.random.default_rng(0)
     lost = (
-        Failure("sequence01", 27, 1, draw_strip(rng, polygon=True)),
-        Failure("sequence02", 27, 1, draw_strip(rng, polygon=False)),
-        Failure("sequence02", 130),
+        VotFailure("sequence01", 27, 1, draw_strip(rng, polygon=True)),
+        VotFailure("sequence02", 27, 1, draw_strip(rng, polygon=False)),
+        VotFailure("sequence02", 130),
     )
     entries = (
         make_entry("static", 0.04, fps=9000.0, seed=1),
@@ -283,7 +283,7 @@ def make_sequence(folder, *, written=True):
 
 def test_failures_are_found_and_shown_once_a_sequence(tmp_path):
     sequence, run = make_sequence(tmp_path)
-    found = find_failures({"walk": [run, run]}, [sequence])
+    found = find_vot_failures({"walk": [run, run]}, [sequence])
     places = [(one.sequence, one.frame, one.repetition) for one in found]
     assert places == [("walk", 4, 1), ("walk", 10, 1), ("walk", 4, 2), ("walk", 10, 2)]
     assert [len(one.strip) for one in found] == [5, 0, 0, 0]
@@ -292,14 +292,14 @@ def test_failures_are_found_and_shown_once_a_sequence(tmp_path):
     assert [frame.predicted is None for frame in strip] == [True, *[False] * 3, True]
     assert [int(frame.image.mean()) for frame in strip] == [0, 20, 40, 60, 80]
     assert all(frame.truth is sequence.regions[frame.index] for frame in strip)
-    none = find_failures({"walk": [run]}, [sequence], strips=0)
+    none = find_vot_failures({"walk": [run]}, [sequence], strips=0)
     assert not any(one.strip for one in none)
 
 
 def test_failures_without_images_have_no_pictures(tmp_path):
     sequence, run = make_sequence(tmp_path, written=False)
     for given in (sequence, dataclasses.replace(sequence, frames=())):
-        found = find_failures({"walk": [run], "other": [run]}, [given])
+        found = find_vot_failures({"walk": [run], "other": [run]}, [given])
         assert [(one.frame, one.strip) for one in found] == [(4, ()), (10, ())]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paths import SHARED_DATA
-from siamrpn_jax.evaluation import vot_results
+from siamrpn_jax.evaluation import annotations, results
 from siamrpn_jax.evaluation.vot import metrics, regions
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
 
@@ -339,10 +339,10 @@ def test_published_results(
     if not PUBLISHED.is_dir():
         pytest.skip("skipped: no ../shared")
     begin = time.perf_counter()
-    sequences = vot_results.read_vot_annotations(
+    sequences = annotations.read_vot_annotations(
         PUBLISHED / "groundtruth" / "VOT2018.json"
     )
-    runs = vot_results.read_vot_results(PUBLISHED / "vot2018" / tracker, sequences)
+    runs = results.read_vot_results(PUBLISHED / "vot2018" / tracker, sequences)
     found = metrics.evaluate(
         runs, sequences, interval=metrics.interval_of(2018), convention=convention
     )
@@ -354,7 +354,7 @@ def test_published_results(
     assert found.eao == pytest.approx(eao, abs=near)
     if weighted:
         assert found.weighted_failures == pytest.approx(weighted, abs=near)
-    assert set(found.attributes) == {*vot_results.PYSOT_ATTRIBUTES, "empty"}
+    assert set(found.attributes) == {*annotations.PYSOT_ATTRIBUTES, "empty"}
     assert found.frames == 21356
 
 

@@ -8,6 +8,8 @@ import pytest
 from siamrpn_jax.api import load
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import ImageError
+from siamrpn_jax.evaluation import store
+from siamrpn_jax.evaluation.annotations import ResultError
 from siamrpn_jax.evaluation.runner import RunError
 from siamrpn_jax.evaluation.vot import protocols
 from siamrpn_jax.evaluation.vot.dataset import (
@@ -359,15 +361,19 @@ def test_results_that_are_cut_short_are_named(tmp_path):
         run_to_files(Scripted(), sequence, folder)
 
 
+def open_again(folder, settings, *, force):
+    store.open_results(folder, settings, list(folder.rglob("grey_*")), force=force)
+
+
 def test_settings_guard_results(tmp_path):
     sequence, folder = make_sequence(tmp_path / "grey", 6), tmp_path / "out"
-    protocols.open_folder(folder, {"fps": 20}, [sequence])
+    open_again(folder, {"fps": 20}, force=False)
     run_to_files(Scripted(), sequence, folder, repetitions=2)
-    protocols.open_folder(folder, {"fps": 20}, [sequence])
-    with pytest.raises(RunError, match="other settings .fps: 20 -> 25.; .*force"):
-        protocols.open_folder(folder, {"fps": 25}, [sequence])
+    open_again(folder, {"fps": 20}, force=False)
+    with pytest.raises(ResultError, match="other settings .fps: 20 -> 25.; .*force"):
+        open_again(folder, {"fps": 25}, force=False)
     assert len(list(folder.rglob("grey_00?.txt"))) == 2
-    protocols.open_folder(folder, {"fps": 25}, [sequence], force=True)
+    open_again(folder, {"fps": 25}, force=True)
     assert list(folder.rglob("grey_*")) == []
     assert json.loads((folder / "settings.json").read_text()) == {"fps": 25}
 
@@ -375,8 +381,8 @@ def test_settings_guard_results(tmp_path):
 def test_results_of_unknown_origin(tmp_path):
     sequence, folder = make_sequence(tmp_path / "grey", 6), tmp_path / "out"
     run_to_files(Scripted(), sequence, folder)
-    with pytest.raises(RunError, match=r"grey_001.* but no settings\.json"):
-        protocols.open_folder(folder, {}, [sequence])
+    with pytest.raises(ResultError, match=r"grey_001.* but no settings\.json"):
+        open_again(folder, {}, force=False)
 
 
 # ------------------------------------------------------------------ the real one

@@ -8,11 +8,12 @@ import pytest
 
 from paths import ROOT, SHARED_DATA
 from siamrpn_jax.common.errors import MissingExtraError
+from siamrpn_jax.evaluation.annotations import read_vot_annotations
+from siamrpn_jax.evaluation.results import read_vot_results
 from siamrpn_jax.evaluation.vot import toolkit
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
 from siamrpn_jax.evaluation.vot.metrics import evaluate
 from siamrpn_jax.evaluation.vot.toolkit import ToolkitError, ToolkitFigures
-from siamrpn_jax.evaluation.vot_results import read_vot_annotations, read_vot_results
 
 PUBLISHED = SHARED_DATA / "published"
 WIDTH, HEIGHT = 160, 120

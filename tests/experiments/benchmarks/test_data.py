@@ -7,8 +7,8 @@ from experiments.benchmarks import data, torch_data
 from experiments.benchmarks.session import Session
 from experiments.benchmarks.timing import Plan
 from prepared_folders import write_prepared
-from siamrpn_jax.data.crops.format import open_prepared
-from siamrpn_jax.data.pairs.crop_tracks import PreparedTracks
+from siamrpn_jax.data.crops.reader import open_prepared
+from siamrpn_jax.data.pairs.crop_tracks import CropTracks
 from siamrpn_jax.data.read.images import read_size
 
 
@@ -20,8 +20,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def tracks(folder) -> PreparedTracks:
-    return PreparedTracks(open_prepared(folder), np.arange(3))
+def tracks(folder) -> CropTracks:
+    return CropTracks(open_prepared(folder), np.arange(3))
 
 
 def test_files_give_the_same_pairs(tracks, tmp_path):
