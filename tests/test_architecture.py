@@ -81,8 +81,8 @@ FLOORS = {
 """The modules of the rooms that compute on the device, in the order of the data flow:
 each imports from those before it."""
 
-HOST_MODULES = ("training/run.py",)
-"""In those rooms, what works for the host alone."""
+HOST_MODULES = ("training/config.py", "training/run.py")
+"""In those rooms, what works for the host alone: options, and the loop around steps."""
 
 WITHOUT_JAX = ("data", "media", "evaluation")
 """Rooms whose modules load no JAX, but for ``data.pairs.loader``: grain loads it."""

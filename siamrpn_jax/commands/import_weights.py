@@ -13,7 +13,8 @@ from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.common.errors import InputError
 
 if TYPE_CHECKING:  # --help must not wait for JAX
-    from siamrpn_jax.weights import Loaded, LoadedBackbone
+    from siamrpn_jax.tracking.state import Loaded
+    from siamrpn_jax.weights import LoadedBackbone
 
 
 class ImportOptionsError(InputError):

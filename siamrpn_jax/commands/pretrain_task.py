@@ -149,7 +149,8 @@ def _release(
         "device": jax.devices()[0].device_kind,
         "figures": figures,
     }
-    plots.plot_training(config.out / "losses.png", config.out / "metrics.jsonl")
+    curves = plots.plot_training(config.out / "metrics.jsonl")
+    plots.save_png(curves, config.out / "losses.png")
     path = config.out / weights.FILE_NAME
     weights.save_backbone(
         path,

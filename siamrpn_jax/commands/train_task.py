@@ -227,7 +227,8 @@ def _release(
     if started.tuned_on:
         known = started.tuned_on.items()
         card["tuned_on"] = [{"name": name, "fingerprint": key} for key, name in known]
-    plots.plot_training(config.out / "losses.png", config.out / "metrics.jsonl")
+    curves = plots.plot_training(config.out / "metrics.jsonl")
+    plots.save_png(curves, config.out / "losses.png")
     if config.evaluate:
         figures["unseen_scenes"] = _track_unseen(config, model, variables)
     path = config.out / weights.FILE_NAME
@@ -258,9 +259,10 @@ def _track_unseen(config: Config, model: SiamRPN, variables: Any) -> dict[str, f
     titles, shown, predicted, truth = (
         list(column) for column in zip(*strip, strict=True)
     )
-    plots.plot_strip(
-        path, shown, predicted=np.stack(predicted), truth=np.stack(truth), titles=titles
+    figure = plots.plot_strip(
+        shown, predicted=np.stack(predicted), truth=np.stack(truth), titles=titles
     )
+    plots.save_png(figure, path)
     verdict = "it learned" if auc > static_auc + 0.1 else "it did NOT learn to track"
     print(
         f"{config.evaluate} unseen generated scenes, success AUC: {auc:.3f} tracked, "

@@ -23,9 +23,8 @@ from siamrpn_jax.model import boxes, fused
 from siamrpn_jax.tracking import confidence
 from siamrpn_jax.tracking import search as tuning
 from siamrpn_jax.tracking.config import TrackerConfig
-from siamrpn_jax.tracking.state import TrackOutput
+from siamrpn_jax.tracking.state import Loaded, TrackOutput
 from siamrpn_jax.training.run import command_line
-from siamrpn_jax.weights import Loaded
 
 _MIB = 2**20
 _ROUND_2 = 0.4  # Reach of the second round, as a share of the first one's.

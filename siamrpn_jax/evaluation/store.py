@@ -2,7 +2,8 @@
 
 One-pass results have two layouts, see ``evaluation.results``: OTB's
 ``<sequence>.txt``, with seconds in ``<sequence>_time.txt``, and GOT-10k's
-``<sequence>/<sequence>_001.txt``. VOT's are written by ``evaluation.vot.protocols``. ``open_results`` guards both.
+``<sequence>/<sequence>_001.txt``. VOT's are written by ``evaluation.vot.protocols``.
+``open_results`` guards both.
 """
 
 import dataclasses

@@ -29,9 +29,8 @@ from siamrpn_jax.common.files import replacing
 from siamrpn_jax.model.config import ConvImpl
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.model.rpn import Template
-from siamrpn_jax.tracking.state import TrackState
+from siamrpn_jax.tracking.state import Loaded, TrackState
 from siamrpn_jax.tracking.step import make_tracker
-from siamrpn_jax.weights import Loaded
 
 Name = Literal["init", "step"]
 Arrays = dict[str, Any]

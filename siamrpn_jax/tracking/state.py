@@ -5,6 +5,7 @@ Boxes are ``cxcywh``, in continuous pixels of the frame or of the search patch, 
 """
 
 import dataclasses
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,17 @@ jax.tree_util.register_dataclass(
     ],
     meta_fields=list(STATIC_FIELDS),
 )
+
+
+class Loaded(NamedTuple):
+    """A tracker as a weights file holds it: network, weights, config and model card."""
+
+    model: SiamRPN
+    variables: dict[str, Any]
+    """``{"params": …, "batch_stats": …}``, float32 NumPy arrays."""
+    tracker_config: TrackerConfig
+    card: dict[str, Any]
+    """Where the weights come from, see ``cards.FIELDS``."""
 
 
 class TrackState(struct.PyTreeNode):

@@ -20,6 +20,7 @@ from siamrpn_jax.model.backbone import Backbone
 from siamrpn_jax.model.config import BackboneConfig, InputConfig, ModelConfig
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.state import Loaded
 from siamrpn_jax.weights import cards
 
 FORMAT = "siamrpn_jax weights 1"
@@ -29,17 +30,6 @@ FILE_NAME = "weights.safetensors"
 
 class WeightsError(InputError):
     """A file does not hold weights that fit."""
-
-
-class Loaded(NamedTuple):
-    """What a weights file holds."""
-
-    model: SiamRPN
-    variables: dict[str, Any]
-    """``{"params": …, "batch_stats": …}``, float32 NumPy arrays."""
-    tracker_config: TrackerConfig
-    card: dict[str, Any]
-    """Where the weights come from, see ``cards.FIELDS``."""
 
 
 class LoadedBackbone(NamedTuple):

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from siamrpn_jax.weights import Loaded, LoadedBackbone, find, read_file
+from siamrpn_jax.tracking.state import Loaded
+from siamrpn_jax.weights import LoadedBackbone, find, read_file
 from siamrpn_jax.weights.torch_layouts import import_torch
 
 

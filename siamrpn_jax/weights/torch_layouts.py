@@ -23,8 +23,8 @@ from siamrpn_jax.model.config import ModelConfig
 from siamrpn_jax.model.layers import BatchNorm
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.state import Loaded
 from siamrpn_jax.weights import (
-    Loaded,
     LoadedBackbone,
     backbone_shapes,
     cards,

@@ -8,7 +8,8 @@ import pytest
 from paths import ROOT
 from siamrpn_jax import weights
 from siamrpn_jax.commands import import_weights as command
-from siamrpn_jax.weights import Loaded, LoadedBackbone
+from siamrpn_jax.tracking.state import Loaded
+from siamrpn_jax.weights import LoadedBackbone
 from siamrpn_jax.weights.torch_files import read_torch, write_torch
 from torch_layout_files import tensors
 

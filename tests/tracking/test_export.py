@@ -12,8 +12,8 @@ from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking import export as exporting
 from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.state import Loaded
 from siamrpn_jax.tracking.step import make_tracker
-from siamrpn_jax.weights import Loaded
 from small_models import tiny_model
 
 BOX = np.array([40, 30, 24, 18], np.float32)

@@ -15,7 +15,8 @@ from siamrpn_jax.model.anchors import anchor_sizes
 from siamrpn_jax.model.config import BackboneConfig, ModelConfig
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking.config import TrackerConfig
-from siamrpn_jax.weights import Loaded, LoadedBackbone, WeightsError
+from siamrpn_jax.tracking.state import Loaded
+from siamrpn_jax.weights import LoadedBackbone, WeightsError
 from siamrpn_jax.weights.backbones import load_backbone
 from siamrpn_jax.weights.torch_files import TorchFileError, read_torch, write_torch
 from siamrpn_jax.weights.torch_layouts import (

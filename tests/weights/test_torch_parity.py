@@ -25,8 +25,8 @@ from siamrpn_jax.model import fused
 from siamrpn_jax.model.boxes import cxcywh_to_ltwh, iou, ltwh_to_cxcywh
 from siamrpn_jax.model.config import ModelConfig
 from siamrpn_jax.model.network import SiamRPN, normalise
+from siamrpn_jax.tracking.state import Loaded
 from siamrpn_jax.tracking.step import make_tracker
-from siamrpn_jax.weights import Loaded
 from siamrpn_jax.weights.backbones import load_backbone
 from siamrpn_jax.weights.torch_layouts import LAYOUTS, export_torch, import_torch
 

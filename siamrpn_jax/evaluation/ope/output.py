@@ -61,20 +61,20 @@ def draw_plots(folder: Path, benchmark: Benchmark, entries: Items[Entry]) -> Non
     """
     means = {entry.tracker: entry.mean for entry in entries if entry.mean}
     if means:
-        plots.plot_success(folder / "success.png", means)
-        plots.plot_precision(folder / "precision.png", means)
+        plots.save_png(plots.plot_success(means), folder / "success.png")
+        plots.save_png(plots.plot_precision(means), folder / "precision.png")
     for entry in entries:
         prefix = f"{entry.tracker}_" if len(entries) > 1 else ""
         for one in benchmark.sequences:
             last = len(one.frames) - 1
             shown = np.unique(np.linspace(0, last, STRIP_FRAMES).astype(int))
-            plots.plot_strip(
-                folder / f"{prefix}{one.name}.png",
+            strip = plots.plot_strip(
                 [read_image(one.frames[index]) for index in shown],
                 predicted=entry.runs[one.name][0].boxes[shown],
                 truth=one.boxes[shown],
                 titles=[f"{one.name} {index}" for index in shown],
             )
+            plots.save_png(strip, folder / f"{prefix}{one.name}.png")
 
 
 def write_page(folder: Path, benchmark: Benchmark, entries: Items[Entry]) -> Path:

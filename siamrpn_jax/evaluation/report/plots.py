@@ -1,10 +1,14 @@
-"""Figures of an evaluation and of a training run, written as PNG files.
+"""Figures of an evaluation and of a training run, as matplotlib draws them.
 
-Needs matplotlib (``pip install 'siamrpn-jax[train]'``). Figures are built without
-pyplot, so no window system and no global state are involved.
+Functions that begin with ``plot_`` return a figure; ``save_png`` and ``to_svg`` write
+it. Figures are built without pyplot, so no window system and no global state are
+involved. Filled marks were measured by the run; hollow ones are reported by the paper.
+Matplotlib comes with the extras ``report`` and ``train``.
 """
 
+import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,46 +22,196 @@ from siamrpn_jax.evaluation.ope.metrics import (
     SUCCESS_THRESHOLDS,
     OpeMetrics,
 )
+from siamrpn_jax.evaluation.report.data import (
+    REPORTED_SEQUENCES,
+    Reported,
+    VotBenchmark,
+    VotEntry,
+)
 from siamrpn_jax.media.video import draw_boxes
 
+COLORS = (
+    "#0b62a4",
+    "#d1495b",
+    "#2e8b57",
+    "#e08e0b",
+    "#7b4fa6",
+    "#17808f",
+    "#8c564b",
+    "#d4609f",
+    "#5f6b7a",
+    "#8a9a0a",
+)
+"""One for each tracker, in turn."""
+
+REPORTED_COLOR = "#7a828c"
+"""Of everything that the paper reports."""
+
+SENSITIVITY = 30
+"""Frames of VOT's accuracy-robustness plot: its reliability is the probability that a
+tracker survives so many."""
+
+REAL_TIME = 25
+"""Frames a second that the paper calls real-time (5.4)."""
+
 LOSS_KEYS = ("loss", "cls_loss", "reg_loss")
-"""Metrics drawn together, on a logarithmic axis, by `plot_training`."""
+"""Metrics drawn together, on a logarithmic axis, by ``plot_training``."""
 
 GREEN = (40, 200, 60)
-"""RGB of the true boxes in `plot_strip`."""
+"""RGB of the true boxes in ``plot_strip``."""
 
 ORANGE = (255, 140, 0)
-"""RGB of the predicted boxes in `plot_strip`."""
+"""RGB of the predicted boxes in ``plot_strip``."""
 
 
 class PlotError(InputError):
     """Nothing to draw, or a file of metrics that cannot be read."""
 
 
-def plot_success(path: str | Path, metrics: Mapping[str, OpeMetrics]) -> None:
-    """Draws success curves, one for each name, with their AUC in the legend."""
-    curves = {
-        f"{name} [{row.auc:.3f}]": row.success_curve for name, row in metrics.items()
-    }
-    _plot_curves(path, SUCCESS_THRESHOLDS, curves, "Success", "overlap above")
+def save_png(figure: Any, path: str | Path) -> None:
+    """Writes a figure as a PNG file; its folder is made where it is missing."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
 
 
-def plot_precision(path: str | Path, metrics: Mapping[str, OpeMetrics]) -> None:
-    """Draws precision curves, one for each name, with the value at 20 pixels."""
+def to_svg(figure: Any) -> str:
+    """A figure as SVG text; equal figures are equal texts."""
+    matplotlib = require("matplotlib", extra="report")
+    buffer = io.StringIO()
+    # The salt and the missing date make equal figures equal files.
+    with matplotlib.rc_context({"svg.hashsalt": "siamrpn-jax"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def plot_success(metrics: Mapping[str, OpeMetrics]) -> Any:
+    """Success plot (the paper's Fig. 9), a curve for each name, AUC in the legend."""
     curves = {
-        f"{name} [{row.precision:.3f}]": row.precision_curve
+        f"{_text(name)} [{row.auc:.3f}]": row.success_curve
         for name, row in metrics.items()
     }
-    _plot_curves(
-        path, PRECISION_THRESHOLDS, curves, "Precision", "centre error at most (pixels)"
-    )
+    return _plot_curves(SUCCESS_THRESHOLDS, curves, "Success", "overlap above")
 
 
-def plot_training(path: str | Path, metrics_file: str | Path) -> None:
+def plot_precision(metrics: Mapping[str, OpeMetrics]) -> Any:
+    """Precision plot (the paper's Fig. 9), the value at 20 pixels in the legend."""
+    curves = {
+        f"{_text(name)} [{row.precision:.3f}]": row.precision_curve
+        for name, row in metrics.items()
+    }
+    label = "centre error at most (pixels)"
+    return _plot_curves(PRECISION_THRESHOLDS, curves, "Precision", label)
+
+
+def plot_eao_curves(benchmark: VotBenchmark) -> Any:
+    """Expected average overlap over the length of sequences (the paper's Fig. 5)."""
+    figure, axes = _new_figure()
+    longest = 2
+    for index, entry in enumerate(benchmark.entries):
+        if entry.curve is not None and entry.eao is not None:
+            lengths = np.arange(1, len(entry.curve) + 1)
+            label = f"{_text(entry.tracker)}{_flag(entry)} [{entry.eao:.3f}]"
+            style = "-" if index < len(COLORS) else "--"
+            axes.plot(lengths, entry.curve, style, color=_color(index), label=label)
+            longest = max(longest, len(lengths))
+    if benchmark.interval:
+        low, high = benchmark.interval
+        axes.axvspan(low, high, color="#000000", alpha=0.06, lw=0)
+        longest = min(longest, round(high * 1.6))
+    axes.set(xlabel="sequence length (frames)", ylabel="expected average overlap")
+    axes.set(xlim=(1, longest), ylim=(0, 1), title="Expected average overlap")
+    return _with_legend(figure)
+
+
+def plot_ranking(benchmark: VotBenchmark, reported: Sequence[Reported]) -> Any:
+    """EAO in order, best on top (the paper's Figs 6 and 8)."""
+    rows = [
+        (entry.eao, _text(entry.tracker) + _flag(entry), _color(index), True)
+        for index, entry in enumerate(benchmark.entries)
+        if entry.eao is not None
+    ]
+    rows += [
+        (row.eao, f"{_text(row.tracker)} (reported)", REPORTED_COLOR, False)
+        for row in reported
+    ]
+    rows.sort(key=lambda row: row[0])
+    figure, axes = _new_figure(height=max(2.2, 0.9 + 0.22 * len(rows)))
+    for place, (eao, _, color, measured) in enumerate(rows):
+        axes.plot([0, eao], [place, place], color=color, lw=1, alpha=0.35)
+        axes.plot(eao, place, "o", color=color, mfc=color if measured else "white")
+        axes.annotate(
+            f"{eao:.3f}", (eao, place), (7, 0), textcoords="offset points", va="center"
+        )
+    axes.set_yticks(range(len(rows)), [name for _, name, _, _ in rows])
+    axes.set(title="EAO ranking", xlabel="EAO", ylim=(-0.6, len(rows) - 0.4))
+    axes.set_xlim(0, 1.18 * max([row[0] for row in rows], default=1) or 1)
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def plot_accuracy_robustness(
+    benchmark: VotBenchmark, reported: Sequence[Reported]
+) -> Any:
+    """Accuracy over reliability, exp(-30 failures / frames): better is up and right.
+
+    Reported rows hold failures per sequence; they are drawn where the run covered the
+    same number of sequences, and so knows the frames.
+    """
+    figure, axes = _new_figure()
+    points: list[tuple[float, float]] = []
+    for index, entry in enumerate(benchmark.entries):
+        if entry.accuracy is not None and entry.robustness is not None:
+            x = math.exp(-SENSITIVITY * entry.robustness / 100)
+            points.append((x, entry.accuracy))
+            axes.plot(x, entry.accuracy, **_mark(index, entry.tracker))
+    frames = _frames_of_whole(benchmark.entries)
+    for row in reported if frames else ():
+        failures = row.failures_per_sequence * REPORTED_SEQUENCES
+        x = math.exp(-SENSITIVITY * failures / frames)
+        points.append((x, row.accuracy))
+        _reported_point(axes, x, row.accuracy, row.tracker)
+    axes.set(title="Accuracy and robustness", ylabel="accuracy")
+    axes.set_xlabel(f"reliability: survives {SENSITIVITY} frames")
+    if points:
+        low = np.maximum(np.min(points, axis=0) - 0.1, 0)
+        high = np.minimum(np.max(points, axis=0) + 0.1, 1)
+        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    return _with_legend(figure)
+
+
+def plot_speed(benchmark: VotBenchmark, reported: Sequence[Reported]) -> Any:
+    """EAO over frames a second (the paper's Fig. 7); None where no speed is known."""
+    known = [
+        (index, entry.tracker, entry.fps, entry.eao)
+        for index, entry in enumerate(benchmark.entries)
+        if entry.fps and entry.eao is not None
+    ]
+    if not known:
+        return None
+    figure, axes = _new_figure()
+    for index, name, fps, eao in known:
+        axes.plot(fps, eao, **_mark(index, f"{name} [{fps:.0f}/s]"))
+    speeds = [fps for _, _, fps, _ in known]
+    overlaps = [eao for _, _, _, eao in known]
+    for row in reported:
+        if row.fps is not None:
+            _reported_point(axes, row.fps, row.eao, row.tracker)
+            speeds.append(row.fps)
+            overlaps.append(row.eao)
+    axes.axvline(REAL_TIME, color=REPORTED_COLOR, lw=1, ls=":")
+    axes.set_xscale("log")
+    axes.set_xlim(min([*speeds, REAL_TIME]) / 2, max([*speeds, REAL_TIME]) * 3)
+    axes.set_ylim(0, 1.2 * max([*overlaps, 0.01]))
+    axes.set(title="Speed and EAO", ylabel="EAO")
+    axes.set_xlabel(f"frames a second (dotted: {REAL_TIME})")
+    axes.xaxis.set_major_formatter("{x:g}")
+    return _with_legend(figure)
+
+
+def plot_training(metrics_file: str | Path) -> Any:
     """Draws the curves of a training run.
 
     Args:
-        path: PNG file to write.
         metrics_file: a JSON object a line, with ``step`` and any numbers. The losses
             share one panel; every other number gets its own.
 
@@ -69,7 +223,7 @@ def plot_training(path: str | Path, metrics_file: str | Path) -> None:
     panels = ([losses] if losses else []) + [[k] for k in curves if k not in losses]
     if not panels:
         raise PlotError(f"{metrics_file}: no numbers to draw beside 'step'")
-    figure = _figure(7.0, 2.4 * len(panels))
+    figure = _empty_figure(7.0, 2.4 * len(panels))
     for row, keys in enumerate(panels, start=1):
         axes = figure.add_subplot(len(panels), 1, row)
         for key in keys:
@@ -80,21 +234,19 @@ def plot_training(path: str | Path, metrics_file: str | Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     figure.axes[-1].set_xlabel("step")
-    _save(figure, path)
+    return figure
 
 
 def plot_strip(
-    path: str | Path,
     frames: Sequence[np.ndarray],
     *,
     predicted: np.ndarray,
     truth: np.ndarray | None = None,
     titles: Sequence[str] = (),
-) -> None:
+) -> Any:
     """Draws frames side by side with their boxes.
 
     Args:
-        path: PNG file to write.
         frames: T images, RGB uint8 [H, W, 3].
         predicted: [T, 4] ``ltwh``, drawn orange.
         truth: [T, 4] ``ltwh``, drawn green; rows with NaN are left out.
@@ -106,7 +258,7 @@ def plot_strip(
             "both, at least one"
         )
     height, width, _ = frames[0].shape
-    figure = _figure(2.6 * len(frames), 2.6 * height / width + 0.4)
+    figure = _empty_figure(2.6 * len(frames), 2.6 * height / width + 0.4)
     for index, frame in enumerate(frames):
         axes = figure.add_subplot(1, len(frames), index + 1)
         boxes = [] if truth is None else [truth[index]]
@@ -115,27 +267,63 @@ def plot_strip(
         axes.set_axis_off()
         if index < len(titles):
             axes.set_title(titles[index], fontsize="small")
-    _save(figure, path)
+    return figure
 
 
 def _plot_curves(
-    path: str | Path,
-    thresholds: np.ndarray,
-    curves: Mapping[str, np.ndarray],
-    title: str,
-    x_label: str,
-) -> None:
+    thresholds: np.ndarray, curves: Mapping[str, np.ndarray], title: str, x_label: str
+) -> Any:
     if not curves:
-        raise PlotError(f"{path}: no curves to draw")
-    figure = _figure(5.5, 4.0)
-    axes = figure.add_subplot()
-    for label, curve in curves.items():
-        axes.plot(thresholds, curve, label=label)
-    axes.set(title=title, xlabel=x_label, ylabel="share of frames", ylim=(0, 1))
+        raise PlotError(f"{title} plot: no curves to draw")
+    figure, axes = _new_figure()
+    for index, (label, curve) in enumerate(curves.items()):
+        axes.plot(thresholds, curve, color=_color(index), label=label)
+    axes.set(title=title, xlabel=x_label, ylabel="share of frames", ylim=(0, 1.02))
     axes.set_xlim(thresholds[0], thresholds[-1])
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    _save(figure, path)
+    return _with_legend(figure)
+
+
+def _frames_of_whole(entries: Sequence[VotEntry]) -> int:
+    """Frames of the data set, if a tracker ran on as many sequences as the paper."""
+    for entry in entries:
+        if len(entry.sequences) == REPORTED_SEQUENCES:
+            return sum(part.frames for part in entry.sequences.values())
+    return 0
+
+
+def _flag(entry: VotEntry) -> str:
+    return " (incomplete)" if entry.missing else ""
+
+
+def _mark(index: int, label: str) -> dict[str, Any]:
+    marker = "osD^v<>"[index // len(COLORS) % 7]
+    return {"marker": marker, "ls": "", "color": _color(index), "label": _text(label)}
+
+
+def _reported_point(axes: Any, x: float, y: float, name: str) -> None:
+    """A hollow mark; only the paper's own tracker is named, others would overlap."""
+    named = "reported" in axes.get_legend_handles_labels()[1]
+    label = None if named else "reported"
+    axes.plot(x, y, "o", color=REPORTED_COLOR, mfc="white", ms=5, label=label)
+    if name == "SiamRPN":
+        axes.annotate(
+            name,
+            (x, y),
+            (4, 4),
+            textcoords="offset points",
+            fontsize="small",
+            color=REPORTED_COLOR,
+        )
+
+
+def _color(index: int) -> str:
+    return COLORS[index % len(COLORS)]
+
+
+def _text(name: str) -> str:
+    """A name as matplotlib prints it: no mathematics, and never hidden by ``_``."""
+    name = name.replace("\\", "/").replace("$", r"\$")
+    return f" {name}" if name.startswith("_") else name
 
 
 def _read_metrics(path: str | Path) -> dict[str, tuple[list[float], list[float]]]:
@@ -162,11 +350,22 @@ def _is_number(value: Any) -> bool:
     return is_real and bool(np.isfinite(value))
 
 
-def _figure(width: float, height: float) -> Any:
-    figure = require("matplotlib.figure", extra="train")
+def _new_figure(height: float = 4.1) -> tuple[Any, Any]:
+    """A figure with one pair of axes."""
+    figure = _empty_figure(6.1, height)
+    axes = figure.add_subplot()
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _empty_figure(width: float, height: float) -> Any:
+    figure = require("matplotlib.figure", extra="report")
     return figure.Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Any, path: str | Path) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+def _with_legend(figure: Any) -> Any:
+    (axes,) = figure.axes
+    if 0 < len(axes.get_legend_handles_labels()[1]) <= 20:
+        axes.legend(fontsize="small", framealpha=0.85)
+    return figure

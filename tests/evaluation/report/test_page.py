@@ -9,7 +9,7 @@ import pytest
 
 from browser import open_browser
 from siamrpn_jax.evaluation.ope import metrics as ope
-from siamrpn_jax.evaluation.report import svg
+from siamrpn_jax.evaluation.report import plots
 from siamrpn_jax.evaluation.report.data import (
     REPORTED,
     OpeBenchmark,
@@ -213,7 +213,7 @@ def test_names_are_text_not_html_nor_mathematics():
     entry = make_entry(name, 0.2, fps=10, note="<b>", missing=("<i>",))
     page = render(with_entries(entry, make_entry("_hidden$", 0.1, fps=None)))
     assert "<script" not in page and "<i>" not in page and "<b>&" not in page
-    assert "&lt;script&gt;alert(&#x27;$x_1$&#x27;)" in page
+    assert "&lt;script&gt;alert(&#39;$x_1$&#39;)" in page
 
 
 def test_incomplete_trackers_are_told_and_not_ranked():
@@ -246,10 +246,10 @@ def test_bad_reports_are_named():
 
 def test_plots_are_the_same_for_the_same_figures(report):
     benchmark = report.vot[0]
-    first, second = (svg.plot_eao_curves(benchmark) for _ in range(2))
+    first, second = (plots.to_svg(plots.plot_eao_curves(benchmark)) for _ in range(2))
     assert first == second and first.startswith("<?xml")
     unknown = with_entries(make_entry("a", 0.2, fps=None)).vot[0]
-    assert svg.plot_speed(unknown, ()) is None
+    assert plots.plot_speed(unknown, ()) is None
 
 
 def test_pictures_of_failures_show_the_regions(report):

@@ -20,12 +20,14 @@ def is_png(path):
 
 
 def test_curves(tmp_path, metrics):
-    plots.plot_success(tmp_path / "deep" / "s.png", {"a": metrics, "b": metrics})
-    plots.plot_precision(tmp_path / "p.png", {"a": metrics})
+    plots.save_png(
+        plots.plot_success({"a": metrics, "b": metrics}), tmp_path / "deep" / "s.png"
+    )
+    plots.save_png(plots.plot_precision({"a": metrics}), tmp_path / "p.png")
     assert is_png(tmp_path / "deep" / "s.png")
     assert is_png(tmp_path / "p.png")
     with pytest.raises(plots.PlotError, match="no curves"):
-        plots.plot_success(tmp_path / "none.png", {})
+        plots.save_png(plots.plot_success({}), tmp_path / "none.png")
 
 
 def test_training_plot_draws_what_is_there(tmp_path):
@@ -36,7 +38,7 @@ def test_training_plot_draws_what_is_there(tmp_path):
     ]
     path = tmp_path / "metrics.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows))
-    plots.plot_training(tmp_path / "t.png", path)
+    plots.save_png(plots.plot_training(path), tmp_path / "t.png")
     assert is_png(tmp_path / "t.png")
     assert plots._read_metrics(path) == {
         "loss": ([0, 10], [1.0, 0.5]),
@@ -51,14 +53,14 @@ def test_bad_metrics_are_named(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 2}\n' + line)
     with pytest.raises(plots.PlotError, match=r"metrics\.jsonl:2: .*'step'"):
-        plots.plot_training(tmp_path / "t.png", path)
+        plots.save_png(plots.plot_training(path), tmp_path / "t.png")
 
 
 def test_metrics_without_numbers(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n')
     with pytest.raises(plots.PlotError, match="no numbers"):
-        plots.plot_training(tmp_path / "t.png", path)
+        plots.save_png(plots.plot_training(path), tmp_path / "t.png")
 
 
 def test_strip(tmp_path):
@@ -66,14 +68,17 @@ def test_strip(tmp_path):
     boxes = np.array([[5.0, 5, 20, 20]] * 3)
     truth = np.array([[8.0, 5, 20, 20], [np.nan] * 4, [8, 5, 20, 20]])
     path = tmp_path / "strip.png"
-    plots.plot_strip(path, frames, predicted=boxes, truth=truth, titles=["a", "b", "c"])
+    figure = plots.plot_strip(
+        frames, predicted=boxes, truth=truth, titles=["a", "b", "c"]
+    )
+    plots.save_png(figure, path)
     image = read_image(path)
     thirds = np.array_split(image, 3, axis=1)
     near = lambda part, color: (np.abs(part - np.array(color)).sum(-1) < 60).sum()  # noqa: E731
     assert [near(part, plots.ORANGE) > 20 for part in thirds] == [True] * 3
     assert [near(part, plots.GREEN) > 20 for part in thirds] == [True, False, True]
     with pytest.raises(plots.PlotError, match="3 frames and 2 boxes"):
-        plots.plot_strip(path, frames, predicted=boxes[:2])
+        plots.plot_strip(frames, predicted=boxes[:2])
 
 
 def test_missing_extra_is_named():
