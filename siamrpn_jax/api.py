@@ -22,7 +22,8 @@ import numpy as np
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import check_frame
-from siamrpn_jax.media.video import Video, draw_boxes
+from siamrpn_jax.media.drawing import draw_boxes
+from siamrpn_jax.media.video import Video
 from siamrpn_jax.model.boxes import (
     check_boxes,
     cxcywh_to_ltwh,

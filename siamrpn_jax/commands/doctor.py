@@ -75,7 +75,7 @@ def _opencv() -> list[tuple[str, str]]:
     try:
         import cv2
 
-        from siamrpn_jax.media.video import gui_kind, has_display
+        from siamrpn_jax.media.window import gui_kind, has_display
 
         rows = [("cv2", f"{cv2.__version__} from {', '.join(providers) or 'unknown'}")]
         rows += [("cv2 windows", f"{gui_kind()}, display: {_yes(has_display())}")]

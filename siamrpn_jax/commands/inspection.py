@@ -17,7 +17,7 @@ from siamrpn_jax.commands.inspect_data import Config
 from siamrpn_jax.common.files import replacing, write_json
 from siamrpn_jax.data.pairs import loader
 from siamrpn_jax.data.pairs.pairs import Pair, PairDataset
-from siamrpn_jax.media.video import draw_boxes
+from siamrpn_jax.media.drawing import draw_boxes
 from siamrpn_jax.model import boxes
 from siamrpn_jax.model.network import model_anchors
 from siamrpn_jax.training import targets

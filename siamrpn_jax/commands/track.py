@@ -112,9 +112,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _ask_for_box(frame: "np.ndarray") -> "np.ndarray":
-    from siamrpn_jax.media.video import select_box
+    from siamrpn_jax.media.window import ask_for_box
 
-    return select_box(frame)
+    return ask_for_box(frame)
 
 
 def _open_animation(config: Config, *, fps: float) -> "AnimationWriter | None":

@@ -16,7 +16,7 @@ from siamrpn_jax.data.scenes.generated import Difficulty, Scene
 from siamrpn_jax.evaluation.ope.metrics import overlaps
 from siamrpn_jax.evaluation.report.plots import GREEN, ORANGE
 from siamrpn_jax.evaluation.runner import OnePassTracker, update_box
-from siamrpn_jax.media.video import draw_boxes
+from siamrpn_jax.media.drawing import draw_boxes
 
 TITLES: dict[Difficulty, str] = {
     "turn": "turns upside down",

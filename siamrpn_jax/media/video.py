@@ -7,9 +7,7 @@ import contextlib
 import glob
 import logging
 import os
-import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -28,17 +26,6 @@ from siamrpn_jax.data.read.images import (
     read_image,
 )
 from siamrpn_jax.data.read.sequences import FRAME_FOLDERS
-from siamrpn_jax.model.boxes import ltwh_to_corners
-
-COLORS = (
-    (255, 140, 0),
-    (0, 170, 255),
-    (60, 200, 60),
-    (240, 60, 120),
-    (170, 90, 255),
-    (250, 220, 40),
-)
-"""RGB of the boxes that `draw_boxes` draws, in turn."""
 
 WHOLE = 0.95
 """Share of the declared frames that a whole film has: declarations may be rough."""
@@ -218,83 +205,6 @@ class VideoWriter:
         self._until_closed.__exit__(kind, error, trace)
 
 
-def draw_boxes(
-    frame: np.ndarray,
-    boxes_ltwh: np.ndarray,
-    labels: Sequence[str] = (),
-    *,
-    colors: Sequence[tuple[int, int, int]] = COLORS,
-    dashed: Sequence[bool] | np.ndarray = (),
-) -> np.ndarray:
-    """Draws boxes on a copy of a frame.
-
-    Args:
-        frame: RGB uint8 [H, W, 3].
-        boxes_ltwh: [N, 4] or [4]; boxes with NaN are left out.
-        labels: text at the top of each box, if any.
-        colors: RGB of the boxes, in turn.
-        dashed: which boxes get broken lines, if any.
-
-    Returns:
-        RGB uint8 [H, W, 3].
-    """
-    canvas = frame.copy()
-    thickness = max(1, round(min(frame.shape[:2]) / 200))
-    boxes = np.asarray(boxes_ltwh, np.float64).reshape(-1, 4)
-    for index, corners in enumerate(ltwh_to_corners(boxes)):
-        if not np.isfinite(corners).all():
-            continue
-        # Far outside every frame, and inside OpenCV's integers.
-        whole = np.clip(np.floor(corners), -30_000, 30_000).astype(int)
-        x0, y0, x1, y1 = whole.tolist()
-        color = colors[index % len(colors)]
-        # A box covers [x0, x1): its last column is x1 - 1.
-        broken = index < len(dashed) and dashed[index]
-        rectangle: Any = _dashed_rectangle if broken else cv2.rectangle
-        rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), color, thickness)
-        if index < len(labels):
-            _draw_label(canvas, labels[index], (x0, y0), color)
-    return canvas
-
-
-def select_box(frame: np.ndarray) -> np.ndarray:
-    """Asks for a box with the mouse in a window.
-
-    Args:
-        frame: RGB uint8 [H, W, 3].
-
-    Returns:
-        float64 [4], ``ltwh``.
-
-    Raises:
-        VideoError: there is no display, or no box was drawn.
-    """
-    # Without a display OpenCV's Qt ends the whole process, which nothing can catch.
-    if not has_display():
-        raise VideoError("no display to select a box on: pass --box x,y,w,h")
-    title = "Draw the target's box, then press ENTER"
-    box = cv2.selectROI(title, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    cv2.destroyWindow(title)
-    if box[2] <= 0 or box[3] <= 0:
-        raise VideoError("no box was selected: draw one, or pass --box x,y,w,h")
-    return np.array(box, np.float64)
-
-
-def has_display() -> bool:
-    """Tells whether OpenCV can open a window here."""
-    if gui_kind() == "NONE":
-        return False
-    if sys.platform.startswith("linux"):
-        return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    return True
-
-
-def gui_kind() -> str:
-    """Names the window system OpenCV was built for: ``QT5``, …, or ``NONE``."""
-    found = re.search(r"GUI:\s+(\S+)", cv2.getBuildInformation())
-    return found.group(1) if found else "NONE"
-
-
 def _find_images(source: str) -> list[Path]:
     for name in (".", *FRAME_FOLDERS):
         if images := list_images(Path(source, name)):
@@ -378,7 +288,8 @@ def _pyav_frames(path: str) -> Iterator[np.ndarray]:
 class _WebmEncoder:
     def __init__(self, path: Path, fps: float, size: tuple[int, int]):
         fourcc = cv2.VideoWriter.fourcc(*"VP80")
-        self._writer = cv2.VideoWriter(str(path), fourcc, fps, size)
+        with _silent_stderr():  # OpenCV prints that WebM has no such tag, and goes on
+            self._writer = cv2.VideoWriter(str(path), fourcc, fps, size)
         if not self._writer.isOpened():  # it would drop every frame silently
             raise VideoError(f"{path}: OpenCV cannot write VP8 video here")
         self._path = path
@@ -432,29 +343,17 @@ class _Mp4Encoder:
         self._container.close()
 
 
-def _dashed_rectangle(
-    canvas: np.ndarray,
-    start: tuple[int, int],
-    end: tuple[int, int],
-    color: tuple[int, int, int],
-    thickness: int,
-) -> None:
-    """Dashes as long as the gaps; where they fall does not depend on the frame."""
-    whole = canvas.copy()
-    cv2.rectangle(whole, start, end, color, thickness)
-    rows, columns = np.ogrid[: canvas.shape[0], : canvas.shape[1]]
-    dash = 4 * thickness + 2
-    shown = (rows - start[1] + columns - start[0]) // dash % 2 == 0
-    canvas[shown] = whole[shown]
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Sends what libraries print to the process's stderr nowhere.
 
-
-def _draw_label(
-    canvas: np.ndarray, text: str, corner: tuple[int, int], color: tuple[int, int, int]
-) -> None:
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, max(0.35, min(canvas.shape[:2]) / 900)
-    (width, height), base = cv2.getTextSize(text, font, scale, 1)
-    x = min(max(corner[0], 0), max(canvas.shape[1] - width, 0))
-    y = max(corner[1], height + base)
-    cv2.rectangle(canvas, (x, y - height - base), (x + width, y), color, cv2.FILLED)
-    baseline = (x, y - base // 2)
-    cv2.putText(canvas, text, baseline, font, scale, (0, 0, 0), 1, cv2.LINE_AA)
+    OpenCV's video writer prints with C's means and has no switch for it.
+    """
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

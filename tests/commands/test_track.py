@@ -138,7 +138,7 @@ def test_bad_arguments_are_one_line(
     tmp_path, monkeypatch, capsys, weights, film, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("siamrpn_jax.media.video.has_display", lambda: False)
+    monkeypatch.setattr("siamrpn_jax.media.window.has_display", lambda: False)
     arguments = [str(film) if word == "FILM" else word for word in arguments]
     if "--weights" not in arguments:
         arguments += ["--weights", str(weights)]

@@ -35,6 +35,12 @@ def assert_alike(found, expected, *, within=20):
         assert np.abs(a.mean((0, 1)) - b.mean((0, 1))).max() < within
 
 
+def test_writing_a_film_prints_nothing(tmp_path, capfd):
+    with VideoWriter(tmp_path / "film.webm", fps=25, size=(64, 48)) as writer:
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_webm_round_trip(tmp_path):
     frames = write_film(tmp_path / "deep" / "film.webm")
     film = Video(tmp_path / "deep" / "film.webm")
@@ -320,61 +326,3 @@ def test_a_film_that_only_pyav_opens_has_its_rate(tmp_path, monkeypatch):
     film = Video(tmp_path / "film.mp4")
     assert (film.fps, film.length) == (pytest.approx(10), 4)
     assert_alike(list(film), frames)
-
-
-def test_draw_boxes_covers_the_box_and_nothing_else():
-    frame = solid((0, 0, 0))
-    drawn = video.draw_boxes(frame, np.array([10.0, 20, 8, 6]))
-    assert not frame.any()
-    rows, columns = np.nonzero(drawn.any(-1))
-    # The box covers pixels 10..17 and 20..25.
-    assert (columns.min(), columns.max()) == (10, 17)
-    assert (rows.min(), rows.max()) == (20, 25)
-    assert drawn[20, 10].tolist() == list(video.COLORS[0])
-
-
-def test_dashed_boxes_lie_on_whole_ones():
-    frame = solid((0, 0, 0))
-    boxes = np.array([[2.0, 3, 40, 30], [20, 10, 30, 30]])
-    whole, first, second = (
-        video.draw_boxes(frame, some).max(-1) > 0
-        for some in (boxes, boxes[:1], boxes[1:])
-    )
-    for dashed in ([False, True], np.array([False, True])):
-        drawn = video.draw_boxes(frame, boxes, dashed=dashed).max(-1) > 0
-        assert not (drawn & ~whole).any() and drawn[first].all()
-        share = drawn[second & ~first].mean()
-        assert 0.3 < share < 0.7
-
-
-def test_draw_boxes_survives_odd_boxes():
-    frame = solid((0, 0, 0))
-    boxes = np.array([[np.nan] * 4, [-50, -50, 20, 20], [1e12, 0, 1e12, 5]])
-    assert not video.draw_boxes(frame, boxes).any()
-    assert video.draw_boxes(frame, np.array([[-5, -5, 500, 20.0]]), ["label"]).any()
-
-
-def test_no_display_is_an_error_and_not_an_abort(monkeypatch):
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    monkeypatch.setattr(video.sys, "platform", "linux")
-    assert not video.has_display()
-    with pytest.raises(VideoError, match="pass --box"):
-        video.select_box(solid(RED))
-
-
-def test_selection_with_a_display(monkeypatch):
-    monkeypatch.setattr(video, "has_display", lambda: True)
-    monkeypatch.setattr(cv2, "destroyWindow", lambda title: None)
-    monkeypatch.setattr(cv2, "selectROI", lambda title, frame: (3, 4, 5, 6))
-    assert video.select_box(solid(RED)).tolist() == [3, 4, 5, 6]
-    monkeypatch.setattr(cv2, "selectROI", lambda title, frame: (0, 0, 0, 0))
-    with pytest.raises(VideoError, match="no box was selected"):
-        video.select_box(solid(RED))
-
-
-def test_headless_opencv_has_no_display(monkeypatch):
-    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:    NONE\n")
-    monkeypatch.setenv("DISPLAY", ":0")
-    assert video.gui_kind() == "NONE"
-    assert not video.has_display()

@@ -28,7 +28,7 @@ from siamrpn_jax.evaluation.report.data import (
     VotBenchmark,
     VotEntry,
 )
-from siamrpn_jax.media.video import draw_boxes
+from siamrpn_jax.media.drawing import draw_boxes
 
 COLORS = (
     "#0b62a4",
