@@ -3,7 +3,7 @@
 Lin et al., ECCV 2014. A JSON file lists ``images``, ``annotations``, ``categories``.
 A ``bbox`` is ``x, y, w, h`` in pixels, counted from 0, with fractions. Left out by rule
 are crowds (``iscrowd``: one box about many objects) and objects with a side below
-``--min-side``; how many is told.
+``--min-side``; their number is printed.
 
 Other files of this form are named by ``--annotations`` and ``--images``. LVIS, whose
 images have an address in place of ``file_name``, is one: ``--annotations
@@ -37,7 +37,7 @@ class CocoOptions(Options):
     split: str = "train2017"
     """Which images: ``train2017``, ``val2017``; those of 2014 can be read as well."""
     min_side: float = 10
-    """Leave out objects with a side below so many pixels."""
+    """Leave out objects with a side below this number of pixels."""
     annotations: str = ""
     """Another file of this form, below ``--raw``."""
     images: str = ""

@@ -23,7 +23,7 @@ REJECTED_FILE = "rejected.json"
 """All rejections of a dataset, in its folder."""
 
 _KINDS = 5
-"""So many kinds of rejections are printed."""
+"""Number of kinds of rejections that are printed."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,10 @@ class _Kind(NamedTuple):
     """Rejections for the same reason."""
 
     file: str
-    """Of the first of them."""
+    """File of the first of them."""
 
     reason: str
-    """Of the first of them."""
+    """Reason of the first of them."""
 
     records: int = 0
     times: int = 0

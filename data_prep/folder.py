@@ -1,8 +1,8 @@
 """Your own folder: what is found in it, at any depth, is prepared.
 
 - Sequences: folders with ``groundtruth.txt`` or ``groundtruth_rect.txt`` and frames,
-  see `siamrpn_jax.data.read.sequences`.
-- Stills: folders with ``annotations.json`` and images, see `data.read.stills`.
+  see ``siamrpn_jax.data.read.sequences``.
+- Stills: folders with ``annotations.json`` and images, see ``data.read.stills``.
 - Box files: ``NAME.txt`` or ``NAME.csv`` beside a film ``NAME.mp4`` (or ``.mkv``,
   ``.webm``, ``.avi``, ``.mov``) or a folder ``NAME`` of images, which may be in
   ``img/`` or ``color/`` of it.
@@ -74,14 +74,14 @@ class FolderOptions(Options):
     first_frame: int = 0
     """Number of the first frame in box files that number frames."""
     min_side: float = 10
-    """Of stills, leave out objects with a side below so many pixels."""
+    """In stills, leave out objects with a side below this number of pixels."""
 
 
 class SequenceFolder(NamedTuple):
     """What the unit of a sequence holds."""
 
     path: Path
-    """What `read_sequence` takes."""
+    """What ``read_sequence`` takes."""
 
     video: str
 
@@ -100,7 +100,7 @@ class Row(NamedTuple):
     """A line of a box file."""
 
     index: int
-    """Of the frame, from 0."""
+    """Number of the frame, from 0."""
 
     frame: Frame
     track: str
@@ -304,7 +304,7 @@ def _count_lines(path: Path) -> int:
 
 
 def _ground_truth(path: Path) -> Path:
-    """The text file of what `read_sequence` takes."""
+    """The text file of what ``read_sequence`` takes."""
     if not path.is_dir():
         return path
     texts = (path / name for name in GROUND_TRUTH_NAMES)

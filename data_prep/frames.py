@@ -24,7 +24,7 @@ class FrameReader:
 
         Raises:
             InputError: the frame is missing, truncated or cannot be decoded; the
-                message begins with `frame_file` and a colon.
+                message begins with ``frame_file`` and a colon.
         """
         if self._latest is None or self._latest[0] != frame:
             self._latest = frame, self._decode(frame)

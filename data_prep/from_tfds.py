@@ -10,10 +10,10 @@ Wanted are an image and boxes (a ``BBoxFeature``): a sequence of objects with on
 as in voc, coco, lvis, open_images_v4, wider_face or kitti, or one at the top, as in
 cars196. A label beside the box names the category. Objects that are marked as crowds,
 groups or difficult are left out by rule; occluded and truncated ones have a visibility
-of `OCCLUDED`. Datasets of videos are not read: their features need TensorFlow.
+of ``OCCLUDED``. Datasets of videos are not read: their features need TensorFlow.
 
 Boxes are taken as stored. TFDS leaves the 1 in from which VOC counts its pixels, so its
-upper left corners are a pixel off those of `data_prep.voc`.
+upper left corners are a pixel off those of ``data_prep.voc``.
 """
 
 import functools
@@ -42,10 +42,10 @@ from siamrpn_jax.data.read import tfds as tfds_files
 from siamrpn_jax.data.read.tfds import TfdsError
 
 LEFT_OUT = ("is_crowd", "is_group_of", "is_difficult")
-"""Marks of objects that are left out."""
+"""Flags of objects that are left out."""
 
 HIDDEN = ("is_occluded", "is_truncated")
-"""Marks of objects that are partly hidden."""
+"""Flags of objects that are partly hidden."""
 
 LABELS = ("label", "type")
 """What labels are called; the first that is there is taken."""
@@ -73,11 +73,12 @@ class Example(NamedTuple):
     """What a unit holds."""
 
     folder: Path
-    """Of the version."""
+    """Folder of the dataset's version."""
 
     shard: Path
     place: int
-    """Of the record: its number in array_record files, its byte in tfrecord files."""
+    """Place of the record: its number in array_record files, its byte in tfrecord
+    files."""
 
 
 class Schema(NamedTuple):

@@ -6,7 +6,7 @@ a frame in ``groundtruth.txt``, and 0 or 1 for each frame, in a single line, in
 ``nlp.txt``, a sentence on the target, is not read.
 
 Boxes count pixels from 1 (so the authors). The test set is the four videos of each
-class that ``testing_set.txt`` names, or `LASOT_TEST`; of the rest only the 70 classes
+class that ``testing_set.txt`` names, or ``LASOT_TEST``; of the rest only the 70 classes
 are for training: the 15 that were added in 2020 are for evaluation alone.
 """
 
@@ -80,7 +80,7 @@ def _split(name: str, test: Set[str]) -> str:
 
 
 def _category(name: str) -> str:
-    """Of ``airplane-1``, airplane."""
+    """The class of a video: airplane for ``airplane-1``."""
     return name.rpartition("-")[0]
 
 

@@ -31,7 +31,7 @@ class Rows(NamedTuple):
     """``bool [T]``: the row could be read, even if what it says is NaN."""
 
     rejections: tuple[Rejection, ...]
-    """Of the rows that are not good."""
+    """One for each row that is not good."""
 
 
 def read_rows(path: Path, *, columns: int, expected: str, first: int = 1) -> Rows:
@@ -118,10 +118,10 @@ def numbered_track(
         rows: a row for each frame.
         folder: of the frames.
         pattern: their names, for example ``%08d.jpg``.
-        boxes: ``float64 [T, 4]``, of all rows, as in `Track`.
+        boxes: ``float64 [T, 4]``, of all rows, as in ``Track``.
         visibility: ``float32 [T]``, of all rows; 0 is taken where a box says that there
             is no target.
-        **fields: the other fields of `Track`.
+        **fields: the other fields of ``Track``.
 
     Yields:
         The rejections of the rows; one if the folder has no frames or frames without a

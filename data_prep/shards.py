@@ -26,10 +26,10 @@ from siamrpn_jax.data.crops.index import pack_text, unpack_text
 from siamrpn_jax.data.read.array_records import open_array_record
 
 _PENDING = 4096
-"""So many records wait in memory while tracks share their frames; 60 KiB each."""
+"""Number of records that wait in memory while tracks share frames; 60 KiB each."""
 
 _TRACK_BITS = 20
-"""A stored track number is its unit's, shifted by so many bits, plus its own there."""
+"""A stored track number is its unit's, shifted by these bits, plus its own there."""
 
 _TEXTS = ("names", "videos", "categories")
 
@@ -45,13 +45,13 @@ class ShardJob:
     """The prepared folder."""
 
     name: str
-    """Of the dataset."""
+    """Name of the dataset."""
 
     number: int
-    """Of the shard, from 0."""
+    """Number of the shard, from 0."""
 
     count: int
-    """Of all shards."""
+    """Number of all shards."""
 
     read_unit: Callable[[Unit], Iterable[Track | Rejection]]
     """The dataset's."""
@@ -90,15 +90,15 @@ class Content(NamedTuple):
     """Annotated frames without a visible target."""
 
     names: tuple[str, ...]
-    """Of the tracks, as are the next three."""
+    """Names of the tracks; the next three are theirs, too."""
 
     videos: tuple[str, ...]
     categories: tuple[str, ...]
     counts: np.ndarray
-    """Of records."""
+    """Numbers of records."""
 
     frames: np.ndarray
-    """Of the records, as are the next three; see the index of a prepared folder."""
+    """Frame numbers of the records; the next three are theirs, too. See ``Index``."""
 
     sizes: np.ndarray
     scales: np.ndarray
@@ -127,7 +127,7 @@ class Work(NamedTuple):
     """One each."""
 
     units: int
-    """Of the whole dataset."""
+    """Number of units in the whole dataset."""
 
     done: Progress
     """By earlier runs."""
@@ -164,7 +164,7 @@ class _Entry(NamedTuple):
     video: str
     category: str
     count: int
-    """Of its records."""
+    """Number of its records."""
 
 
 class _Shard:
@@ -236,7 +236,7 @@ class _Shard:
             start = len(self._stored)
 
     def _rows(self, track: Track) -> Iterator[int]:
-        """Which frames of a track become records, as far as annotations tell."""
+        """Which frames of a track become records, as far as annotations say."""
         last = None
         for row in range(0, len(track.frames), self._job.every_k):
             number = int(track.numbers[row])

@@ -24,7 +24,7 @@ def still_track(
         number: of the object in it.
         frame: where its pixels are.
         box_ltwh: in pixels from 0, or fractions of the image if ``relative``.
-        category: as in `Track`, like the rest.
+        category: as in ``Track``, like the rest.
         visibility: of the object.
         size: annotated width and height of the image.
         relative: whether the box is in fractions.

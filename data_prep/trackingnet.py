@@ -7,7 +7,7 @@ Müller et al., ECCV 2018. A chunk holds ``frames/<video>/%d.jpg`` from 0 and a 
 One box a second is drawn by people, those between are a correlation filter's, so many
 are loose and reach beyond the image. No absence, occlusion or class is annotated.
 Whether pixels count from 0 or 1 is not published; boxes are taken as counted from 0,
-as the authors' own tool draws them. ``TEST`` tells the first box only and is not read.
+as the authors' own tool draws them. ``TEST`` has the first box only and is not read.
 """
 
 import re

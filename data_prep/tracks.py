@@ -114,11 +114,11 @@ class Options:
     every_k: int = 1
     """Keep every so-manieth annotated frame of a track."""
     limit: int | None = None
-    """Keep only the first so many videos (of stills: images)."""
+    """Keep only this number of first videos (of stills: images)."""
     max_bad: str = "1%"
     """Fail if more than this share of the records had to be rejected."""
     quality: int = 90
-    """Of the JPEGs, 1 to 100."""
+    """Quality of the JPEGs, 1 to 100."""
     search_crop: int = 448
     """Side of the search crops, pixels: room to shift and scale the search patch."""
     per_shard: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
@@ -150,7 +150,7 @@ class Dataset:
     """Parses one; whatever is wrong in it is a Rejection, never an exception."""
 
     units_per_shard: int
-    """So many make some 200 MB."""
+    """Number of units that make some 200 MB."""
 
     neighbours: int | None = None
     """How many annotated frames a pair may lie apart; None: any number. YouTube-BB is

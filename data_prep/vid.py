@@ -6,10 +6,10 @@ Russakovsky et al., IJCV 2015. Each frame has a file of its own below ``Annotati
 
 - ``bndbox``: first and last pixel that are inside, counted from 0 (``xmin`` is 0 at
   the left border), so that the width is ``xmax - xmin + 1``.
-- ``occluded``: 1 if a part is hidden, not how much: a visibility of `OCCLUDED`.
+- ``occluded``: 1 if a part is hidden, not how much: a visibility of ``OCCLUDED``.
 - ``generated``: 1 if people did not draw the box, but software filled it in between.
   Such boxes are kept, as is usual, unless asked otherwise.
-- ``name``: a WordNet number, see `CLASSES`.
+- ``name``: a WordNet number, see ``CLASSES``.
 
 The last three digits of a video's name count the clips of one recording. Reading an xml
 file takes 0.05 ms, and a minute all 1.1 million of them: little beside the images.
@@ -203,7 +203,7 @@ def _read_box(path: Path, tags: Mapping[str, str | None]) -> Box:
 
 
 def _number(tags: Mapping[str, str | None], key: str) -> float:
-    """Of a tag.
+    """The number that a tag holds.
 
     Raises:
         ValueError: there is none.

@@ -8,7 +8,7 @@ a split; each has a file in ``Annotations`` with any number of objects:
   of parts (``part``: head, hands, feet) are not read.
 - ``difficult``: hard to recognise; left out unless ``--difficult`` is given.
 - ``truncated``: the object goes on beyond the box; ``occluded``: a good part in the box
-  is hidden. Either way the visibility is `OCCLUDED`.
+  is hidden. Either way the visibility is ``OCCLUDED``.
 
 The lists of 2007 and 2012 have no image in common.
 """

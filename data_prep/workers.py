@@ -127,7 +127,7 @@ class _Worker(NamedTuple):
 
 
 _worker: _Worker | None = None
-"""Of a worker process; the executor has no other way to hand these to its tasks."""
+"""What a worker process keeps; the executor has no other way to hand it to tasks."""
 
 
 def _start(counts: Any, stop: Event) -> None:

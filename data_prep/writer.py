@@ -47,7 +47,7 @@ def prepare(dataset: Dataset, options: Options, *, run: Runner) -> Summary:
 
     Returns:
         What it came to. The folder is finished unless more than ``max_bad`` of the
-        records were rejected (`Summary.accepted`).
+        records were rejected (``Summary.accepted``).
 
     Raises:
         InputError: unusable options or raw data; a folder with other content, or begun

@@ -2,7 +2,7 @@
 
 Real et al., CVPR 2017. Published is one csv file a split, without the videos. A row is
 ``youtube_id, timestamp_ms, class_id, class_name, object_id, object_presence, xmin,
-xmax, ymin, ymax``; the borders are fractions of the frame. A target is told by the
+xmax, ymin, ymax``; the borders are fractions of the frame. A target is known by the
 video, its class and its object together. Rows of one may lie between those of others.
 Where ``object_presence`` is ``absent`` or ``uncertain`` there is no box.
 
@@ -58,10 +58,10 @@ FRAME_NAMES = {
     "{0}_{ms}_{1}_{2}.jpg": re.compile(r"(.+)_\d+_(\d+)_(\d+)\.jpg"),
     "{0}+{1}+{2}+{ms}.jpg": re.compile(r"(.+)\+(\d+)\+(\d+)\+\d+\.jpg"),
 }
-"""Of extracted frames; 0, 1 and 2 are the video, the class and the object."""
+"""Names of extracted frames; 0, 1 and 2 are the video, the class and the object."""
 
 CLIP_NAME = re.compile(r"(.+)\+(\d+)\+(\d+)")
-"""Of a film cut from the video, without its suffix."""
+"""Name of a film cut from the video, without its suffix."""
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Frames(NamedTuple):
 
     folder: Path
     name: str
-    """One of `FRAME_NAMES`."""
+    """One of ``FRAME_NAMES``."""
 
 
 class Film(NamedTuple):

@@ -1,4 +1,4 @@
-"""Tracking in three lines: `load` a tracker, `init` it on a frame, `update` it.
+"""Tracking in three lines: ``load`` a tracker, ``init`` it on a frame, ``update`` it.
 
 Example::
 
@@ -50,10 +50,10 @@ class Tracker:
     share one compilation; what is found does not change.
 
     Args:
-        model: the network, as `siamrpn_jax.weights.load_weights` returns it.
+        model: the network, as ``siamrpn_jax.weights.load_weights`` returns it.
         variables: its weights.
         config: how the network's answers become a box.
-        pad_to: frames are padded to multiples of so many pixels.
+        pad_to: frames are padded to multiples of this number of pixels.
 
     Raises:
         InputError: ``pad_to`` is not a whole number above 0.
@@ -128,11 +128,11 @@ class Tracker:
             image: RGB uint8 [H, W, 3], or what NumPy can turn into it; of any size.
 
         Returns:
-            ``ltwh`` float64 [4], or [N, 4] if `init` was given N boxes.
+            ``ltwh`` float64 [4], or [N, 4] if ``init`` was given N boxes.
 
         Raises:
             siamrpn_jax.data.read.images.ImageError: not such an image.
-            RuntimeError: `init` was not called before.
+            RuntimeError: ``init`` was not called before.
         """
         if not self._started:
             raise RuntimeError("update before init: call init(frame, box) first")
@@ -150,8 +150,8 @@ class Tracker:
             )
         else:
             self._state, output = self._step(self._template, self._state, frame)
-        told = (output.box, output.score, output.confidence, output.lost)
-        boxes, scores, confidences, lost = jax.device_get(told)
+        wanted = (output.box, output.score, output.confidence, output.lost)
+        boxes, scores, confidences, lost = jax.device_get(wanted)
         if self._many:
             self.score = scores.astype(np.float64)
             self.confidence = confidences.astype(np.float64)
@@ -173,7 +173,7 @@ class Tracker:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Results:
-    """What `track` found in one frame, for N targets."""
+    """What ``track`` found in one frame, for N targets."""
 
     index: int
     """Number of the frame, from 0."""
@@ -215,7 +215,7 @@ def load(name_or_path: str | Path = "small", *, pad_to: int = 1) -> Tracker:
     Args:
         name_or_path: a name ("small" comes with the package), a ``.safetensors`` file,
             or the folder of a training run.
-        pad_to: see `Tracker`.
+        pad_to: see ``Tracker``.
     """
     loaded = load_weights(name_or_path)
     return Tracker(loaded.model, loaded.variables, loaded.tracker_config, pad_to=pad_to)
@@ -230,16 +230,16 @@ def track(
     """Tracks through a film, one frame in memory at a time.
 
     Args:
-        source: anything that `siamrpn_jax.media.video.Video` takes.
+        source: anything that ``siamrpn_jax.media.video.Video`` takes.
         boxes: the targets in the first frame, ``ltwh`` [4] or [N, 4].
         tracker: what to track with; by default ``load("small")``.
 
     Yields:
-        The `Results` of each frame, the first one with the boxes given.
+        The ``Results`` of each frame, the first one with the boxes given.
 
     Raises:
         model.boxes.BoxError, media.video.VideoError, FileNotFoundError: as
-            `Tracker.init` and `Video` say.
+            ``Tracker.init`` and ``Video`` say.
     """
     tracker = tracker or load()
     video = source if isinstance(source, Video) else Video(source)
@@ -280,7 +280,7 @@ def _with_frame_size(state: TrackState, size: tuple[int, ...]) -> TrackState:
 
 
 def _pad(frame: np.ndarray, multiple: int) -> np.ndarray:
-    """Zeros at the right and lower ends, up to multiples of so many pixels."""
+    """A frame with zeros at its right and lower ends, up to multiples in pixels."""
     rows, columns = (-n % multiple for n in frame.shape[:2])
     if not rows and not columns:
         return frame

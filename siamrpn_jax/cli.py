@@ -39,7 +39,7 @@ def main() -> None:
         print("usage: siamrpn COMMAND [OPTIONS]\n")
         for command, (_, text) in COMMANDS.items():
             print(f"  {command:9} {text}")
-        print("\nsiamrpn COMMAND --help tells the options.")
+        print("\nsiamrpn COMMAND --help lists the options.")
         return
     if name == "--version":
         print(f"siamrpn_jax {siamrpn_jax.__version__}")

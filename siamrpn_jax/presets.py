@@ -36,7 +36,8 @@ class Recipe:
     batch_size: int
     """Pairs in an optimizer step, over all devices."""
     seed: int = 0
-    """Of the first weights and of choices in the step; the data have their own."""
+    """Seed of the first weights and of random choices in the step; the data have a seed
+    of their own."""
 
 
 def paper() -> Recipe:

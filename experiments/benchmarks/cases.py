@@ -19,7 +19,7 @@ from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.training.batch import Batch
 
 HEIGHT, WIDTH = 480, 640
-"""Of the frames that are tracked in."""
+"""Size of the frames that are tracked in, pixels."""
 
 
 class Network(NamedTuple):

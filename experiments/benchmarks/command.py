@@ -93,7 +93,7 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def limit_threads(threads: int | None) -> int:
-    """Keeps the process on so many cores; to be called before JAX is imported.
+    """Keeps the process on a number of cores; to be called before JAX is imported.
 
     Returns:
         the number of cores it may use.

@@ -104,7 +104,7 @@ def our_search(
 
 
 def torch_search(net: Network, z: np.ndarray, x: np.ndarray, **options: Any) -> Running:
-    """PyTorch; options of `_open_torch`."""
+    """PyTorch; options of ``_open_torch``."""
     from experiments.benchmarks.torch_models import to_ours, to_torch
 
     detect, patches = _open_torch(net, z, x, **options), to_torch(x)
@@ -114,13 +114,13 @@ def torch_search(net: Network, z: np.ndarray, x: np.ndarray, **options: Any) -> 
 def onnx_search(
     net: Network, z: np.ndarray, x: np.ndarray, *, threads: int | None
 ) -> Running:
-    """ONNX Runtime with so many threads, or OpenCV's DNN module for None."""
+    """ONNX Runtime with a number of threads, or OpenCV's DNN module for None."""
     detect, patches = _open_onnx(net, z, threads), _nchw(x)
     return Running(lambda: detect(patches), lambda: anchor_major(detect(patches)))
 
 
 def torch_net(net: Network, z: np.ndarray, **options: Any) -> Net:
-    """PyTorch for a `HostTracker`: host patch to host outputs."""
+    """PyTorch for a ``HostTracker``: host patch to host outputs."""
     from experiments.benchmarks.torch_models import to_ours, to_torch
 
     size = net.model.config.instance_size
@@ -130,7 +130,7 @@ def torch_net(net: Network, z: np.ndarray, **options: Any) -> Net:
 
 
 def onnx_net(net: Network, z: np.ndarray, *, threads: int) -> Net:
-    """ONNX Runtime for a `HostTracker`."""
+    """ONNX Runtime for a ``HostTracker``."""
     detect = _open_onnx(net, z, threads)
     return lambda patch: anchor_major(detect(_nchw(patch)))
 

@@ -26,7 +26,7 @@ class Layer(NamedTuple):
 
     name: str
     side: int
-    """Of its input."""
+    """Side of its input."""
     channels: int
     features: int
     size: int
@@ -124,7 +124,7 @@ def _race(session: Session, title: str, makers: dict[str, Maker]) -> None:
 
 
 def _gradients(function: Function) -> Function:
-    """Of both arguments, given the gradient of the result."""
+    """The gradients of both arguments, given that of the result."""
     return lambda x, kernel, g: jax.vjp(function, x, kernel)[1](g)
 
 

@@ -146,7 +146,7 @@ def _stored(session: Session, folder: Path) -> None:
 
 
 def _first_tracks(found: reader.CropDataset, limit: int) -> np.ndarray:
-    """As many of the first tracks as have so many records, at least one."""
+    """The first tracks that together have this number of records, at least one."""
     count = int(np.searchsorted(found.index.starts, limit, "right")) - 1
     return np.arange(min(max(count, 1), len(found.index.names)))
 

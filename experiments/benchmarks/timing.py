@@ -27,7 +27,7 @@ class Plan:
     turn_seconds: float = 0.3
     """A turn goes on until its counted calls took this long…"""
     calls: int = 3
-    """… and were at least so many."""
+    """… and were at least this many."""
     skipped: int = 2
     """First calls of a turn that do not count; one where it takes very long."""
     rest_seconds: float = 0.05
@@ -82,7 +82,7 @@ def measure(
         plan: rounds and turns.
         deadline: no round starts later than this, but for the first one.
         clock: seconds that never go back.
-        sleep: pauses for so many seconds.
+        sleep: pauses for a number of seconds.
     """
     rounds: dict[str, list[tuple[float, ...]]] = {name: [] for name in contestants}
     for number in range(plan.rounds):

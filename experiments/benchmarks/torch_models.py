@@ -231,7 +231,7 @@ def detector(
     """The search branch for the exemplars ``z``; returns when the device is done.
 
     Args:
-        network: from :func:`tracking_network`.
+        network: from ``tracking_network``.
         z: exemplar patches.
         how: ``graph``: a CUDA graph; ``compiled``: torch.compile, with CUDA graphs on
             a GPU.

@@ -28,7 +28,7 @@ class TorchTraining:
         config: optimizer and loss.
         batch: pairs, uint8.
         targets: of these pairs, on the host.
-        joint: see `TorchSiamRPN`.
+        joint: see ``TorchSiamRPN``.
         compiled: run forward and backward pass through torch.compile.
         bfloat16: under autocast.
     """

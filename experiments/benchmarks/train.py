@@ -30,8 +30,8 @@ from siamrpn_jax.training.targets import make_targets
 
 _RATE = "pairs/s"
 _EXACT = 1e-2
-"""Of the norm of a gradient through ReLU, pooling and batch statistics: rounding that
-turns one maximum changes it by more than rounding."""
+"""Tolerance of the norm of a gradient through ReLU, pooling and batch statistics:
+rounding that turns one maximum changes it by more than rounding."""
 
 
 def run(session: Session) -> None:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.evaluation.failures import SceneFailure
 
 FPS = 25.0
-"""Of the animated picture."""
+"""Frames a second of the animated picture."""
 
 QUALITY = 75
-"""Of the strips' WebP file."""
+"""Quality of the strips' WebP file."""
 
 
 class CardError(InputError):
@@ -47,7 +47,7 @@ class Config:
     width: int = 400
     """Width of that scene in pixels; its height is three quarters of it."""
     stride: int = 2
-    """Show one of so many frames in the animated picture."""
+    """Show one of every N frames in the animated picture."""
     scenes: int = 200
     """Scenes, of seeds 0, 1, …, in which failures are looked for; 0: no strips."""
 
@@ -63,7 +63,7 @@ def run(config: Config) -> "list[SceneFailure]":
         FileNotFoundError: no such weights.
     """
     _check(config)
-    # Imported here: `siamrpn card --help` must not wait for JAX.
+    # Imported here: ``siamrpn card --help`` must not wait for JAX.
     from siamrpn_jax.api import load
     from siamrpn_jax.commands.tracker_specs import name_of
     from siamrpn_jax.evaluation.failures import TITLES, find_scene_failures

@@ -102,13 +102,13 @@ def run(config: Config) -> dict[str, Any]:
             them named.
     """
     _check_options(config)
-    # Imported here: `siamrpn eval --help` must not wait for JAX.
+    # Imported here: ``siamrpn eval --help`` must not wait for JAX.
     from siamrpn_jax.common.errors import require
     from siamrpn_jax.evaluation.ope import output
     from siamrpn_jax.evaluation.ope.table import as_json
 
     if config.plots or config.report:
-        require("matplotlib", extra="report")  # told before an hour of tracking
+        require("matplotlib", extra="report")  # before an hour of tracking
     benchmark = read_benchmark(config)
     specs: list[TrackerSpec] = []
     if config.results_only:
@@ -120,7 +120,7 @@ def run(config: Config) -> dict[str, Any]:
             single="siamrpn",
             nano_files=config.nano_files or (),
         )
-        # All are opened first: what is missing is told before an hour of tracking.
+        # All are opened first: what is missing is reported before an hour of tracking.
         opened = [(one, *open_tracker(one)) for one in specs]
         several = len(specs) > 1
         entries = [

@@ -45,7 +45,7 @@ class EvaluationError(InputError):
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Run trackers as VOT does, and tell EAO, accuracy, robustness and speed.
+    """Run trackers as VOT does, and print EAO, accuracy, robustness and speed.
 
     Without a data set, on a small generated one.
     """
@@ -55,7 +55,7 @@ class Config:
     )
     """Its year says which lengths EAO is about. None: generated sequences."""
     root: Path | None = None
-    """The data set: a folder that `vot initialize` made (sequences/list.txt), or one
+    """The data set: a folder that ``vot initialize`` made (sequences/list.txt), or one
     with a folder for each sequence."""
     groundtruth: Path | None = None
     """Instead of root: PySOT's JSON file of the data set; for --results-only."""
@@ -131,11 +131,11 @@ def run(config: Config) -> dict[str, Any]:
         InputError: options, sequences or results that cannot be used; all are named.
     """
     _check_options(config)
-    # Imported here: `siamrpn eval-vot --help` must not wait for JAX.
+    # Imported here: ``siamrpn eval-vot --help`` must not wait for JAX.
     from siamrpn_jax.common.errors import require
 
     if config.report:
-        require("matplotlib", extra="report")  # told before an hour of tracking
+        require("matplotlib", extra="report")  # before an hour of tracking
     with (
         _open_dataset(config) as data,
         _open_results(config) as folder,
@@ -152,7 +152,7 @@ def run(config: Config) -> dict[str, Any]:
             ]
         else:
             specs = make_tracker_specs(config.weights, config.tracker)
-            # All are opened first: the last one's fault is told before hours of work.
+            # All are opened first: a fault of the last is reported before hours of work.
             opened = [_open(config, data, folder, one, locks) for one in specs]
             scored = [
                 _run_and_score(config, data, one.name, tracker, place)
@@ -280,8 +280,8 @@ def _run_and_score(
         )
         if seconds is not None:
             warm_up.append(seconds)
-        told = "was there" if seconds is None else f"warm-up {seconds:.1f} s"
-        print(f"{name}  {sequence.name}  {len(sequence)} frames  {told}", flush=True)
+        state = "was there" if seconds is None else f"warm-up {seconds:.1f} s"
+        print(f"{name}  {sequence.name}  {len(sequence)} frames  {state}", flush=True)
     return _score(config, data, name, folder, sum(warm_up) if warm_up else None)
 
 
@@ -420,7 +420,7 @@ def _as_json(config: Config, data: _Dataset, scored: _Scored) -> dict[str, Any]:
 
 
 def _truths(data: _Dataset) -> "dict[str, np.ndarray]":
-    """Name of a sequence -> boxes, as `read_sequence` makes them of its regions."""
+    """Name of a sequence -> boxes, as ``read_sequence`` makes them of its regions."""
     import numpy as np
 
     from siamrpn_jax.data.read.sequences import polygon_to_ltwh

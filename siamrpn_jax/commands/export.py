@@ -61,7 +61,7 @@ def run(config: Config) -> dict[str, Any]:
     if image is not None:
         frame_size = _check_size(config, image, frame_size)
 
-    # Imported here: `siamrpn export --help` must not wait for JAX.
+    # Imported here: ``siamrpn export --help`` must not wait for JAX.
     from siamrpn_jax.common.errors import require
     from siamrpn_jax.common.files import write_json
     from siamrpn_jax.tracking import export

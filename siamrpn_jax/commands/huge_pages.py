@@ -2,7 +2,7 @@
 
 A training step works in hundreds of megabytes that glibc's malloc takes from the kernel
 anew each time, page by page of 4 KiB; that is up to half of the step. On huge pages it
-is next to nothing. glibc asks for them only if told so before the process starts.
+is next to nothing. glibc asks for them only if asked to before the process starts.
 """
 
 import os

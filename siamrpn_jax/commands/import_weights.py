@@ -1,6 +1,6 @@
 """``siamrpn import``: weights of PyTorch trackers in, ours out to PyTorch, model cards.
 
-Without ``--out`` and ``--to-torch`` it only tells what a file holds.
+Without ``--out`` and ``--to-torch`` it only prints what a file holds.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ class ImportOptionsError(InputError):
 class Config:
     """Read weights of PyTorch trackers without PyTorch, write ours in their layouts.
 
-    With FILE alone: tell what it holds, with its model card. Layouts: dasiamrpn,
+    With FILE alone: print what it holds, with its model card. Layouts: dasiamrpn,
     dasiamrpn-otb, dasiamrpn-big, pysot-alexnetlegacy, pysot-alexnet (each also with
     -dwxcorr), siamrpn-pytorch; backbones alone: siamfc, alexnet-bn, torchvision.
     """
@@ -42,7 +42,7 @@ class Config:
 
 
 def run(config: Config) -> "Loaded | LoadedBackbone":
-    """Reads, tells what was found, and writes what was asked for.
+    """Reads, prints what was found, and writes what was asked for.
 
     Returns:
         the weights.
@@ -51,7 +51,7 @@ def run(config: Config) -> "Loaded | LoadedBackbone":
         InputError: a file that cannot be read, or does not fit the layout.
         FileNotFoundError: no such file.
     """
-    # Imported here: `siamrpn import --help` must not wait for JAX.
+    # Imported here: ``siamrpn import --help`` must not wait for JAX.
     from siamrpn_jax import weights
     from siamrpn_jax.weights import cards, torch_layouts
 

@@ -156,7 +156,7 @@ def measure(labelled: Labelled, size: int) -> tuple[float, ...]:
 
 
 def count(rows: np.ndarray) -> dict[str, Any]:
-    """Classes and their counts from the rows of `measure`, ``[n, 5]``."""
+    """Classes and their counts from the rows of ``measure``, ``[n, 5]``."""
     matching = rows[rows[:, 0] > 0]
     _, anchors, aspect, side, shift = matching.T
     without = _classes(aspect[anchors == 0], ASPECTS)["counts"]

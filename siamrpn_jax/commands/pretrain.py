@@ -41,7 +41,7 @@ class PretrainRecipe:
     batch_size: int = 256
     """Images in an optimizer step, over all devices."""
     seed: int = 0
-    """Of the first weights; the images have their own."""
+    """Seed of the first weights; the images have a seed of their own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,7 @@ def classify_held_out(
         variables: of the classifier.
         dataset: the images.
         model: the network.
-        limit: at most so many of them, evenly spread; 0: all.
+        limit: the largest number of them to classify, evenly spread; 0: all.
         threads: to read them with.
 
     Returns:

@@ -25,7 +25,7 @@ DEFAULT_FPS = 25.0
 """Speed of a film whose source declares none."""
 
 _COLUMNS = ("frame", "object", "x", "y", "w", "h", "score", "confidence", "lost")
-"""Of boxes.csv; ``lost`` is 0 or 1."""
+"""Columns of boxes.csv; ``lost`` is 0 or 1."""
 
 
 class TrackError(InputError):
@@ -54,7 +54,7 @@ class Config:
     animation_width: int = 480
     """Width of the animated picture in pixels, or the film's if that is less."""
     animation_stride: int = 2
-    """Show one of so many frames in the animated picture."""
+    """Show one of every N frames in the animated picture."""
 
 
 def run(config: Config) -> None:
@@ -66,7 +66,7 @@ def run(config: Config) -> None:
     """
     boxes = [parse_box(text) for text in config.box]
 
-    # Imported here: `siamrpn track --help` must not wait for JAX.
+    # Imported here: ``siamrpn track --help`` must not wait for JAX.
     from siamrpn_jax.api import load, track
     from siamrpn_jax.media.video import Video
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # --help must not wait for JAX
 
 
 class TrackerSpecError(InputError):
-    """Trackers that cannot be told apart."""
+    """Two trackers of one name."""
 
 
 class TrackerSpec(NamedTuple):
@@ -73,7 +73,7 @@ def name_of(source: str) -> str:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raises `TrackerSpecError` where a name occurs twice."""
+    """Raises ``TrackerSpecError`` where a name occurs twice."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise TrackerSpecError(
@@ -113,7 +113,7 @@ def open_tracker_spec(spec: TrackerSpec) -> "tuple[OnePassTracker, dict[str, Any
 
 
 def report_tuning(spec: TrackerSpec, truths: "Mapping[str, np.ndarray]") -> list[str]:
-    """Tells, in a line, which sequences a tracker's constants were chosen on.
+    """Prints, in a line, which sequences a tracker's constants were chosen on.
 
     Args:
         spec: a tracker.
@@ -127,8 +127,8 @@ def report_tuning(spec: TrackerSpec, truths: "Mapping[str, np.ndarray]") -> list
     from siamrpn_jax.data.read.sequences import fingerprint
     from siamrpn_jax.weights import cards, load_weights
 
-    marks = {name: fingerprint(boxes) for name, boxes in truths.items()}
-    found = cards.tuned_among(load_weights(spec.source).card, marks)
+    fingerprints = {name: fingerprint(boxes) for name, boxes in truths.items()}
+    found = cards.tuned_among(load_weights(spec.source).card, fingerprints)
     if found:
         print(
             f"NOTE   {spec.name}: its constants were chosen on {len(found)} of "

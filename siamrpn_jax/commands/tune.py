@@ -18,7 +18,7 @@ from siamrpn_jax.data.pairs.pairs import DataConfig
 
 
 class TuningError(InputError):
-    """Options that do not go together, or clips that tell nothing."""
+    """Options that do not go together, or clips that decide nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +47,13 @@ class Config:
     clips: int = 24
     """Pasted clips, and as many generated ones."""
     learned: int = 0
-    """So many sequences that training learned from, spread over their origins: where
-    little real film was held out. The weights know them and follow them too well."""
+    """Number of sequences to use that training learned from, spread over their origins:
+    where little real film was held out. The weights know them and follow them too
+    well."""
     frames: int = 60
     """Frames of a clip at most."""
     seed: int = 0
-    """Of clips and settings."""
+    """Seed of the clips and of the settings."""
     validation_fraction: float = DataConfig.validation_fraction
     """Share that training held out (its --data.validation-fraction)."""
 

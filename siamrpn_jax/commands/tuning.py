@@ -121,7 +121,7 @@ class Result(NamedTuple):
     tried: Tried
     """All settings; the current one is the first."""
     gain: tuple[float, float]
-    """Of the found constants over the current ones, with its standard error."""
+    """Gain of the found constants over the current ones, with its standard error."""
     cross_validated: tuple[float, float]
     """The same by two-fold cross-validation: chosen on one fold of the clips and scored
     on the other, mean of both. First round alone: the second one knows all clips."""
@@ -195,10 +195,10 @@ def search(loaded: Loaded, used: Sequence[Clip], *, settings: int, seed: int) ->
 
 
 class Calibration(NamedTuple):
-    """A fit of the confidence, and how well it tells followed from lost frames."""
+    """A fit of the confidence, and how well it separates followed from lost frames."""
 
     fields: dict[str, float]
-    """Of ``TrackerConfig``."""
+    """Fields of ``TrackerConfig``."""
     followed: int
     """Frames with an overlap of at least .2."""
     lost: int
@@ -327,7 +327,7 @@ def stamp(
 
     Args:
         card: of the weights that were tuned.
-        report: what `run` returns.
+        report: what ``run`` returns.
         used: the clips.
     """
     known = {one["fingerprint"]: one for one in card.get("tuned_on") or []}

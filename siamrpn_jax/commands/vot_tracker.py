@@ -18,7 +18,7 @@ class Config:
     weights: str = "small"
     """Name of released weights, a .safetensors file, or a training run's folder."""
     pad_to: int = 256
-    """Pad frames to multiples of so many pixels, so that sizes share a compilation."""
+    """Pad frames to multiples of this number of pixels: sizes share a compilation."""
     sizes: tuple[tuple[int, int], ...] = SIZES
     """Width and height of frames to compile for before the client is answered."""
     cache: Path | None = Path("~/.cache/siamrpn-jax")
@@ -34,7 +34,7 @@ def run(config: Config) -> None:
     from siamrpn_jax.common.errors import require
     from siamrpn_jax.evaluation.vot.trax import serve
 
-    require("trax", extra="vot")  # told before compiling
+    require("trax", extra="vot")  # before anything is compiled
     if config.cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(config.cache.expanduser()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -1,8 +1,8 @@
 """Where a tracker fails: generated scenes that it follows, until one thing is harder.
 
 Of scenes that a tracker follows from end to end, four variations are made (see
-`data.scenes.generated.Scene.harder`); the first of each kind in which it loses the
-target is a `SceneFailure`. What was changed is then what it failed at.
+``data.scenes.generated.Scene.harder``); the first of each kind in which it loses the
+target is a ``SceneFailure``. What was changed is then what it failed at.
 """
 
 import dataclasses
@@ -67,7 +67,7 @@ class TrackedScene:
 
     @property
     def overlaps(self) -> np.ndarray:
-        """Of found and true boxes, float64 ``[T]``; NaN without a true box."""
+        """Overlap of found and true boxes, float64 ``[T]``; NaN without a true box."""
         absent = np.isnan(self.truth[:, 0])
         return np.where(absent, np.nan, overlaps(self.found, self.truth))
 
@@ -97,7 +97,7 @@ class SceneFailure:
     how: Difficulty
     """What made it harder."""
     seed: int
-    """Of the scene."""
+    """The scene's seed."""
     clip: TrackedScene
     """What happened."""
 

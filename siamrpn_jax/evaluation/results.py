@@ -61,7 +61,7 @@ def read_otb_results(path: str | Path, *, origin: Origin = 1) -> np.ndarray:
 
     Args:
         path: the file.
-        origin: as for `write_otb_results`.
+        origin: as for ``write_otb_results``.
 
     Raises:
         ResultError: a line does not hold four finite numbers, or there is no line.
@@ -304,7 +304,7 @@ def zip_got10k(path: str | Path, folder: str | Path, frames: Mapping[str, int]) 
         frames: name of a sequence -> its length: all that must be there.
 
     Raises:
-        ResultError: as `read_got10k_results` says, or times are missing.
+        ResultError: as ``read_got10k_results`` says, or times are missing.
     """
     folder = Path(folder)
     read_got10k_results(folder, frames)

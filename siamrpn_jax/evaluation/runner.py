@@ -67,7 +67,7 @@ def run_sequence(tracker: OnePassTracker, sequence: Sequence) -> Run:
     Raises:
         RunError: the tracker returns something that is not a box.
         siamrpn_jax.data.read.images.ImageError: a frame cannot be read.
-        RunError, siamrpn_jax.model.boxes.BoxError: as `check_sequence` says.
+        RunError, siamrpn_jax.model.boxes.BoxError: as ``check_sequence`` says.
     """
     box = check_sequence(sequence)
     boxes, seconds = [box], []

@@ -71,7 +71,7 @@ class ResultStore:
         open_results(self.folder, settings, present, force=force)
 
     def settings(self) -> dict[str, Any]:
-        """How the results came about, as `open` wrote it; nothing where it did not."""
+        """How the results came about, as ``open`` wrote it, or nothing."""
         try:
             return _read_settings(self.folder / SETTINGS)
         except (OSError, ValueError):  # other tools have other files of this name
@@ -85,7 +85,7 @@ class ResultStore:
 
         Raises:
             ResultError: the file there has another number of rows than frames.
-            siamrpn_jax.common.errors.InputError: as `run_sequence` says.
+            siamrpn_jax.common.errors.InputError: as ``run_sequence`` says.
         """
         name = sequence.name
         if not self.path(name).is_file():
@@ -148,7 +148,7 @@ class ResultStore:
         results.zip_got10k(path, self.folder, lengths)
 
     def _as_run(self, name: str, boxes: np.ndarray) -> Run:
-        """Seconds are NaN where no file tells them."""
+        """Boxes as a run; seconds are NaN where no file holds them."""
         unknown = np.full(len(boxes), np.nan)
         path = self.time_path(name)
         try:

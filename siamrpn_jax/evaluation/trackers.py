@@ -1,6 +1,6 @@
 """Trackers to compare with: the first box repeated, and OpenCV's KCF, CSRT and Nano.
 
-All speak the protocol of `siamrpn_jax.evaluation.runner.OnePassTracker`.
+All speak the protocol of ``siamrpn_jax.evaluation.runner.OnePassTracker``.
 """
 
 from collections.abc import Callable, Sequence

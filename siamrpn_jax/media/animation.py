@@ -15,7 +15,8 @@ SUFFIXES = (".webp", ".gif", ".png", ".avif")
 """Formats that OpenCV may have been built with."""
 
 QUALITY = 75
-"""Of WebP, up to 100. Where light changes slowly, it keeps blocks of earlier frames."""
+"""Quality of WebP, up to 100. Where light changes slowly, it keeps blocks of earlier
+frames."""
 
 
 class AnimationWriter:
@@ -28,7 +29,7 @@ class AnimationWriter:
         path: its suffix names the format.
         fps: frames a second of the film.
         width: in pixels; wider frames are made smaller, others are left.
-        stride: of so many frames one is shown, for as long as they all.
+        stride: one of this number of frames is shown, for as long as they all last.
 
     Raises:
         VideoError: a suffix that OpenCV cannot write here, a rate, width or stride that

@@ -16,7 +16,7 @@ COLORS = (
     (170, 90, 255),
     (250, 220, 40),
 )
-"""RGB of the boxes that `draw_boxes` draws, in turn."""
+"""RGB of the boxes that ``draw_boxes`` draws, in turn."""
 
 
 def draw_boxes(

@@ -200,7 +200,7 @@ class VideoWriter:
         if kind is None:
             self.close()
             return
-        with contextlib.suppress(Exception):  # the first error is the one to tell
+        with contextlib.suppress(Exception):  # the first error is the one to report
             self._encoder.abandon()
         self._until_closed.__exit__(kind, error, trace)
 
@@ -229,7 +229,7 @@ def _checked_frames(source: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 @contextlib.contextmanager
 def _capture(source: str | int) -> Iterator[cv2.VideoCapture]:
-    # A missing camera is told in one line by us, not in eight by OpenCV.
+    # A missing camera is one line of ours, not eight of OpenCV's.
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
@@ -301,7 +301,7 @@ class _WebmEncoder:
 
     def close(self) -> None:
         self._writer.release()
-        # OpenCV tells of no failed write: the film has to be asked. Where the disk was
+        # OpenCV reports no failed write: the film has to be asked. Where the disk was
         # full it declares no length, or its last frame cannot be reached.
         with _capture(str(self._path)) as capture:
             declared = capture.get(cv2.CAP_PROP_FRAME_COUNT)

@@ -34,7 +34,7 @@ def ask_for_box(frame: np.ndarray) -> np.ndarray:
 
 
 def has_display() -> bool:
-    """Tells whether OpenCV can open a window here."""
+    """Whether OpenCV can open a window here."""
     if gui_kind() == "NONE":
         return False
     if sys.platform.startswith("linux"):
@@ -43,6 +43,6 @@ def has_display() -> bool:
 
 
 def gui_kind() -> str:
-    """Names the window system OpenCV was built for: ``QT5``, …, or ``NONE``."""
+    """The window system OpenCV was built for: ``QT5``, …, or ``NONE``."""
     found = re.search(r"GUI:\s+(\S+)", cv2.getBuildInformation())
     return found.group(1) if found else "NONE"

@@ -39,7 +39,7 @@ class Backbone(nn.Module):
             axis_name: device axis of the batch, or None.
 
         Returns:
-            features ``[B, f, f, C]``, see :func:`feature_size`.
+            features ``[B, f, f, C]``, see ``feature_size``.
         """
         layers = describe_layers(self.config)
         for i, layer in enumerate(layers, start=1):

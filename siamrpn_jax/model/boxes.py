@@ -98,9 +98,9 @@ def iou(a: Array, b: Array) -> Array:
 def generalised_iou(a: Array, b: Array) -> Array:
     """IoU less the share of the common bounds that neither box covers: GIoU.
 
-    Unlike the IoU it tells how far apart two boxes are that do not meet (Rezatofighi et
-    al., CVPR 2019). Like the IoU it stays the same where both axes are scaled, each by
-    its own factor.
+    Unlike the IoU it measures how far apart two boxes are that do not meet (Rezatofighi
+    et al., CVPR 2019). Like the IoU it stays the same where both axes are scaled, each
+    by its own factor.
 
     Args:
         a: ``cxcywh [..., 4]``.

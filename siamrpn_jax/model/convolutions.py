@@ -184,7 +184,7 @@ def _resize_to(x: jax.Array, rows: int, columns: int) -> jax.Array:
 # y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A, summed over channels: n² products of [tiles, C] with
 # [C, O]. They go by rows of n points, so that what is in flight at a time stays small:
 # memory traffic, not arithmetic, is what limits this on a CPU. The gradient is written
-# out for reverse mode (grad, vjp, also twice); forward mode (jvp) needs `xla` or
+# out for reverse mode (grad, vjp, also twice); forward mode (jvp) needs ``xla`` or
 # transformed kernels.
 
 

@@ -3,7 +3,7 @@
 ``fuse`` folds BatchNorm into the convolutions, joins the classification and
 regression convolutions of the search branch, and turns kernels into the form that the
 platform multiplies with. Bias and ReLU come after the pooling, with which they commute.
-The results are those of ``model.SiamRPN`` without ``train``, up to rounding.
+The results are those of ``network.SiamRPN`` without ``train``, up to rounding.
 """
 
 import functools
@@ -23,9 +23,9 @@ from siamrpn_jax.model.rpn import Template
 _BRANCHES = ("cls", "reg")
 
 _CHUNK_BYTES, _CHUNK_PATCHES = 12 * 2**20, 16
-"""On a CPU, at most so much of the first layer's output, and so many patches, are made
-at a time; measured best. More leaves the caches, and large working memory glibc takes
-from the kernel anew for each call."""
+"""Limits for what a CPU computes at a time: bytes of the first layer's output, and
+patches; measured best. More does not fit the caches, and glibc takes large working
+memory from the kernel anew for each call."""
 
 
 class FusedConv(struct.PyTreeNode):
@@ -76,7 +76,7 @@ def fuse(model: SiamRPN, variables: Any) -> FusedWeights:
     def head(name: str, impl: ConvImpl = config.conv_impl) -> FusedConv:
         return make(*fold("head", name, f"{name}_bn"), impl=impl)
 
-    # Run once a target: the transformed kernels of `paper` would fill 280 MB.
+    # Run once a target: the transformed kernels of ``paper`` would fill 280 MB.
     template = head("template_cls", "xla"), head("template_reg", "xla")
     branches = [fold("head", f"search_{b}", f"search_{b}_bn") for b in _BRANCHES]
     kernel, bias = (jnp.concatenate(x, -1) for x in zip(*branches, strict=True))

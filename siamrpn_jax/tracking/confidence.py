@@ -30,8 +30,8 @@ _MAX_ODDS = 20.0
 _FIELDS = ("confidence_support", "confidence_margin", "confidence_bias")
 
 _DECAY = 1e-4
-"""Of the weights, of evidence with a deviation of 1: keeps them finite where the
-evidence parts the classes without error."""
+"""Weight decay of the fit, for evidence with a deviation of 1: keeps the weights finite
+where the evidence separates the classes without error."""
 
 _STEPS = 100
 """At most; Newton's method needs about ten."""
@@ -102,11 +102,11 @@ def fit_confidence(evidence: ArrayLike, followed: ArrayLike) -> dict[str, float]
     to film, and so a confidence of .5 is where the evidence tips.
 
     Args:
-        evidence: ``[n, 2]``, ``tracker.TrackOutput.evidence`` of n frames.
+        evidence: ``[n, 2]``, ``TrackOutput.evidence`` of n frames.
         followed: bool ``[n]``.
 
     Returns:
-        the fields of ``tracker.TrackerConfig`` whose names begin with ``confidence_``.
+        the fields of ``TrackerConfig`` whose names begin with ``confidence_``.
 
     Raises:
         InputError: other shapes, numbers that are not finite, or frames of one class.

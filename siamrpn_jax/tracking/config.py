@@ -32,7 +32,7 @@ class TrackerConfig:
     """The reported box is never narrower or lower than this many frame pixels."""
     confidence_bias: float = -4.0
     """Confidence is ``sigmoid(bias + support weight * support + margin weight *
-    margin)``; see `gather_evidence`."""
+    margin)``; see ``gather_evidence``."""
     confidence_support: float = 1.1
     """Weight of the support."""
     confidence_margin: float = 0.24
@@ -46,4 +46,5 @@ class TrackerConfig:
     when_lost: Literal["follow", "hold"] = "follow"
     """While lost: follow the best proposal, or hold the box where it was last seen."""
     lost_search: float = 1.0
-    """While lost, the search patch shows a region so many times as wide and high."""
+    """While lost, the width and height of the search region relative to the usual; 1:
+    no wider search."""

@@ -94,7 +94,7 @@ def crop_from(
     frame_size: jax.Array,
     whole_pixels: bool = False,
 ) -> jax.Array:
-    """:func:`crop_and_resize` of frame ``index`` of ``frames [V, H, W, 3]``.
+    """``crop_and_resize`` of frame ``index`` of ``frames [V, H, W, 3]``.
 
     Under ``vmap`` over all but the frames, no frame is copied.
     """

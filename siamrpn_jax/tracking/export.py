@@ -6,9 +6,10 @@ Two functions over plain arrays and dicts, the weights baked in::
     state, output = step(template, state, frame)
 
 or, with one target's template baked in, ``state, output = step(state, frame)``. The
-dicts hold the fields of ``rpn.Template``, ``tracker.TrackState`` and
-``tracker.TrackOutput`` under their names. One file for each function and platform:
-convolutions take the formulation that is fast there, whatever machine exports.
+dicts hold the fields of ``model.rpn.Template``, ``tracking.state.TrackState`` and
+``tracking.state.TrackOutput`` under their names. One file for each function and
+platform: convolutions take the formulation that is fast there, whatever machine
+exports.
 """
 
 import dataclasses

@@ -51,7 +51,7 @@ def track_settings(
     Args:
         weights: of the model.
         template: of the target.
-        state: ``[S, …]``, see `start_settings`, or from the last call.
+        state: ``[S, …]``, see ``start_settings``, or from the last call.
         frames: ``[T, H, W, 3]`` RGB uint8.
         settings: a config whose numbers are arrays ``[S]``, see ``make_settings``.
         model: the network (static).

@@ -7,8 +7,8 @@ nothing::
     slots = add_target(weights, slots, 0, frame, box, model=model)
     slots, output = track_many(weights, slots, frames, model=model)
 
-Each slot follows one target through one of the videos exactly as ``tracker.track_step``
-would, but the network runs on all of them at once.
+Each slot follows one target through one of the videos exactly as
+``tracking.step.track_step`` would, but the network runs on all of them at once.
 """
 
 import functools
@@ -91,7 +91,7 @@ def add_target(
         box: ``cxcywh [4]`` in frame pixels, of positive size.
         model: the network.
         video: which of ``track_many``'s frames it will be looked for in.
-        frame_size: as for ``tracker.init_track``.
+        frame_size: as for ``tracking.step.init_track``.
 
     Raises:
         InputError: there is no such slot.

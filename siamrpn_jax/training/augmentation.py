@@ -1,4 +1,4 @@
-"""Augmentation on the device: the crops and colours of a `RawBatch`, inside jit.
+"""Augmentation on the device: the crops and colours of a ``RawBatch``, inside jit.
 
 What ``requests.render`` and ``apply_photometry`` do on the host with OpenCV,
 step for step and with the same draws; each step ends in whole grey levels, as there.
@@ -24,7 +24,7 @@ def render(raw: RawBatch, *, exemplar_size: int, instance_size: int) -> Batch:
 
     Returns:
         The batch; its patches are those of the host within the tolerance of
-        `render_patch`.
+        ``render_patch``.
     """
     z, x = (
         jax.vmap(functools.partial(render_patch, size=size))(patches)
@@ -154,7 +154,7 @@ def _share(at: jax.Array, offset: int) -> jax.Array:
 def _resolution_matrix(size: int, side: jax.Array) -> jax.Array:
     """``[n, n]``: along one axis, shrinks ``n = size`` pixels to ``side`` and back."""
     # Where each row looks in the small image, in 1 / 2n of its pixels: integers, as in
-    # `_fixed_point`.
+    # ``_fixed_point``.
     at = (2 * jnp.arange(size) + 1) * side - size
     at = jnp.clip(at, 0, 2 * size * (side - 1))
     part = (at % (2 * size) / (2 * size))[:, None]

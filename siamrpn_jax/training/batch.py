@@ -57,7 +57,9 @@ class RawPatches(NamedTuple):
 
 
 class RawBatch(NamedTuple):
-    """B pairs that the device crops and colours: `augmentation.render` makes a `Batch`.
+    """B pairs that the device crops and colours.
+
+    ``augmentation.render`` makes a ``Batch`` of them.
 
     One pair has the same fields without the axis B.
     """
@@ -65,6 +67,6 @@ class RawBatch(NamedTuple):
     z: RawPatches
     x: RawPatches
     box: Array
-    """As in `Batch`."""
+    """As in ``Batch``."""
     positive: Array
-    """As in `Batch`."""
+    """As in ``Batch``."""

@@ -56,7 +56,7 @@ class Checkpoints:
                 self._manager.save(step, args=items)
 
     def _check_space(self, state: TrainState) -> None:
-        """A full disk in the midst of a save is told by pages of orbax's tracebacks."""
+        """Fails early: orbax reports a full disk in pages of traceback."""
         needed = sum(x.nbytes for x in jax.tree.leaves(state))
         free = shutil.disk_usage(self._folder).free
         if free < needed:

@@ -82,7 +82,7 @@ def class_loss(
     fixed: Collection[str],
     axis_name: str | None,
 ) -> tuple[jax.Array, tuple[Metrics, Any]]:
-    """Softmax cross-entropy, the mean over the global batch; see ``training.Loss``."""
+    """Softmax cross-entropy, the mean over the global batch; a ``step.Loss``."""
     logits, updates = model.apply(
         {"params": params, "batch_stats": state.batch_stats},
         batch.image,

@@ -69,15 +69,16 @@ class OptimizerConfig:
     warmup_steps: int = 0
     """Steps over which the rate first rises linearly to the schedule's."""
     momentum: float = 0.9
-    """Of SGD; of AdamW's first moment."""
+    """Momentum of SGD, or decay of AdamW's first moment."""
     second_moment: float = 0.99
     """AdamW's decay of the second moment."""
     weight_decay: float = 1e-4
-    """Of kernels only, not of biases and BatchNorm; AdamW's is decoupled."""
+    """Weight decay, applied to kernels only, not to biases and BatchNorm; AdamW's is
+    decoupled."""
     clip_norm: float | None = 10.0
     """Largest global norm of the gradient; None: no clipping."""
     frozen_layers: int = 3
-    """The first so many backbone layers stay as they are, BatchNorm statistics too.
+    """Number of first backbone layers that stay as they are, BatchNorm statistics too.
     Only sensible if they come from trained weights; 0 trains all."""
     trained: tuple[str, ...] = ()
     """The parts that train, all others stay as they are: ``backbone``, ``head`` or

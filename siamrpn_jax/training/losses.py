@@ -27,8 +27,8 @@ def classification_loss(
     Args:
         logits: ``[B, N, 2]``; index 1 is the target.
         targets: batched, ``[B, N]``.
-        deltas: predicted offsets ``[B, N, 4]``, what a score of overlap is told by; no
-            gradient flows into them.
+        deltas: predicted offsets ``[B, N, 4]``, used for the IoU target when
+            ``score_target`` is ``iou``; they carry no gradient.
         config: ``score_target`` and ``hard_negatives``.
         axis_name: device axis to take the means over, or None.
 

@@ -165,7 +165,7 @@ class Loop:
 
         Args:
             state: to start from.
-            step_fn: see ``training.pmap_train_step``.
+            step_fn: see ``training.step.pmap_train_step``.
             stream: this process's batches, ``[B, …]``.
             validate: called at the end of each epoch, in the first process.
             devices: those of ``step_fn``.
@@ -476,7 +476,7 @@ class Clock:
                 self._bar.update()
 
     def ends_epoch(self, done: int) -> bool:
-        """Whether an epoch ends after so many steps."""
+        """Whether an epoch ends after this number of steps."""
         return done % self._schedule.steps_per_epoch == 0
 
     def log(self, done: int, metrics: dict[str, float]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The model card: what a weights file tells about itself."""
+"""The model card: what a weights file says about itself."""
 
 import json
 from collections.abc import Mapping
@@ -44,15 +44,15 @@ def complete(card: Mapping[str, Any]) -> Card:
         raise InputError(f"model card: {error}") from None
 
 
-def tuned_among(card: Mapping[str, Any], marks: Mapping[str, str]) -> list[str]:
+def tuned_among(card: Mapping[str, Any], fingerprints: Mapping[str, str]) -> list[str]:
     """Which sequences the tracking constants of the weights were chosen on.
 
     Args:
         card: of the weights.
-        marks: name -> ``data.sequences.fingerprint`` of sequences.
+        fingerprints: name -> ``data.sequences.fingerprint`` of sequences.
     """
     known = {one["fingerprint"] for one in card.get("tuned_on") or []}
-    return [name for name, mark in marks.items() if mark in known]
+    return [name for name, fingerprint in fingerprints.items() if fingerprint in known]
 
 
 def describe(config: ModelConfig | BackboneConfig) -> str:

@@ -24,7 +24,7 @@ from siamrpn_jax.data.read import array_records
 from siamrpn_jax.model.boxes import corners_to_ltwh, ltwh_to_corners
 
 FORMAT_VERSION = 1
-"""Of the records and of the index; folders of another version are refused."""
+"""Version of the records and of the index; folders of another version are refused."""
 
 SPLIT = "train"
 """The one split that a prepared dataset has, as TensorFlow Datasets calls it."""
@@ -49,11 +49,11 @@ class CropConfig:
     search_crop: int = 448
     """Side of the search crops, pixels."""
     exemplar_size: int = 127
-    """So many crop pixels is the target with its context wide."""
+    """Width of the target with its context, crop pixels."""
     context: float = 0.5
     """Margin around the target, as a share of its width and height together."""
     quality: int = 90
-    """Of the JPEGs, 1 to 100."""
+    """Quality of the JPEGs, 1 to 100."""
 
     def __post_init__(self) -> None:
         """Raises InputError on numbers out of range."""
@@ -140,7 +140,7 @@ def clip_box(box_ltwh: np.ndarray, shape: tuple[int, ...]) -> tuple[float, ...]:
     """The part of a box ``ltwh [4]`` in a frame of a shape ``[H, W, …]``.
 
     Raises:
-        RecordError: as `make_record` does.
+        RecordError: as ``make_record`` does.
     """
     height, width = shape[:2]
     box = np.asarray(box_ltwh, np.float64)
@@ -206,7 +206,7 @@ def to_bytes(record: Record) -> bytes:
 
 
 def from_bytes(data: bytes) -> Record:
-    """The record of `to_bytes`.
+    """The record of ``to_bytes``.
 
     Raises:
         RecordError: the bytes are no such record.

@@ -29,13 +29,13 @@ class Index:
     """``T`` of them."""
 
     videos: np.ndarray
-    """``int32 [T]`` into `video_names`; tracks of one video may show each other's
+    """``int32 [T]`` into ``video_names``; tracks of one video may show each other's
     targets."""
 
     video_names: tuple[str, ...]
 
     categories: np.ndarray
-    """``int32 [T]`` into `category_names`, -1 where unknown."""
+    """``int32 [T]`` into ``category_names``, -1 where unknown."""
 
     category_names: tuple[str, ...]
 
@@ -106,7 +106,7 @@ def remove_index(folder: Path) -> None:
 
 
 def read_index(folder: Path) -> tuple[Header, Index]:
-    """Reads what `write_index` wrote.
+    """Reads what ``write_index`` wrote.
 
     Raises:
         RecordError: the file is broken, or of another format version.
@@ -132,9 +132,9 @@ def read_index(folder: Path) -> tuple[Header, Index]:
 
 
 def fingerprint(folder: Path | str) -> str:
-    """Of what a prepared folder holds: another preparation has another one.
+    """Fingerprint of what a prepared folder holds: other contents have another one.
 
-    Empty where there is no index; `open_prepared` says why.
+    Empty where there is no index; ``open_prepared`` says why.
     """
     path = Path(folder) / INDEX_FILE
     return f"{zlib.crc32(path.read_bytes()):08x}" if path.is_file() else ""
@@ -200,6 +200,6 @@ def pack_text(lines: Sequence[str]) -> np.ndarray:
 
 
 def unpack_text(array: np.ndarray) -> tuple[str, ...]:
-    """The lines of `pack_text`."""
+    """The lines of ``pack_text``."""
     text = array.tobytes().decode("utf-8", "surrogateescape")
     return tuple(text.split("\n")[:-1])

@@ -54,7 +54,7 @@ def open_prepared(folder: Path | str) -> "CropDataset":
 def is_prepared(folder: Path | str) -> bool:
     """Whether a folder is a prepared dataset, be it unfinished or of another version.
 
-    `open_prepared` says what is wrong with those.
+    ``open_prepared`` says what is wrong with those.
     """
     folder = Path(folder)
     return (

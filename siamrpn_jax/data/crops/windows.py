@@ -1,7 +1,7 @@
 """How far training pairs are varied, and the geometry: which window is cropped.
 
-A `Window` is a rectangle of an image, possibly rotated and mirrored, that `crop`
-resizes to a square patch; `map_box` says where a box lands in it. Both use continuous
+A ``Window`` is a rectangle of an image, possibly rotated and mirrored, that ``crop``
+resizes to a square patch; ``map_box`` says where a box lands in it. Both use continuous
 pixel coordinates (pixel ``i`` covers ``[i, i + 1)``). For an upright square window of
 side ``s`` and a patch of ``n`` pixels, patch pixel ``i`` looks at image coordinate
 ``cx + (i + 0.5 - n / 2) * s / n``, exactly as the crops of the tracker do.
@@ -185,7 +185,7 @@ def sample_window(
         box_cxcywh: ``[4]``, image pixels.
         rng: the source of randomness.
         side: side of the window before it is varied, image pixels.
-        shift: see `AugmentConfig`, fraction of the window.
+        shift: see ``AugmentConfig``, fraction of the window.
         scale: log scale of both axes together.
         aspect: log scale of each axis.
         angle: rotation in radians.

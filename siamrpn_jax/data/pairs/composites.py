@@ -63,7 +63,7 @@ def make_composite(
         exemplar_size: Z, pixels.
         instance_size: X, pixels.
         augment: its shifts and scales are used, its photometric part is not.
-        context: see `context_side`.
+        context: see ``context_side``.
 
     Returns:
         The pair, and what it is made of.

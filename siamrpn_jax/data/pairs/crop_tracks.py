@@ -17,7 +17,7 @@ from siamrpn_jax.data.crops.reader import CropDataset, open_prepared
 from siamrpn_jax.data.crops.windows import AugmentConfig
 from siamrpn_jax.data.pairs.requests import Picture
 from siamrpn_jax.data.read.images import ImageError, decode_image
-from siamrpn_jax.data.read.pool import Weighted, held_out, name_hash
+from siamrpn_jax.data.sampling import Weighted, held_out, name_hash
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class CropTracks:
         records: the folder.
         tracks: numbers of its tracks, ``int [n]``.
         weight: how much they count beside other folders.
-        balance: see `Balance`.
+        balance: see ``Balance``.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class CropTracks:
         Args:
             rng: the source of randomness.
             max_interval: largest distance of the two in source frames. Where the
-                folder asks for neighbours, they are at most so many annotated frames
+                folder asks for neighbours, they are at most that many annotated frames
                 apart as well.
         """
         index, neighbours = self.records.index, self.records.neighbours
@@ -152,7 +152,7 @@ class CropTracks:
         return Picture(self._decode(read.exemplar, record, side), read.fill)
 
     def search(self, record: int) -> Picture:
-        """The search crop of a record; as `exemplar`."""
+        """The search crop of a record; as ``exemplar``."""
         read = self.records[record]
         side = self.records.crops.search_crop
         return Picture(self._decode(read.search, record, side), read.fill)
@@ -207,13 +207,13 @@ def open_tracks(
         validation_fraction: share of the videos that is held out: by their names
             alone, so that folders which share videos hold out the same.
         weight: of each part.
-        balance: see `Balance`.
+        balance: see ``Balance``.
 
     Returns:
         The tracks for training and the held-out ones; the second may be empty.
 
     Raises:
-        RecordError: the folder cannot be used; see `records.open_prepared`.
+        RecordError: the folder cannot be used; see ``records.open_prepared``.
     """
     records = open_prepared(folder)
     index = records.index

@@ -29,7 +29,8 @@ from siamrpn_jax.data.read.images import (
     is_hidden,
     is_image,
 )
-from siamrpn_jax.data.read.pool import DataError, held_out
+from siamrpn_jax.data.read.pool import DataError
+from siamrpn_jax.data.sampling import held_out
 from siamrpn_jax.training.batch import LabelledBatch
 
 LAYOUT = (
@@ -104,7 +105,7 @@ class Source(Protocol):
 
 
 class LabelledDataset:
-    """Images of one size by index; see `open_labelled`.
+    """Images of one size by index; see ``open_labelled``.
 
     Args:
         config: how they are varied.
@@ -149,7 +150,7 @@ class LabelledDataset:
         return LabelledBatch(patch, np.int32(label))
 
     def spread(self, count: int) -> "LabelledDataset":
-        """So many of the images, evenly spread over all."""
+        """A dataset of ``count`` of the images, evenly spread over all."""
         some = self._chosen[np.linspace(0, len(self) - 1, count).astype(int)]
         return LabelledDataset(
             self._config,

@@ -46,7 +46,7 @@ def open_datasets(
         exemplar_size: Z, pixels.
         instance_size: X, pixels.
         augment: how pairs are varied, those of validation too.
-        context: context of the crops, see `augment.context_side`.
+        context: context of the crops, see ``windows.context_side``.
 
     Returns:
         The pairs for training and those for validation; without folders both are
@@ -101,7 +101,7 @@ def open_datasets(
 class BatchStream(Iterator[Any]):
     """An endless iterator of batches; close it, or use it in a ``with`` statement.
 
-    It yields `Batch`, or `RawBatch` if the device augments, or `LabelledBatch`.
+    It yields ``Batch``, or ``RawBatch`` if the device augments, or ``LabelledBatch``.
     """
 
     def __init__(self, iterator: grain.DatasetIterator[Any], *, shared: bool):
@@ -150,11 +150,11 @@ def batches(
         prefetch: batches made ahead in each process.
         host_index: which share of every global batch is wanted.
         host_count: into how many shares it is split.
-        device_augment: leave crops and colours of pairs to `augmentation.render`.
+        device_augment: leave crops and colours of pairs to ``augmentation.render``.
 
     Returns:
-        An endless iterator of `Batch`, or of `RawBatch` if the device augments, or of
-        `LabelledBatch`, with ``batch_size // host_count`` samples.
+        An endless iterator of ``Batch``, or of ``RawBatch`` if the device augments, or
+        of ``LabelledBatch``, with ``batch_size // host_count`` samples.
 
     Raises:
         InputError: a number out of range, or hosts that do not divide the batch.

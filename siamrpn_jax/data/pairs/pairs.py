@@ -1,9 +1,9 @@
 """Training pairs: an exemplar, a search patch and where the target lies in it.
 
-Pairs come from prepared folders (`prepared`) and from four further kinds of source: two
-frames of a sequence, two views of a still, pasted objects (`composites`) and generated
-scenes (`synthetic`). A pair depends on the seed and its index alone, never on who asks
-for it or in which order.
+Pairs come from prepared folders (``crop_tracks``) and from four further kinds of
+source: two frames of a sequence, two views of a still, pasted objects (``composites``)
+and generated scenes (``scenes.generated``). A pair depends on the seed and its index
+alone, never on who asks for it or in which order.
 
 Folders count by their weights: each prepared folder with its own, all other folders
 together with the sum of theirs. Within those, the kinds ``video``, ``stills`` and
@@ -36,7 +36,8 @@ from siamrpn_jax.data.pairs.photometry import (
     possible_changes,
 )
 from siamrpn_jax.data.pairs.requests import CropRequest, Picture, pack, render
-from siamrpn_jax.data.read.pool import DataError, Pool, Target, Weighted
+from siamrpn_jax.data.read.pool import DataError, Pool, Target
+from siamrpn_jax.data.sampling import Weighted
 from siamrpn_jax.data.scenes.generated import Scene
 from siamrpn_jax.model.boxes import ltwh_to_cxcywh
 from siamrpn_jax.training.batch import RawBatch
@@ -154,10 +155,10 @@ class _Draw(NamedTuple):
     """What the target belongs to."""
 
     shown: "frozenset[_Origin]"
-    """Of what ``x`` shows a part."""
+    """The origins of which ``x`` shows a part."""
 
     category: str = ""
-    """Of the target, where it is known."""
+    """The target's category, where it is known."""
 
     track: tuple[CropTracks, int] | None = None
     """The folder and the track that both records are of, if they are."""
@@ -173,12 +174,12 @@ class PairDataset:
 
     Args:
         config: what pairs are made of.
-        pool: what its folders hold, see `loader.open_datasets`.
+        pool: what its folders hold, see ``loader.open_datasets``.
         prepared: those of its folders that are prepared.
         exemplar_size: Z, pixels.
         instance_size: X, pixels.
         augment: how they are varied.
-        context: context of the crops, see `augment.context_side`.
+        context: context of the crops, see ``windows.context_side``.
         validation: whether the pairs are for validation: other draws, other scenes.
 
     Raises:
@@ -229,7 +230,7 @@ class PairDataset:
         return Pair(z, x, drawn.box, positive)
 
     def raw(self, index: int) -> RawBatch:
-        """The same pair before it is cropped and coloured, for `augmentation.render`.
+        """The same pair before it is cropped and coloured, for ``augmentation.render``.
 
         Images of prepared folders are sent as they are stored, and so are others that
         fit into as many pixels; of the rest the patch is cropped here.

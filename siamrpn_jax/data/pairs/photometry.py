@@ -1,7 +1,7 @@
 """Colours and sharpness of a pair: what is drawn, and applying it to an image.
 
 A ``Photometry`` holds all that is drawn for one image, to be applied here or on the
-device (`siamrpn_jax.training.augmentation`).
+device (``siamrpn_jax.training.augmentation``).
 """
 
 import math
@@ -142,7 +142,7 @@ def color_table(rng: np.random.Generator, strength: float) -> np.ndarray:
 
 
 class Changes(NamedTuple):
-    """Which changes of an image a config makes at all; names as in `RawPatches`."""
+    """Which changes of an image a config makes at all; names as in ``RawPatches``."""
 
     table: bool
     mixing: bool

@@ -100,6 +100,6 @@ def _place(pixels: np.ndarray, canvas: int, fill: np.ndarray) -> np.ndarray:
 
 
 def _matrix(window: Window, size: int) -> np.ndarray:
-    """From the patch to the image, see `RawPatches`; the middle shows the centre."""
+    """From the patch to the image, see ``RawPatches``; the middle shows the centre."""
     linear = np.linalg.inv(window_matrix(window, size)[:, :2])
     return np.column_stack([linear, [window.cx, window.cy]]).astype(np.float32)

@@ -5,10 +5,10 @@ otb, otb50      ``<Name>/img/%04d.jpg`` and ``<Name>/groundtruth_rect.txt``, num
                 separated by comma, tab or space. Two targets of one folder have
                 ``groundtruth_rect.1.txt`` and ``.2.txt`` (Jogging, Skating2; Human4's
                 first file is empty). Some sequences are a part of their folder, see
-                `OTB_FRAMES`. Wu et al., TPAMI 2015; OTB's site lists the exceptions.
+                ``OTB_FRAMES``. Wu et al., TPAMI 2015; OTB's site lists the exceptions.
 uav123, uav20l  ``anno/UAV123/<name>.txt`` (``anno/UAV20L/``), NaN where the target is
                 absent; frames ``data_seq/UAV123/<folder>/%06d.jpg``. car1_2 is the
-                second clip of the folder car1, see `UAV123_CLIPS`. Mueller et al.,
+                second clip of the folder car1, see ``UAV123_CLIPS``. Mueller et al.,
                 ECCV 2016; ``configSeqs.m`` of the download.
 nfs             ``<name>/30/<name>.txt`` and frames ``<name>/30/<name>/%05d.jpg``. The
                 annotation is of 240 frames a second: every eighth line, from the
@@ -18,7 +18,7 @@ nfs             ``<name>/30/<name>.txt`` and frames ``<name>/30/<name>/%05d.jpg`
                 x, y, w, h for each frame of ``sequences/<name>/``.
 lasot           ``<class>/<class>-<n>/`` with ``img/%08d.jpg``, ``groundtruth.txt``,
                 ``full_occlusion.txt`` and ``out_of_view.txt`` (0 and 1, one line);
-                ``testing_set.txt`` names the sequences, `LASOT_TEST` where there is
+                ``testing_set.txt`` names the sequences, ``LASOT_TEST`` where there is
                 none. Fan et al., CVPR 2019.
 got10k-val,     ``val/list.txt`` names folders with ``%08d.jpg``, ``groundtruth.txt``
 got10k-test     and, but for test, ``cover.label`` and ``absence.label``. The test set

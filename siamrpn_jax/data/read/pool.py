@@ -8,14 +8,12 @@ of its length. A source then counts with ``n**0.6``, a group with ``n**0.5``.
 
 import json
 import logging
-import math
-import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +21,7 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read import sequences, stills
 from siamrpn_jax.data.read.images import read_size
 from siamrpn_jax.data.read.store import ImageStore
+from siamrpn_jax.data.sampling import Item, Weighted, held_out
 
 SMALL_IMAGE = 64
 """Images of at most this side are cut out and pasted elsewhere, never cropped."""
@@ -37,9 +36,6 @@ _MAX_STILL_SHARE = 0.8  # Of the image's area.
 _ASPECT_RANGE = (0.15, 6.5)  # Width over height.
 
 log = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
-Key = TypeVar("Key", bound=Any)
 
 
 class DataError(InputError):
@@ -77,7 +73,7 @@ class Track(NamedTuple):
 
 @dataclass
 class Pool:
-    """Everything that pairs can be made of; see `open_pools`."""
+    """Everything that pairs can be made of; see ``open_pools``."""
 
     store: ImageStore
     origins: np.ndarray
@@ -106,38 +102,6 @@ class Pool:
     """How much all of it counts beside prepared folders."""
 
 
-class Weighted(Generic[Item]):
-    """Items that are drawn with unequal probabilities."""
-
-    def __init__(self, items: SequenceOf[Item], weights: Iterable[float]):
-        self._items = items
-        self._cumulative = np.cumsum(np.fromiter(weights, np.float64))
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self._items)
-
-    def __getitem__(self, index: int) -> Item:
-        return self._items[index]
-
-    def draw(self, rng: np.random.Generator) -> Item:
-        """Draws one item."""
-        return self._items[self.draw_index(rng)]
-
-    def draw_index(self, rng: np.random.Generator) -> int:
-        """Draws the index of one item."""
-        value = rng.random() * self._cumulative[-1]
-        return min(
-            int(np.searchsorted(self._cumulative, value, "right")), len(self) - 1
-        )
-
-    def probabilities(self) -> np.ndarray:
-        """``float64 [n]``, summing to 1."""
-        return np.diff(self._cumulative, prepend=0) / self._cumulative[-1]
-
-
 def open_pools(
     folders: SequenceOf[str],
     *,
@@ -156,8 +120,8 @@ def open_pools(
     Args:
         folders: each holds sequences, stills or both, at any depth.
         validation_fraction: share that is held out.
-        bytes_limit: see `ImageStore`, for each pool.
-        decoded_limit: see `ImageStore`, for each pool.
+        bytes_limit: see ``ImageStore``, for each pool.
+        decoded_limit: see ``ImageStore``, for each pool.
         weight: of each pool.
 
     Returns:
@@ -198,12 +162,6 @@ def open_pools(
     return assemble(validation=False), assemble(validation=True)
 
 
-def held_out(names: Mapping[Key, str], fraction: float) -> set[Key]:
-    """The keys whose names come first in the order of a hash; never all of them."""
-    order = sorted(names, key=lambda k: (name_hash(names[k]), names[k], k))
-    return set(order[: max(min(len(order) - 1, math.ceil(fraction * len(order))), 0)])
-
-
 class _Clip(NamedTuple):
     """One target of a sequence folder."""
 
@@ -226,11 +184,6 @@ class _Image(NamedTuple):
 
 _Rejected = dict[str, list[Path]]
 """Where things were left out, by reason."""
-
-
-def name_hash(name: str) -> int:
-    """32 bits that are the same everywhere."""
-    return zlib.crc32(name.encode("utf-8", "surrogateescape"))
 
 
 def _name(root: Path, path: Path) -> str:

@@ -69,8 +69,8 @@ def find_sequences(root: str | os.PathLike[str]) -> list[Path]:
             links are followed.
 
     Returns:
-        What `read_sequence` takes, in the natural order of the paths; at least one: the
-        sequence folders or, where ground truth is numbered, each of its files.
+        What ``read_sequence`` takes, in the natural order of the paths; at least one:
+        the sequence folders or, where ground truth is numbered, each of its files.
 
     Raises:
         SequenceError: ``root`` is missing or holds no sequence.
@@ -100,7 +100,7 @@ def read_sequence(
     Args:
         path: a sequence folder, see the module's description, or a ground truth file
             in it.
-        faults: as for `read_ground_truth`.
+        faults: as for ``read_ground_truth``.
 
     Returns:
         The sequence.
@@ -165,7 +165,7 @@ def read_ground_truth(
 
 
 def fingerprint(boxes: np.ndarray) -> str:
-    """Tells a sequence by its boxes: the same whatever its folder is called.
+    """Fingerprint of a sequence by its boxes, whatever its folder is called.
 
     Args:
         boxes: ``ltwh [T, 4]``, all of the sequence; NaN where the target is absent.

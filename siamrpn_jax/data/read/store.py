@@ -27,7 +27,7 @@ class ImageStore:
         paths: image files.
         bytes_limit: largest total size of the files, in bytes, to keep them in memory.
         decoded_limit: bytes of decoded images to keep.
-        sizes: expected width and height by index, where annotations tell them.
+        sizes: expected width and height by index, where annotations hold them.
     """
 
     def __init__(

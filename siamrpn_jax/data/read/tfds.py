@@ -26,7 +26,7 @@ class TfdsError(InputError):
 
 
 def split_shards(folder: Path, split: str) -> dict[Path, int | None]:
-    """Files of a split, and how many records each should hold, if that is told.
+    """Files of a split, and how many records each should hold, if that is known.
 
     Args:
         folder: of a version, with ``dataset_info.json``.
@@ -67,7 +67,7 @@ def split_infos(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def find_places(shard: Path, length: int | None) -> Sequence[int]:
-    """Where the records of a file are, for `read_record`.
+    """Where the records of a file are, for ``read_record``.
 
     Args:
         shard: the file.

@@ -44,7 +44,7 @@ class Clip:
     """A target through a few dozen frames, from the first one on."""
 
     name: str
-    """Of the sequence, or the kind and its number."""
+    """Name of the sequence, or the kind and its number."""
 
     source: Source
     """Where it comes from."""
@@ -56,7 +56,8 @@ class Clip:
     """``ltwh float64 [T, 4]``, NaN where the target is absent; never at first."""
 
     fingerprint: str | None = None
-    """Of the whole sequence where it is a real one, see `sequences.fingerprint`."""
+    """Fingerprint of the whole sequence where it is a real one, see
+    ``sequences.fingerprint``."""
 
 
 def read_sequences(folders: Iterable[str | Path]) -> list[Sequence]:
@@ -66,7 +67,7 @@ def read_sequences(folders: Iterable[str | Path]) -> list[Sequence]:
         try:
             paths = find_sequences(folder)
         except SequenceError:
-            continue  # stills alone, or nothing: told by `open_pools`
+            continue  # stills alone, or nothing: ``open_pools`` reports it
         found += [read_sequence(path) for path in paths]
     return found
 
@@ -77,7 +78,7 @@ def pooled_sequences(folders: Iterable[str | Path], pool: Pool) -> list[Sequence
     However many come from one origin, the first of them are spread over all.
 
     Args:
-        folders: those that `pool.open_pools` got.
+        folders: those that ``pool.open_pools`` got.
         pool: one of what it returned.
     """
     groups = {pool.store.paths[t.images[0]].parent: t.group for t in pool.tracks}
@@ -143,7 +144,7 @@ def composite_clips(
 
 
 def generated_clips(count: int, *, length: int, seed: int) -> Iterator[Clip]:
-    """Generated scenes, see `synthetic`; arguments as of `composite_clips`."""
+    """Generated scenes, see ``synthetic``; arguments as of ``composite_clips``."""
     for number in range(count):
         frames, boxes = make_sequence(
             _UNDRAWN_SEED + 2**20 * seed + number, length=length

@@ -1,6 +1,6 @@
 """Generated sequences: textured shapes that move over textured clutter.
 
-No file and no download: a `Scene` is drawn from a seed alone, and each of its frames
+No file and no download: a ``Scene`` is drawn from a seed alone, and each of its frames
 can be rendered by itself. A target moves, grows, turns and deforms; distractors (some
 of them close copies of it) move too, and pass before and behind it. Its box is the
 tight box of its whole silhouette, hidden parts included, exact to rounding.
@@ -17,7 +17,7 @@ import numpy as np
 from siamrpn_jax.data.scenes.paint import paint
 
 Difficulty = Literal["turn", "copy", "leave", "fast"]
-"""What `Scene.harder` makes harder."""
+"""What ``Scene.harder`` makes harder."""
 
 _TEXTURE = 64  # Side of an object's texture, pixels.
 _VERTICES = 48  # Points of a silhouette.
@@ -259,7 +259,7 @@ class _Object:
 
 
 def _from_middle(matrix: np.ndarray) -> np.ndarray:
-    """``[3, 3]`` for `paint`, from ``[2, 3]`` that counts from the texture's middle."""
+    """The matrix for ``paint``, of one that counts from the texture's middle."""
     offset = matrix[:, 2] - matrix[:, :2] @ np.full(2, _TEXTURE / 2)
     return np.vstack([np.column_stack([matrix[:, :2], offset]), [0, 0, 1]])
 

@@ -118,11 +118,12 @@ def evaluate_got10k(
     paper's mAO is another figure: a mean over classes of objects.
 
     Args:
-        sequences: for each, predicted boxes and truth as for `evaluate`, and width and
-            height of the image, to which boxes are clipped as `clip_got10k` does.
+        sequences: for each, predicted boxes and truth as for ``evaluate``, and width
+        and
+            height of the image, to which boxes are clipped as ``clip_got10k`` does.
 
     Raises:
-        MetricError: as `evaluate` says, or there is no sequence.
+        MetricError: as ``evaluate`` says, or there is no sequence.
     """
     overlap = []
     for predicted, truth, size in sequences:

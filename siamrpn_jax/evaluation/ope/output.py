@@ -24,7 +24,7 @@ def print_head(benchmark: Benchmark, tracker: str) -> None:
 def print_sequence(
     name: str, metrics: OpeMetrics | None, fps: float | None, frames: int
 ) -> None:
-    """Prints a row; ``frames`` where there are no metrics to tell how many count."""
+    """Prints a row; ``frames`` where there are no metrics that count them."""
     frames = metrics.frames if metrics else frames
     print(_row(name, *_shares(metrics), _speed(fps), f"{frames}"), flush=True)
 

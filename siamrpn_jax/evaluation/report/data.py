@@ -95,7 +95,7 @@ class VotEntry:
         sequences: Iterable[VotSequence],
         **more: Any,
     ) -> Self:
-        """An entry from the figures of `siamrpn_jax.evaluation.vot.metrics`.
+        """An entry from the figures of ``siamrpn_jax.evaluation.vot.metrics``.
 
         Args:
             tracker: its name.
@@ -153,7 +153,7 @@ COST = (
     "ms: median of an update. GFLOP: search branch of a frame, a multiply-add counts "
     "as 2."
 )
-"""What the columns of `OpeEntry.cost` are."""
+"""What the columns of ``OpeEntry.cost`` are."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -169,11 +169,11 @@ class OpeEntry:
     extra: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """More figures, a column each, for example AO, SR.50 and SR.75."""
     fps: float | None = None
-    """As in `VotEntry`."""
+    """As in ``VotEntry``."""
     missing: tuple[str, ...] = ()
-    """As in `VotEntry`."""
+    """As in ``VotEntry``."""
     note: str = ""
-    """As in `VotEntry`."""
+    """As in ``VotEntry``."""
     cost: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
     """What a frame costs, a column each; None where it is not known."""
 

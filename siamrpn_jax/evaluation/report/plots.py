@@ -45,11 +45,11 @@ COLORS = (
 """One for each tracker, in turn."""
 
 REPORTED_COLOR = "#7a828c"
-"""Of everything that the paper reports."""
+"""The colour of everything that the paper reports."""
 
 SENSITIVITY = 30
 """Frames of VOT's accuracy-robustness plot: its reliability is the probability that a
-tracker survives so many."""
+tracker survives this many frames."""
 
 REAL_TIME = 25
 """Frames a second that the paper calls real-time (5.4)."""

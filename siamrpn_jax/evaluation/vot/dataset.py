@@ -26,7 +26,7 @@ from siamrpn_jax.data.read.sequences import SequenceError, polygon_to_ltwh
 from siamrpn_jax.evaluation.vot.regions import area, parse_region
 
 LAYOUT = (
-    "the folder that `vot initialize` made (sequences/list.txt), or folders with "
+    "the folder that ``vot initialize`` made (sequences/list.txt), or folders with "
     "groundtruth.txt and frames 00000001.jpg, 00000002.jpg, … in color/ or beside it"
 )
 
@@ -58,7 +58,8 @@ def read_vot_dataset(root: str | os.PathLike[str]) -> tuple[VotSequence, ...]:
     """Reads all sequences of a data set.
 
     Args:
-        root: see `LAYOUT`. Where there is a ``list.txt``, it says which sequences there
+        root: see ``LAYOUT``. Where there is a ``list.txt``, it says which sequences
+        there
             are and in which order; else all folders with ``groundtruth.txt`` are.
 
     Raises:
@@ -120,7 +121,7 @@ def read_vot_sequence(folder: str | os.PathLike[str]) -> VotSequence:
 
 
 def read_vot_regions(path: str | os.PathLike[str]) -> tuple[np.ndarray, ...]:
-    """Reads ground truth: a region for each line, as `VotSequence.regions`.
+    """Reads ground truth: a region for each line, as ``VotSequence.regions``.
 
     Raises:
         SequenceError, evaluation.vot.regions.RegionError: naming ``file:line``,
@@ -138,7 +139,7 @@ def region_to_ltwh(region: np.ndarray) -> np.ndarray:
 
     Args:
         region: ``[4]``, returned as it is, or ``[8]``: the axis-aligned box with the
-            area of the rotated one, see `polygon_to_ltwh`.
+            area of the rotated one, see ``polygon_to_ltwh``.
     """
     region = np.asarray(region, np.float64)
     return polygon_to_ltwh(region) if region.size == 8 else region

@@ -12,7 +12,7 @@ from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.model.boxes import ltwh_to_corners, ltwh_to_cxcywh
 
 LENGTHS = (60, 80, 50, 70)
-"""Frames of the sequences of `write_synthetic`."""
+"""Frames of the sequences of ``write_synthetic``."""
 
 INTERVAL = (30, 60)
 """Lengths over which EAO is taken: VOT's own are longer than these sequences."""

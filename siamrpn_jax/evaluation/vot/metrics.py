@@ -1,10 +1,11 @@
 """VOT's figures: accuracy, robustness, expected average overlap (EAO).
 
 A run of a tracker on a sequence of T frames is T rows as in VOT's files, see
-`siamrpn_jax.evaluation.vot.regions`: a code or a region for each frame. A tracker that
-fails is started anew 5 frames later; the first 10 frames after a start do not count for
-accuracy. Sources: Kristan et al., "The Visual Object Tracking VOT2015 challenge
-results" (EAO), and the programs that the years' figures come from. These differ:
+``siamrpn_jax.evaluation.vot.regions``: a code or a region for each frame. A tracker
+that fails is started anew 5 frames later; the first 10 frames after a start do not
+count for accuracy. Sources: Kristan et al., "The Visual Object Tracking VOT2015
+challenge results" (EAO), and the programs that the years' figures come from. These
+differ:
 
 ========================  ==============================  ==============================
 what                      ``legacy`` (as published)       ``toolkit`` (Python toolkit)
@@ -158,9 +159,9 @@ def evaluate(
     Args:
         results: name of a sequence -> its runs. Other names are left alone.
         sequences: what is evaluated.
-        interval: lengths of sequences that EAO is about, see `interval_of`.
+        interval: lengths of sequences that EAO is about, see ``interval_of``.
         convention: whose formulas are taken.
-        overlap: how regions are drawn; None: as `DEFAULT_OVERLAP` says.
+        overlap: how regions are drawn; None: as ``DEFAULT_OVERLAP`` says.
 
     Raises:
         VotError: sequences without results, all named; a run with more or fewer rows
@@ -217,11 +218,11 @@ def evaluate_unsupervised(
     Args:
         results: name of a sequence -> its runs, with one start and no failure.
         sequences: what is evaluated.
-        convention: see `UnsupervisedFigures.convention`.
-        overlap: how regions are drawn; None: as `DEFAULT_OVERLAP` says.
+        convention: see ``UnsupervisedFigures.convention``.
+        overlap: how regions are drawn; None: as ``DEFAULT_OVERLAP`` says.
 
     Raises:
-        VotError: as `evaluate` says, and for a run with a failure.
+        VotError: as ``evaluate`` says, and for a run with a failure.
         siamrpn_jax.evaluation.vot.regions.RegionError: a row is no region.
     """
     rules = _rules(convention, overlap)

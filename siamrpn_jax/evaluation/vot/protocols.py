@@ -1,9 +1,9 @@
 """VOT's experiments, run in process.
 
-The protocols are `run_baseline`, `run_realtime` and `run_unsupervised`. Each is one
-pass over a sequence whose frames are decoded ahead. What a tracker did becomes a row
-for each frame, see `siamrpn_jax.evaluation.vot.regions`: a code where it was started,
-failed or did not run, else its box ``ltwh``. Burn-in is the metrics' business.
+The protocols are ``run_baseline``, ``run_realtime`` and ``run_unsupervised``. Each is
+one pass over a sequence whose frames are decoded ahead. What a tracker did becomes a
+row for each frame, see ``siamrpn_jax.evaluation.vot.regions``: a code where it was
+started, failed or did not run, else its box ``ltwh``. Burn-in is the metrics' business.
 
 Sources: Kristan et al., "The Visual Object Tracking VOT2015 challenge results" (resets)
 and "… VOT2017 …" (real time), and the toolkit of these years.
@@ -132,7 +132,7 @@ def run_realtime(
     the tracker learns of it when it answers, and is started anew 5 frames after that.
 
     Raises:
-        RunError, siamrpn_jax.data.read.images.ImageError: as `run_baseline` says.
+        RunError, siamrpn_jax.data.read.images.ImageError: as ``run_baseline`` says.
     """
     log = _Log(tracker, sequence, config.overlap, clock)
     shown, restart = 0, True
@@ -164,7 +164,7 @@ def run_unsupervised(
     """The experiment without resets.
 
     Raises:
-        RunError, siamrpn_jax.data.read.images.ImageError: as `run_baseline` says.
+        RunError, siamrpn_jax.data.read.images.ImageError: as ``run_baseline`` says.
     """
     log = _Log(tracker, sequence, config.overlap, clock)
     for index, frame in _frames(sequence):
@@ -225,7 +225,7 @@ def run_to_files(
         Seconds of warming up; None where all runs were there already.
 
     Raises:
-        RunError, siamrpn_jax.data.read.images.ImageError: as `run_baseline` says.
+        RunError, siamrpn_jax.data.read.images.ImageError: as ``run_baseline`` says.
         siamrpn_jax.common.errors.InputError: a file that is there cannot be used.
     """
     warm = None

@@ -2,7 +2,7 @@
 
 A region is a float64 row as in VOT's files: ``[4]`` a box ``ltwh``, ``[2n]`` with n of
 3 or more the corners ``x0, y0, x1, y1, …`` of a polygon (n = 4: a rotated box), ``[1]``
-a code that stands where there is no region: `UNKNOWN`, `STARTED` or `FAILED`.
+a code that stands where there is no region: ``UNKNOWN``, ``STARTED`` or ``FAILED``.
 
 VOT draws regions on the pixels and counts these, and how it draws them moves an
 accuracy in the third decimal. Two conventions:
@@ -84,7 +84,7 @@ def overlap(
     *,
     convention: Overlap = "pysot",
 ) -> float:
-    """Overlap of two regions, see `overlaps`."""
+    """Overlap of two regions, see ``overlaps``."""
     return float(overlaps([a], [b], size, convention=convention)[0])
 
 
@@ -191,7 +191,7 @@ def _count_pixels(
         a: float ``[N, E, 4]``: edges of the first polygons, ends on whole pixels.
         b: the same of the second ones.
         extent: ``[N, 2]``: width and height of the canvas, which begins at 0.
-        lone_node: see `_spans`.
+        lone_node: see ``_spans``.
 
     Returns:
         ``[N]``: intersection over union; 0 where nothing is drawn.

@@ -51,7 +51,7 @@ def check_with_toolkit(
     """Requires the toolkit's figures of written results to be ours.
 
     Args:
-        figures: of the same results by `evaluation.vot.metrics.evaluate`, with
+        figures: of the same results by ``evaluation.vot.metrics.evaluate``, with
             ``convention="toolkit"``.
         results: folder that holds ``<sequence>/<sequence>_001.txt``, ….
         sequences: those that were evaluated; their images are not needed.
@@ -60,7 +60,7 @@ def check_with_toolkit(
         The toolkit's figures.
 
     Raises:
-        ToolkitError: a figure differs by more than `TOLERANCE`, the figures are of
+        ToolkitError: a figure differs by more than ``TOLERANCE``, the figures are of
             another convention, or the toolkit fails.
         siamrpn_jax.common.errors.MissingExtraError: the toolkit is not installed.
     """
@@ -91,8 +91,8 @@ def run_toolkit(
     """Runs ``vot analysis`` on written results.
 
     Args:
-        results: as for `check_with_toolkit`.
-        sequences: as for `check_with_toolkit`.
+        results: as for ``check_with_toolkit``.
+        sequences: as for ``check_with_toolkit``.
         interval: lengths of sequences over which EAO is taken.
 
     Raises:

@@ -3,7 +3,7 @@
 Needs the package ``vot-trax`` (``pip install 'siamrpn-jax[vot]'``), which is the
 protocol alone; nothing of the toolkit is imported. Regions are in continuous pixels as
 in VOT's files: a rectangle is ``ltwh``, a polygon of four corners becomes the box that
-`evaluation.vot.dataset.region_to_ltwh` makes of it, any other its bounding box.
+``evaluation.vot.dataset.region_to_ltwh`` makes of it, any other its bounding box.
 """
 
 import copy
@@ -60,7 +60,7 @@ class FollowedObjects:
         return self.add(frame, boxes)
 
     def add(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """Follows more objects from this frame on; arguments as for `start`."""
+        """Follows more objects from this frame on; arguments as for ``start``."""
         # One box takes the path for one target, which is the faster one.
         start = boxes[0] if len(boxes) == 1 else boxes
         self._ready(frame, start)
@@ -92,8 +92,8 @@ def serve(
     """Answers a TraX client on the standard streams until it quits.
 
     Args:
-        tracker: as for `FollowedObjects`.
-        name: what the client is told.
+        tracker: as for ``FollowedObjects``.
+        name: the tracker's name for the client.
         sizes: ``(width, height)`` of frames to be ready for before the client hears of
             this tracker; other sizes are made ready before their first answer.
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data_folders import write_everything, write_sequence, write_stills
-from siamrpn_jax.data.read.pool import DataError, Pool, Weighted, open_pools
+from siamrpn_jax.data.read.pool import DataError, Pool, open_pools
+from siamrpn_jax.data.sampling import Weighted
 from siamrpn_jax.model.boxes import ltwh_to_cxcywh
 
 

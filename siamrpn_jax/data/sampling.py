@@ -1,0 +1,55 @@
+"""Drawing by weights, and what is held out for validation."""
+
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence as SequenceOf
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Any)
+
+
+class Weighted(Generic[Item]):
+    """Items that are drawn with unequal probabilities."""
+
+    def __init__(self, items: SequenceOf[Item], weights: Iterable[float]):
+        self._items = items
+        self._cumulative = np.cumsum(np.fromiter(weights, np.float64))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self._items)
+
+    def __getitem__(self, index: int) -> Item:
+        return self._items[index]
+
+    def draw(self, rng: np.random.Generator) -> Item:
+        """Draws one item."""
+        return self._items[self.draw_index(rng)]
+
+    def draw_index(self, rng: np.random.Generator) -> int:
+        """Draws the index of one item."""
+        value = rng.random() * self._cumulative[-1]
+        return min(
+            int(np.searchsorted(self._cumulative, value, "right")), len(self) - 1
+        )
+
+    def probabilities(self) -> np.ndarray:
+        """``float64 [n]``, summing to 1."""
+        return np.diff(self._cumulative, prepend=0) / self._cumulative[-1]
+
+
+def held_out(names: Mapping[Key, str], fraction: float) -> set[Key]:
+    """The keys whose names come first in the order of a hash; never all of them."""
+    order = sorted(names, key=lambda k: (name_hash(names[k]), names[k], k))
+    return set(order[: max(min(len(order) - 1, math.ceil(fraction * len(order))), 0)])
+
+
+def name_hash(name: str) -> int:
+    """32 bits that are the same everywhere."""
+    return zlib.crc32(name.encode("utf-8", "surrogateescape"))
