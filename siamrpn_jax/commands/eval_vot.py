@@ -152,7 +152,7 @@ def run(config: Config) -> dict[str, Any]:
             ]
         else:
             specs = make_tracker_specs(config.weights, config.tracker)
-            # All are opened first: a fault of the last is reported before hours of work.
+            # All are opened first: a fault is reported before hours of work, not after.
             opened = [_open(config, data, folder, one, locks) for one in specs]
             scored = [
                 _run_and_score(config, data, one.name, tracker, place)
