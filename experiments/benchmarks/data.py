@@ -157,7 +157,7 @@ def _pairs(tracks: CropTracks) -> PairDataset:
     return PairDataset(
         DataConfig(folders=(str(tracks.records.folder),)),
         pool,
-        prepared=[tracks],
+        crop_tracks=[tracks],
         exemplar_size=recipe.model.exemplar_size,
         instance_size=recipe.model.instance_size,
         augment=recipe.augment,

@@ -55,11 +55,16 @@ class TorchSiamRPN(torch.nn.Module):
         for i in range(1, len(config.backbone.widths) + 1):
             stride = strides[i - 1] if i <= len(strides) else 1
             names = f"conv{i}", f"bn{i}"
-            self.layers.append(_Layer(layers, bn, *names, stride=stride, joint=joint))
+            self.layers.append(
+                _TorchLayer(layers, bn, *names, stride=stride, joint=joint)
+            )
         head, bn = params["head"], stats.get("head", {})
         names = [name for name in head if not name.endswith("_bn")]
         self.head = torch.nn.ModuleDict(
-            {name: _Layer(head, bn, name, f"{name}_bn", joint=joint) for name in names}
+            {
+                name: _TorchLayer(head, bn, name, f"{name}_bn", joint=joint)
+                for name in names
+            }
         )
         if self.kind == "up_channel":
             for name in ("template_cls", "template_reg"):
@@ -143,7 +148,7 @@ class TorchSiamRPN(torch.nn.Module):
         return self.head[f"out_{name}"](F.relu(y))[0]
 
 
-class _Layer(torch.nn.Module):
+class _TorchLayer(torch.nn.Module):
     """A convolution and, where there is one, its BatchNorm, on several maps."""
 
     def __init__(

@@ -1,5 +1,10 @@
+import subprocess
+import sys
+
 import pytest
 
+from paths import ROOT
+from siamrpn_jax.common import files
 from siamrpn_jax.common.files import replacing
 
 
@@ -71,3 +76,26 @@ def test_two_writers_do_not_meet(tmp_path):
         first.write_text("first")
         second.write_text("second")
     assert path.read_text() == "first"  # the last one to finish
+
+
+def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from siamrpn_jax.common.errors import InputError\n"
+        "from siamrpn_jax.common.files import lock_folder\n"
+        "try:\n"
+        "    with lock_folder(Path(sys.argv[1])):\n"
+        "        print('locked')\n"
+        "except InputError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "new")]
+
+    def other_process() -> str:
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return run.stdout + run.stderr
+
+    with files.lock_folder(tmp_path / "new"):
+        assert "new: another process writes to this folder" in other_process()
+    assert other_process() == "locked\n"

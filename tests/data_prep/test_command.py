@@ -27,7 +27,7 @@ def raw(tmp_path) -> Path:
     return tmp_path / "raw"
 
 
-def run(raw: Path, *arguments: str, name: str = "prepared_folders") -> Path:
+def run(raw: Path, *arguments: str, name: str = "helpers.prepared_folders") -> Path:
     """In this process, so with one worker."""
     out = raw.with_name("out")
     fixed = ["--raw", str(raw), "--out", str(out), "--workers", "1"]

@@ -54,14 +54,14 @@ def test_targets_of_one_sequence_folder_share_its_video(tmp_path):
 
 
 def test_a_bad_line_of_a_sequence_loses_its_frame_alone(tmp_path):
-    touch_frames(tmp_path / "a", "%d.jpg", range(4))
-    rows = ["1,2,30,40", "1,2,-3,40", "one,2,3,4", "nan,nan,nan,nan"]
+    touch_frames(tmp_path / "a", "%d.jpg", range(5))
+    rows = ["1,2,30,40", "1,2,3", "one,2,3,4", "nan,nan,nan,nan", "1,2,-3,40"]
     write_lines(tmp_path / "a/groundtruth.txt", *rows)
     tracks, rejections = read_all(DATASET, tmp_path)
-    assert tracks["a"].numbers.tolist() == [0, 3]
-    assert tracks["a"].visibility.tolist() == [1, 0]
+    assert tracks["a"].numbers.tolist() == [0, 3, 4]
+    assert tracks["a"].visibility.tolist() == [1, 0, 0]
     assert [(one.frame, one.records) for one in rejections] == [(1, 1), (2, 1)]
-    assert "'1,2,-3,40'" in rejections[0].reason
+    assert "'1,2,3'" in rejections[0].reason
     assert rejections[0].file == str(tmp_path / "a/groundtruth.txt")
 
 

@@ -261,6 +261,8 @@ def test_command_without_tensorflow(tmp_path):
 class TinyBoxes(tfds.core.GeneratorBasedBuilder):
     """A dataset that TFDS itself can prepare."""
 
+    __module__ = "tiny_boxes"  # TFDS looks for files beside a module in a package
+
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):

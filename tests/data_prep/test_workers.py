@@ -20,7 +20,8 @@ from data_prep.tracks import Options, PreparationError
 from paths import ROOT
 from prepared_folders import DATASET, assert_same_folders, write_prepared, write_raw
 
-COMMAND = "from data_prep.command import main; main('tests.prepared_folders')"
+MODULE = "tests.helpers.prepared_folders"
+COMMAND = f"from data_prep.command import main; main({MODULE!r})"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def start(reference: Path, out: Path, code: str = COMMAND, *, workers: int, **op
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/helpers'}"},
         **options,
     )
 
@@ -95,7 +96,7 @@ def run(out, kill_at):
             os.kill(os.getpid(), signal.SIGKILL)
         rename(a, b)
     os.replace = replace
-    main("tests.prepared_folders", ["--raw", sys.argv[2], "--out", out, "--workers=1"])
+    main("MODULE", ["--raw", sys.argv[2], "--out", out, "--workers=1"])
 
 for number in range(1, 99):
     out = f"{sys.argv[4]}/{number}"
@@ -108,7 +109,7 @@ for number in range(1, 99):
         if kill_at and status == 0:
             sys.exit()
         assert status == (signal.SIGKILL if kill_at else 0), status
-"""
+""".replace("MODULE", MODULE)
 
 
 def test_killed_before_every_rename(tmp_path):

@@ -90,12 +90,12 @@ def open_datasets(
         augment=augment,
         context=context,
     )
-    whole = make(training, prepared=[tracks for tracks, _ in prepared])
+    whole = make(training, crop_tracks=[tracks for tracks, _ in prepared])
     kept = [tracks for _, tracks in prepared if len(tracks)]
     empty = bool(config.folders) and not len(held_out.store) and not kept
     if empty or not mixture(config, held_out, kept):
         return whole, None
-    return whole, make(held_out, prepared=kept, validation=True)
+    return whole, make(held_out, crop_tracks=kept, validation=True)
 
 
 class BatchStream(Iterator[Any]):

@@ -151,10 +151,10 @@ class _Draw(NamedTuple):
     z: CropRequest
     x: CropRequest
     box: np.ndarray
-    origin: "_Origin"
+    origin: "_TargetOrigin"
     """What the target belongs to."""
 
-    shown: "frozenset[_Origin]"
+    shown: "frozenset[_TargetOrigin]"
     """The origins of which ``x`` shows a part."""
 
     category: str = ""
@@ -164,7 +164,7 @@ class _Draw(NamedTuple):
     """The folder and the track that both records are of, if they are."""
 
 
-_Origin = tuple[str, int | str]
+_TargetOrigin = tuple[str, int | str]
 """``image`` and an origin of the pool, ``scene`` and its seed, or ``video`` and its
 name in a prepared folder."""
 
@@ -175,7 +175,7 @@ class PairDataset:
     Args:
         config: what pairs are made of.
         pool: what its folders hold, see ``loader.open_datasets``.
-        prepared: those of its folders that are prepared.
+        crop_tracks: those of its folders that are prepared.
         exemplar_size: Z, pixels.
         instance_size: X, pixels.
         augment: how they are varied.
@@ -191,7 +191,7 @@ class PairDataset:
         config: DataConfig,
         pool: Pool,
         *,
-        prepared: SequenceOf[CropTracks] = (),
+        crop_tracks: SequenceOf[CropTracks] = (),
         exemplar_size: int,
         instance_size: int,
         augment: AugmentConfig,
@@ -200,8 +200,8 @@ class PairDataset:
     ):
         self.config, self.augment, self.validation = config, augment, validation
         self.exemplar_size, self.instance_size = exemplar_size, instance_size
-        self.pool, self.prepared, self.context = pool, tuple(prepared), context
-        sources = mixture(config, pool, prepared)
+        self.pool, self.crop_tracks, self.context = pool, tuple(crop_tracks), context
+        sources = mixture(config, pool, crop_tracks)
         if not sources:
             raise DataError(
                 f"folders {config.folders} hold no usable pair of a kind with a "
@@ -255,7 +255,7 @@ class PairDataset:
     def describe(self) -> str:
         """One line about what was found and how it is mixed."""
         pool = self.pool
-        found = [tracks.describe() for tracks in self.prepared]
+        found = [tracks.describe() for tracks in self.crop_tracks]
         if len(pool.store) or not found:
             found.append(
                 f"{len(pool.store)} images: {len(pool.tracks)} sequences, "
@@ -283,7 +283,7 @@ class PairDataset:
 
     def _canvas(self) -> tuple[int, int]:
         """Sides of the exemplar and search images that are sent to the device."""
-        crops = [tracks.records.crops for tracks in self.prepared] or [CropConfig()]
+        crops = [tracks.records.crops for tracks in self.crop_tracks] or [CropConfig()]
         return (
             max(self.exemplar_size, *(c.exemplar_crop for c in crops)),
             max(self.instance_size, *(c.search_crop for c in crops)),
@@ -497,7 +497,7 @@ def _map_target(
 
 
 def mixture(
-    config: DataConfig, pool: Pool, prepared: SequenceOf[CropTracks] = ()
+    config: DataConfig, pool: Pool, crop_tracks: SequenceOf[CropTracks] = ()
 ) -> dict[str | CropTracks, float]:
     """What pairs can be drawn from, with weights, all positive; see the module."""
     has_objects = bool(len(pool.stills) or len(pool.tracks) or pool.small)
@@ -510,6 +510,6 @@ def mixture(
     weights: dict[str | CropTracks, float] = {
         kind: pool.weight * weight / total for kind, weight in kinds.items()
     }
-    weights |= {tracks: tracks.weight * (len(tracks) > 0) for tracks in prepared}
+    weights |= {tracks: tracks.weight * (len(tracks) > 0) for tracks in crop_tracks}
     weights["synthetic"] = config.synthetic if config.folders else 1.0
     return {source: weight for source, weight in weights.items() if weight > 0}

@@ -12,7 +12,7 @@ def parse_numbers(line: str) -> list[float]:
         None at all where anything in the row is not a number; ``nan`` is one.
     """
     try:
-        return [float(field) for field in re.split(r"[,\s]+", line.strip(" \t,"))]
+        return [float(field) for field in re.split(r"\s*,\s*|\s+", line.strip(" \t,"))]
     except ValueError:
         return []
 

@@ -95,7 +95,7 @@ class Pool:
     backgrounds: np.ndarray
     """Indices of images large enough to paste on."""
 
-    neighbours: dict[int, tuple[Target, ...]] = field(default_factory=dict)
+    objects_by_image: dict[int, tuple[Target, ...]] = field(default_factory=dict)
     """The objects of an image, by its index."""
 
     weight: float = 1.0
@@ -274,7 +274,7 @@ def _assemble(
         tracks=_weighted_tracks(tracks),
         small=tuple(small),
         backgrounds=np.array(backgrounds, np.int64),
-        neighbours={targets[0].image: targets for _, targets in natural},
+        objects_by_image={targets[0].image: targets for _, targets in natural},
         weight=weight,
     )
 

@@ -137,7 +137,7 @@ def _project(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def _draw_target(pool: Pool, rng: np.random.Generator, near: int | None) -> Target:
     if near is not None and rng.random() < 0.5:
-        neighbours = pool.neighbours.get(near, ())
+        neighbours = pool.objects_by_image.get(near, ())
         if len(neighbours) > 1:
             return neighbours[rng.integers(len(neighbours))]
     choice = rng.random()

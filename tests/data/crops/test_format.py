@@ -15,7 +15,8 @@ import pytest
 
 from prepared_folders import write_prepared
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.data.crops import format, windows
+from siamrpn_jax.data.crops import format, reader, windows
+from siamrpn_jax.data.crops import index as index_module
 from siamrpn_jax.data.crops.format import CropConfig, RecordError, make_record
 from siamrpn_jax.data.crops.index import Header, Index, Shard, read_index, write_index
 from siamrpn_jax.data.crops.reader import is_prepared, open_prepared
@@ -265,7 +266,7 @@ def test_a_pickled_folder_opens_again(folder):
 
 
 def test_threads_share_a_folder_and_few_shards_are_open(folder, monkeypatch):
-    monkeypatch.setattr(format, "_OPEN_SHARDS", 1)
+    monkeypatch.setattr(reader, "_OPEN_SHARDS", 1)
     prepared = open_prepared(folder)
     expected = [prepared[i].search for i in range(12)]
     wrong = []
@@ -314,7 +315,7 @@ def test_a_folder_without_the_state_of_its_preparation(copy):
 
 def test_a_folder_of_another_format_version(copy, monkeypatch):
     header, index = read_index(copy)
-    monkeypatch.setattr(format, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(index_module, "FORMAT_VERSION", 2)
     write_index(copy, header, index)
     monkeypatch.undo()
     assert is_prepared(copy)

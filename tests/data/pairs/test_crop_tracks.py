@@ -64,7 +64,7 @@ def pairs_of(tracks: CropTracks, *, augment=STILL, **fields) -> PairDataset:
     return PairDataset(
         DataConfig(folders=("x",), **fields),
         empty,
-        prepared=[tracks],
+        crop_tracks=[tracks],
         exemplar_size=127,
         instance_size=255,
         augment=augment,
@@ -394,7 +394,7 @@ def test_a_broken_crop_is_named(tmp_path, monkeypatch):
     name = r"scenes-train\.array_record-00000-of-00001: record [01]: .*decoded"
     with pytest.raises(RecordError, match=name):
         pairs[0]
-    other = pairs.prepared[0]
+    other = pairs.crop_tracks[0]
     monkeypatch.setattr(
         reader.CropDataset,
         "__getitem__",

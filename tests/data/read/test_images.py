@@ -8,6 +8,7 @@ from siamrpn_jax.data.read.images import (
     ImageError,
     check_frame,
     decode_image,
+    list_images,
     read_image,
     read_size,
 )
@@ -114,3 +115,11 @@ def test_size_of_no_image(tmp_path):
         path.write_bytes(data)
         with pytest.raises(ImageError, match="a.jpg"):
             read_size(path)
+
+
+def test_hidden_files_are_no_images(tmp_path):
+    """Companions that macOS adds, and folders that are not there."""
+    for name in ("10.jpg", "2.JPG", "._2.JPG", ".DS_Store", "notes.txt", ".x.png"):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_images(tmp_path)] == ["2.JPG", "10.jpg"]
+    assert list_images(tmp_path / "none") == []

@@ -61,8 +61,18 @@ def test_absent_frames_are_nan(tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    ["1,2,0,4", "1,2,3,-4", "1,2,inf,4", "1,nan,3,4", "1,2,3", "a,b,c,d", "", "1;2;3;4"]
-    + ["0,0,0,0,1,0,1,0"],
+    ["1,1,0,0", "1,1,-1,-1", "-1,-1,-1,-1", "61,73,24,-11", "60,80,nan,nan"]
+    + ["1,2,0,4", "1,2,3,-4", "1,nan,3,4", "0,0,0,0,1,0,1,0"],
+)
+def test_a_box_without_area_is_an_absent_target(tmp_path, line):
+    """As LaSOT and others write it."""
+    sequence = read_sequence(make(tmp_path / "a", ["1,2,3,4", line]))
+    np.testing.assert_array_equal(np.isnan(sequence.boxes).all(axis=1), [0, 1])
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["1,2,inf,4", "1,2,3", "a,b,c,d", "", "1;2;3;4"],
 )
 def test_bad_lines_are_named(tmp_path, line):
     path = tmp_path / "groundtruth.txt"
@@ -72,7 +82,7 @@ def test_bad_lines_are_named(tmp_path, line):
 
 
 def test_bad_lines_can_be_collected(tmp_path):
-    folder = make(tmp_path / "a", ["1,2,3,4", "1,2,3", "nan,nan,nan,nan", "1,2,0,4"])
+    folder = make(tmp_path / "a", ["1,2,3,4", "1,2,3", "nan,nan,nan,nan", "1,2,3,x"])
     faults: dict[int, str] = {}
     sequence = read_sequence(folder, faults=faults)
     assert list(faults) == [1, 3]
