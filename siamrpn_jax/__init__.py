@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 # Loaded on first use: who only reads files or asks for help does not wait for JAX.
 _NAMES_IN = {
     "api": ("Results", "Tracker", "load", "track"),
-    "model.fused": ("FusedWeights", "prepare"),
+    "model.fused": ("FusedWeights", "fuse"),
     "model.config": ("ModelConfig",),
     "model.network": ("SiamRPN",),
     "model.rpn": ("Template",),
-    "tracking.config": ("TrackerConfig",),
-    "tracking.state": ("TrackOutput", "TrackState"),
+    # Not from its config module: here it is registered as a pytree.
+    "tracking.state": ("TrackOutput", "TrackState", "TrackerConfig"),
     "tracking.slots": (
         "Slots",
         "add_target",

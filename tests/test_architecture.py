@@ -163,6 +163,10 @@ def test_device_code_imports_downwards_and_nothing_of_the_host(name):
             assert not HOST_LIBRARIES & libraries, floor
 
 
+def test_public_names_are_where_they_are_said_to_be():
+    assert all(hasattr(siamrpn_jax, name) for name in siamrpn_jax.__all__)
+
+
 def test_the_root_holds_few_files():
     assert len(list(PACKAGE.glob("*.py"))) <= 6
 

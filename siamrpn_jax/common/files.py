@@ -57,7 +57,11 @@ def lock_folder(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / LOCK_NAME, timeout=0):
-            yield
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # Windows keeps what is open
+                    (folder / LOCK_NAME).unlink()
     except filelock.Timeout:
         raise InputError(
             f"{folder}: another process writes to this folder: wait for it, or choose "

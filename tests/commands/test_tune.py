@@ -138,7 +138,7 @@ def test_a_confidence_that_cannot_be_fitted_stays(
     def lose(loaded, clip, settings, *_):
         raise InputError("0 frames with the target followed")
 
-    monkeypatch.setattr(tune, "calibrate", lose)
+    monkeypatch.setattr(tuning, "calibrate", lose)
     out = tmp_path / "out.safetensors"
     config = tune.Config(weights=str(source), out=out, settings=2, clips=2, frames=3)
     assert tune.run(config)["confidence"] is None

@@ -25,7 +25,7 @@ def test_it_runs_without_the_others_and_says_so(tmp_path, monkeypatch, capsys):
     command.main(["search", *options.split(), "--json", str(path)])
     written = json.loads(path.read_text())
     status = {row["contestant"]: row["status"] for row in written["rows"]}
-    assert status["ours"] == status["ours, plain model.detect"] == "ok"
+    assert status["ours"] == status["ours, Flax module"] == "ok"
     assert status["torch eager"] == status["onnxruntime"] == "absent"
     assert written["targets"]["paper_search_vs_torch"] is None
     assert "pip install 'siamrpn-jax[bench]'" in capsys.readouterr().out
