@@ -15,8 +15,6 @@ if OWN_CACHE:
     os.environ |= {
         CACHE: OWN_CACHE,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-        # Any limit makes JAX lock the folder: processes then never read half a file.
-        "JAX_COMPILATION_CACHE_MAX_SIZE": str(4 * 2**30),
     }
 
 # As if restarted with huge pages: a command under test must not restart the tests.
