@@ -204,7 +204,7 @@ class RunOptions:
     """Steps between two lines of metrics."""
     checkpoint_minutes: float = 5.0
     """Minutes between two checkpoints; there is one more at the end."""
-    process: Annotated[ProcessConfig, tyro.conf.arg(name="")] = ProcessConfig()
+    process: Annotated[ProcessConfig, tyro.conf.OmitArgPrefixes] = ProcessConfig()
 
     def __post_init__(self) -> None:
         """Raises InputError on numbers out of range."""
