@@ -26,6 +26,21 @@ import pytest  # noqa: E402
 jax.config.update("jax_num_cpu_devices", 2)
 
 
+SLOW_FIRST = (
+    "test_end_to_end.py",
+    "test_train_processes.py",
+    "test_train.py",
+    "test_step.py",
+    "test_toolkit.py",
+)
+"""Files that take longest, where processes share the tests: begun first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the slow files first, all others as they come."""
+    items.sort(key=lambda item: item.path.name not in SLOW_FIRST)
+
+
 def pytest_unconfigure() -> None:
     """Removes the cache, in the process that made it."""
     if OWN_CACHE:
