@@ -238,7 +238,7 @@ def track(
         The ``Results`` of each frame, the first one with the boxes given.
 
     Raises:
-        model.boxes.BoxError, media.video.VideoError, FileNotFoundError: as
+        model.boxes.BoxError, InputError, FileNotFoundError: as
             ``Tracker.init`` and ``Video`` say.
     """
     tracker = tracker or load()

@@ -23,10 +23,6 @@ QUALITY = 75
 """Quality of the strips' WebP file."""
 
 
-class CardError(InputError):
-    """Options that leave nothing to show."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Draw a model card's pictures from generated scenes, without any data.
@@ -93,7 +89,7 @@ def _check(config: Config) -> None:
     for name, low in lowest.items():
         value = getattr(config, name)
         if value < low:
-            raise CardError(f"--{name} is {value}, expected at least {low}")
+            raise InputError(f"--{name} is {value}, expected at least {low}")
 
 
 def _animate(tracker: "Tracker", path: Path, config: Config) -> None:

@@ -31,10 +31,6 @@ if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.evaluation.store import ResultStore
 
 
-class EvaluationError(InputError):
-    """Options that do not go together, or sequences that cannot be evaluated."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Evaluate trackers in one pass: success AUC, precision, speed; GOT-10k's AO."""
@@ -155,28 +151,26 @@ def main(argv: list[str] | None = None) -> None:
 def _check_options(config: Config) -> None:
     origins, scored = config.results_origin, config.results_only
     if bool(config.sequences) == bool(config.groundtruth):
-        raise EvaluationError(
+        raise InputError(
             "expected --sequences with a folder, or --groundtruth with a JSON file"
         )
     if config.groundtruth and not scored:
-        raise EvaluationError("--groundtruth has no images: expected --results-only")
+        raise InputError("--groundtruth has no images: expected --results-only")
     if config.groundtruth and _is_got10k(config):
-        raise EvaluationError(
-            f"{config.benchmark}: expected --sequences, for its images"
-        )
+        raise InputError(f"{config.benchmark}: expected --sequences, for its images")
     if scored and (config.weights or config.tracker or config.results):
-        raise EvaluationError(
+        raise InputError(
             "--results-only runs nothing: expected no --weights, --tracker or --results"
         )
     if config.benchmark == "got10k-test" and not config.results:
-        raise EvaluationError("got10k-test has no truth to score: expected --results")
+        raise InputError("got10k-test has no truth to score: expected --results")
     if ("nano" in config.tracker) != (config.nano_files is not None):
-        raise EvaluationError(
+        raise InputError(
             "expected --tracker nano and --nano-files BACKBONE HEAD, NanoTrack's two "
             "ONNX files, together"
         )
     if len(origins) not in (1, len(scored)):
-        raise EvaluationError(
+        raise InputError(
             f"--results-origin has {len(origins)} values, expected one"
             + (f", or {len(scored)}" if len(scored) > 1 else "")
         )
@@ -221,7 +215,7 @@ def read_sequences(root: Path) -> "tuple[Sequence, ...]":
     """Reads all sequences below a folder.
 
     Raises:
-        EvaluationError: some cannot be read, or two have one name.
+        InputError: some cannot be read, or two have one name.
     """
     from siamrpn_jax.data.read.sequences import find_sequences, read_sequence
 
@@ -235,7 +229,7 @@ def read_sequences(root: Path) -> "tuple[Sequence, ...]":
         except (InputError, OSError) as error:
             problems.append(str(error))
     if problems:
-        raise EvaluationError("; ".join(problems))
+        raise InputError("; ".join(problems))
     return tuple(sequences.values())
 
 
@@ -257,7 +251,7 @@ def _check_sequences(benchmark: "Benchmark") -> None:
         except (InputError, OSError) as error:
             problems.append(str(error))
     if problems:
-        raise EvaluationError("; ".join(problems))
+        raise InputError("; ".join(problems))
 
 
 def _convention(config: Config) -> "Convention":

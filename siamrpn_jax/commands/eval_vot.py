@@ -39,10 +39,6 @@ WHOLE = 60
 """Sequences of VOT2015 to VOT2019."""
 
 
-class EvaluationError(InputError):
-    """Options that do not go together, or results that are not there."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Run trackers as VOT does, and print EAO, accuracy, robustness and speed.
@@ -186,30 +182,26 @@ def main(argv: list[str] | None = None) -> None:
 def _check_options(config: Config) -> None:
     places = [place for place in (config.root, config.groundtruth) if place]
     if len(places) > 1:
-        raise EvaluationError("--root and --groundtruth: expected one of them")
+        raise InputError("--root and --groundtruth: expected one of them")
     if places and not config.dataset:
-        raise EvaluationError(
+        raise InputError(
             f"{places[0]}: expected --dataset, whose year says what EAO is about"
         )
     if config.dataset and not places:
-        raise EvaluationError(
+        raise InputError(
             f"--dataset {config.dataset}: expected --root with its folder (or "
             "--groundtruth for --results-only)"
         )
     if config.groundtruth and not config.results_only:
-        raise EvaluationError("--groundtruth has no images: expected --results-only")
+        raise InputError("--groundtruth has no images: expected --results-only")
     if config.results_only and (config.weights or config.tracker):
-        raise EvaluationError(
-            "--results-only runs nothing: expected no tracker beside it"
-        )
+        raise InputError("--results-only runs nothing: expected no tracker beside it")
     if config.check_with_toolkit and config.experiment == "unsupervised":
-        raise EvaluationError(
+        raise InputError(
             "--check-with-toolkit: expected an experiment with resets, not unsupervised"
         )
     if config.repetitions < 1:
-        raise EvaluationError(
-            f"--repetitions {config.repetitions}: expected at least 1"
-        )
+        raise InputError(f"--repetitions {config.repetitions}: expected at least 1")
 
 
 @contextlib.contextmanager
@@ -348,7 +340,7 @@ def _score(
                 overlap=config.overlap,
             )
     except InputError as error:
-        raise EvaluationError(
+        raise InputError(
             f"{name}: {error} (read from {folder}/<sequence>/<sequence>_001.txt)"
         ) from error
     return _Scored(name, folder, results, figures, warm_up)

@@ -19,10 +19,6 @@ EXAMPLE_SIZE = (640, 480)
 """Width and height of the printed example's frames where any size will do."""
 
 
-class ExportError(InputError):
-    """Options that say nothing that can be exported."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Write the tracker, weights included, as files that run with JAX alone.
@@ -96,13 +92,13 @@ def parse_frame_size(text: str | None) -> tuple[int, int] | None:
     """Reads ``640x480``; None for ``any`` and for None.
 
     Raises:
-        ExportError: naming the text and what was expected.
+        InputError: naming the text and what was expected.
     """
     if text in (None, "any"):
         return None
     match = re.fullmatch(r"0*([1-9]\d*)x0*([1-9]\d*)", text)
     if not match:
-        raise ExportError(
+        raise InputError(
             f"--frame-size {text!r}: expected width x height such as 640x480, or any"
         )
     return int(match[1]), int(match[2])
@@ -126,7 +122,7 @@ def _read_target(
     if config.template_from is None and config.box is None:
         return None, None
     if config.template_from is None or config.box is None:
-        raise ExportError("--template-from and --box: expected both or neither")
+        raise InputError("--template-from and --box: expected both or neither")
     box = parse_box(config.box)
     image = read_image(config.template_from)
     return image, ltwh_to_cxcywh(check_boxes(box, image)).astype(np.float32)
@@ -137,7 +133,7 @@ def _check_size(
 ) -> tuple[int, int]:
     height, width = image.shape[:2]
     if config.frame_size is not None and size != (width, height):
-        raise ExportError(
+        raise InputError(
             f"--frame-size {config.frame_size}: expected {width}x{height}, the size of "
             f"{config.template_from}"
         )
@@ -147,7 +143,7 @@ def _check_size(
 def _check_platforms(platforms: tuple[str, ...], *, known: list[str]) -> list[str]:
     wrong = [name for name in platforms if name not in known]
     if wrong or not platforms:
-        raise ExportError(
+        raise InputError(
             f"--platforms {' '.join(wrong)}: expected some of {', '.join(known)}"
         )
     return list(dict.fromkeys(platforms))

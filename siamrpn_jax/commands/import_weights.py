@@ -17,10 +17,6 @@ if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.weights import LoadedBackbone
 
 
-class ImportOptionsError(InputError):
-    """Options that do not go together."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Read weights of PyTorch trackers without PyTorch, write ours in their layouts.
@@ -56,7 +52,7 @@ def run(config: Config) -> "Loaded | LoadedBackbone":
     from siamrpn_jax.weights import cards, torch_layouts
 
     if config.to_torch is not None and config.layout == "auto":
-        raise ImportOptionsError(
+        raise InputError(
             f"--to-torch needs --layout, one of {', '.join(torch_layouts.LAYOUTS)}"
         )
     path = weights.find(config.file)

@@ -53,7 +53,7 @@ def run(config: Config) -> dict[str, Any]:
         what ``counts.json`` holds.
 
     Raises:
-        DataError: unusable data; and all that opening it raises.
+        InputError: unusable data; and all that opening it raises.
     """
     from siamrpn_jax.commands.inspection import inspect
 

@@ -98,10 +98,10 @@ def run(config: Config, *, writers: "Sequence[MetricWriter]" = ()) -> dict[str, 
         processes but the first.
 
     Raises:
-        TrainingError: the run exists already, the batch does not fit the devices, the
+        InputError: the run exists already, the batch does not fit the devices, the
             loss is not finite, or processes do not fit together.
-        CheckpointError: nothing to resume, or a run of another config.
-        DataError: unusable data.
+        InputError: nothing to resume, or a run of another config.
+        InputError: unusable data.
         ImageError: an image that cannot be decoded.
         InputError: the other processes cannot be joined.
     """

@@ -13,11 +13,11 @@ import jax
 
 from siamrpn_jax import weights
 from siamrpn_jax.common import configs
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model.config import BackboneConfig
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.presets import PRESETS, Recipe
 from siamrpn_jax.training import distributed
-from siamrpn_jax.training.run import TrainingError
 from siamrpn_jax.training.step import TrainState
 from siamrpn_jax.weights.backbones import load_backbone
 
@@ -49,7 +49,7 @@ def from_weights(state: TrainState, init: str, *, model: SiamRPN) -> TrainState:
     """A fresh state with a tracker's weights in it.
 
     Raises:
-        TrainingError: they do not fit the model.
+        InputError: they do not fit the model.
         InputError: they cannot be read.
         FileNotFoundError: there are none.
     """
@@ -58,7 +58,7 @@ def from_weights(state: TrainState, init: str, *, model: SiamRPN) -> TrainState:
         configs.to_json(loaded.model.config), configs.to_json(model.config)
     )
     if weights.model_shapes(loaded.model) != weights.model_shapes(model):
-        raise TrainingError(f"{init} is another model: {'; '.join(differing)}")
+        raise InputError(f"{init} is another model: {'; '.join(differing)}")
     _report_differences(init, differing)
     return _replace(state, loaded.variables)
 
@@ -67,14 +67,14 @@ def from_backbone(state: TrainState, backbone: str, *, model: SiamRPN) -> TrainS
     """A fresh state with a backbone's weights in it; the head's stay.
 
     Raises:
-        TrainingError: it is not the model's backbone; says which options fit it.
+        InputError: it is not the model's backbone; says which options fit it.
         InputError: it cannot be read.
         FileNotFoundError: there is none.
     """
     loaded = load_backbone(backbone)
     own = model.config.backbone
     if (loaded.config.kind, loaded.config.widths) != (own.kind, own.widths):
-        raise TrainingError(
+        raise InputError(
             f"backbone {backbone} is {_shape(loaded.config)}, the recipe's is "
             f"{_shape(own)}: {_fitting_options(loaded.config, own)} fits it"
         )

@@ -28,10 +28,6 @@ _COLUMNS = ("frame", "object", "x", "y", "w", "h", "score", "confidence", "lost"
 """Columns of boxes.csv; ``lost`` is 0 or 1."""
 
 
-class TrackError(InputError):
-    """A box on the command line that is none, or a source without frames."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Track one or several targets through a film."""
@@ -74,7 +70,7 @@ def run(config: Config) -> None:
     frames = iter(video)
     first = next(frames, None)
     if first is None:
-        raise TrackError(f"{config.video}: no frames")
+        raise InputError(f"{config.video}: no frames")
     animation = _open_animation(config, fps=video.fps or DEFAULT_FPS)
     targets = boxes or _ask_for_box(first)
     tracker = load(config.weights)
@@ -82,7 +78,7 @@ def run(config: Config) -> None:
     results = track(itertools.chain([first], frames), targets, tracker=tracker)
     film, table = out / f"{video.name}.{config.format}", out / "boxes.csv"
     if film.exists() and film.resolve() == Path(config.video).resolve():
-        raise TrackError(f"{film}: is the video itself, choose another --out")
+        raise InputError(f"{film}: is the video itself, choose another --out")
     speeds = _write(results, video, first, film=film, table=table, animation=animation)
     print(f"boxes  {table}\nfilm   {film}")
     if animation:
@@ -94,14 +90,14 @@ def parse_box(text: str) -> tuple[float, ...]:
     """Reads ``x,y,w,h``.
 
     Raises:
-        TrackError: naming the text and what was expected.
+        InputError: naming the text and what was expected.
     """
     try:
         box = tuple(float(field) for field in re.split(r"[,\s]+", text.strip()))
     except ValueError:
         box = ()
     if len(box) != 4:
-        raise TrackError(f"--box {text!r}: expected four numbers x,y,w,h")
+        raise InputError(f"--box {text!r}: expected four numbers x,y,w,h")
     return box
 
 

@@ -13,10 +13,6 @@ if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.evaluation.runner import OnePassTracker
 
 
-class TrackerSpecError(InputError):
-    """Two trackers of one name."""
-
-
 class TrackerSpec(NamedTuple):
     """A tracker by its name."""
 
@@ -46,7 +42,7 @@ def make_tracker_specs(
         nano_files: NanoTrack's ONNX files, for ``nano``.
 
     Raises:
-        TrackerSpecError: two have one name.
+        InputError: two have one name.
     """
     wanted = not trackers or "siamrpn" in trackers
     weights = list(weights) or ["small"] * wanted
@@ -73,10 +69,10 @@ def name_of(source: str) -> str:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raises ``TrackerSpecError`` where a name occurs twice."""
+    """Raises ``InputError`` where a name occurs twice."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise TrackerSpecError(
+        raise InputError(
             f"several trackers are named {', '.join(twice)}: expected different names"
         )
 

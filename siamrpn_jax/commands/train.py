@@ -105,10 +105,10 @@ def run(config: Config, *, writers: "Sequence[MetricWriter]" = ()) -> dict[str, 
         processes but the first.
 
     Raises:
-        TrainingError: the run exists already, the batch does not fit the devices, the
+        InputError: the run exists already, the batch does not fit the devices, the
             loss is not finite, or processes do not fit together.
-        CheckpointError: nothing to resume, or a run of another config.
-        DataError: unusable data.
+        InputError: nothing to resume, or a run of another config.
+        InputError: unusable data.
         InputError: the other processes cannot be joined.
     """
     from siamrpn_jax.commands.train_task import train

@@ -17,10 +17,6 @@ from siamrpn_jax.common.errors import InputError, check_least
 from siamrpn_jax.data.pairs.pairs import DataConfig
 
 
-class TuningError(InputError):
-    """Options that do not go together, or clips that decide nothing."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Find a tracker's constants on clips whose scores nobody quotes.
@@ -62,12 +58,12 @@ class Config:
         check_least(self, 2, "settings", "clips", "frames")
         check_least(self, 0, "seed", "learned")
         if not 0 < self.validation_fraction <= 1:
-            raise TuningError(
+            raise InputError(
                 f"validation_fraction is {self.validation_fraction}, expected more "
                 "than 0 and at most 1"
             )
         if self.sequences and not self.also_quoted:
-            raise TuningError(
+            raise InputError(
                 "--sequences searches on sequences whose scores you may quote, and "
                 "constants chosen on them flatter the tracker there: use --data, whose "
                 "held-out part serves, or say --also-quoted and never quote figures on "

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from siamrpn_jax import weights
-from siamrpn_jax.commands.tune import Config, TuningError
+from siamrpn_jax.commands.tune import Config
 from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import write_json
@@ -76,7 +76,7 @@ def read_clips(config: Config) -> list[Clip]:
     if config.data:
         prepared = [folder for folder in config.data if reader.is_prepared(folder)]
         if prepared:
-            raise TuningError(
+            raise InputError(
                 f"{prepared[0]} is a prepared folder, which holds crops, not frames: "
                 "expected the folders that it was made from"
             )
@@ -92,7 +92,7 @@ def read_clips(config: Config) -> list[Clip]:
         found += clips.real_clips(known, length=config.frames, source="learned")
     real = clips.read_sequences(config.sequences)
     if config.sequences and not real:
-        raise TuningError(f"{config.sequences[0]}: holds no sequence")
+        raise InputError(f"{config.sequences[0]}: holds no sequence")
     found += clips.real_clips(real, length=config.frames)
     if config.data and (len(held_out.stills) or held_out.small):
         found += clips.composite_clips(
@@ -438,5 +438,5 @@ def _out(config: Config) -> Path:
             "tuned.safetensors" if whole else f"{source.stem}-tuned.safetensors"
         )
     if config.out.suffix != ".safetensors":
-        raise TuningError(f"--out {config.out}: expected a name with .safetensors")
+        raise InputError(f"--out {config.out}: expected a name with .safetensors")
     return config.out

@@ -157,7 +157,7 @@ def track_scene(tracker: OnePassTracker, scene: Scene, *, length: int) -> Tracke
         length: T.
 
     Raises:
-        siamrpn_jax.evaluation.runner.RunError: the tracker returned no box.
+        InputError: the tracker returned no box.
     """
     rendered = [scene.render(time) for time in range(length)]
     frames = np.stack([frame for frame, _ in rendered])

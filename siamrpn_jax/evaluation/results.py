@@ -129,7 +129,7 @@ def read_trajectory(
 
     Raises:
         ResultError: more or fewer rows, or a broken file.
-        evaluation.vot.regions.RegionError: a row is no region, as file:line.
+        InputError: a row is no region, as file:line.
     """
     path = Path(path)
     if _is_binary(path):
@@ -168,7 +168,7 @@ def read_vot_results(
     Raises:
         ResultError: sequences without results, all named; or a file with more or fewer
             rows than its sequence has frames.
-        siamrpn_jax.evaluation.vot.regions.RegionError: a row is no region.
+        InputError: a row is no region.
     """
     folder, sequences = Path(folder), list(sequences)
     if (folder / experiment).is_dir():

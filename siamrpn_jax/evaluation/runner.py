@@ -17,10 +17,6 @@ from siamrpn_jax.data.read.sequences import Sequence
 from siamrpn_jax.model.boxes import BoxError, check_boxes
 
 
-class RunError(InputError):
-    """A tracker answered with something that is not a box, or cannot be started."""
-
-
 class OnePassTracker(Protocol):
     """What a tracker must offer, as in the got10k toolkit and in OpenCV.
 
@@ -65,9 +61,9 @@ def run_sequence(tracker: OnePassTracker, sequence: Sequence) -> Run:
     pending work is counted.
 
     Raises:
-        RunError: the tracker returns something that is not a box.
+        InputError: the tracker returns something that is not a box.
         siamrpn_jax.data.read.images.ImageError: a frame cannot be read.
-        RunError, siamrpn_jax.model.boxes.BoxError: as ``check_sequence`` says.
+        InputError, siamrpn_jax.model.boxes.BoxError: as ``check_sequence`` says.
     """
     box = check_sequence(sequence)
     boxes, seconds = [box], []
@@ -92,17 +88,17 @@ def check_sequence(sequence: Sequence) -> np.ndarray:
         float64 [4] ``ltwh``, the box to start from.
 
     Raises:
-        RunError: there is a single frame, or no ground truth in the first one.
+        InputError: there is a single frame, or no ground truth in the first one.
         model.boxes.BoxError: the first box has no area or lies outside the frame.
         siamrpn_jax.data.read.images.ImageError: the first frame cannot be read.
     """
     if len(sequence.frames) < 2:
-        raise RunError(
+        raise InputError(
             f"{sequence.name}: {len(sequence.frames)} frame, expected at least 2"
         )
     box = np.asarray(sequence.boxes[0], np.float64)
     if np.isnan(box).any():
-        raise RunError(
+        raise InputError(
             f"{sequence.name}: no ground truth in the first frame ({box.tolist()}): "
             "expected the box to start from"
         )
@@ -157,7 +153,7 @@ def update_box(
         where: sequence and frame, for the error.
 
     Raises:
-        RunError: it returned something that is not a finite box.
+        InputError: it returned something that is not a finite box.
     """
     answer = tracker.update(frame)
     if isinstance(answer, tuple) and len(answer) == 2:
@@ -166,7 +162,7 @@ def update_box(
             return last
     box = np.asarray(answer, np.float64)
     if box.shape != (4,) or not np.isfinite(box).all():
-        raise RunError(
+        raise InputError(
             f"{where}: the tracker returned {answer!r}, expected a finite box x,y,w,h"
         )
     return box

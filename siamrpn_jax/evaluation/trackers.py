@@ -15,10 +15,6 @@ from siamrpn_jax.common.errors import InputError
 BaselineName = Literal["static", "kcf", "csrt", "nano"]
 
 
-class BaselineError(InputError):
-    """A baseline that the installed OpenCV lacks, or whose files cannot be read."""
-
-
 class StaticTracker:
     """Repeats the first box: what any tracker must beat."""
 
@@ -71,7 +67,7 @@ def make_baseline(
         files: NanoTrack's backbone and head, for ``nano``.
 
     Raises:
-        BaselineError: OpenCV's build lacks it, or it cannot read its files.
+        InputError: OpenCV's build lacks it, or it cannot read its files.
     """
     if name == "static":
         return StaticTracker()
@@ -81,25 +77,25 @@ def make_baseline(
 
 def _nano_factory(files: Sequence[Path]) -> Callable[[], Any]:
     if not hasattr(cv2, "TrackerNano_create"):
-        raise BaselineError(
+        raise InputError(
             f"OpenCV {cv2.__version__} has no TrackerNano: expected a wheel such as "
             "opencv-python 4.11 or newer, built with its modules dnn and video"
         )
     if len(files) != 2:
-        raise BaselineError(
+        raise InputError(
             f"nano has {len(files)} files, expected NanoTrack's two ONNX files: "
             "--nano-files BACKBONE HEAD"
         )
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
-        raise BaselineError(f"no such ONNX file of NanoTrack: {', '.join(missing)}")
+        raise InputError(f"no such ONNX file of NanoTrack: {', '.join(missing)}")
     opencv: Any = cv2  # its type stubs do not know this tracker
     settings = opencv.TrackerNano_Params()
     settings.backbone, settings.neckhead = map(str, files)
     try:
         opencv.TrackerNano_create(settings)
     except cv2.error as error:
-        raise BaselineError(
+        raise InputError(
             f"{files[0]}, {files[1]}: expected ONNX files of NanoTrack's backbone and "
             f"head; OpenCV: {' '.join(error.err.split())}"
         ) from error
@@ -111,7 +107,7 @@ def _factory(name: Literal["kcf", "csrt"]) -> Callable[[], Any]:
     for module in (cv2, getattr(cv2, "legacy", None)):
         if hasattr(module, attribute):
             return getattr(module, attribute)
-    raise BaselineError(
+    raise InputError(
         f"OpenCV {cv2.__version__} has no {name.upper()} tracker: it comes with the "
         "wheel opencv-contrib-python, which replaces opencv-python (pip uninstall "
         "opencv-python; pip install opencv-contrib-python)"

@@ -7,9 +7,9 @@ from typing import Self
 import cv2
 import numpy as np
 
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import replacing
 from siamrpn_jax.data.read.images import check_frame
-from siamrpn_jax.media.video import VideoError
 
 SUFFIXES = (".webp", ".gif", ".png", ".avif")
 """Formats that OpenCV may have been built with."""
@@ -32,7 +32,7 @@ class AnimationWriter:
         stride: one of this number of frames is shown, for as long as they all last.
 
     Raises:
-        VideoError: a suffix that OpenCV cannot write here, a rate, width or stride that
+        InputError: a suffix that OpenCV cannot write here, a rate, width or stride that
             is not above 0, or no frame at the end.
         OSError: naming ``path``: it cannot be written whole.
     """
@@ -45,16 +45,16 @@ class AnimationWriter:
         self._frames: list[np.ndarray] = []
         self._count = 0
         if self.path.suffix.lower() not in SUFFIXES:
-            raise VideoError(
+            raise InputError(
                 f"{path}: suffix {self.path.suffix!r}, expected {', '.join(SUFFIXES)}"
             )
         if not hasattr(cv2, "imwriteanimation") or not cv2.haveImageWriter(str(path)):
-            raise VideoError(
+            raise InputError(
                 f"{path}: OpenCV {cv2.__version__} writes no such animation here, "
                 "expected .webp"
             )
         if not (np.isfinite(fps) and min(fps, width, stride) > 0):
-            raise VideoError(
+            raise InputError(
                 f"{path}: {fps} frames/s, width {width}, stride {stride}: expected "
                 "numbers above 0"
             )
@@ -73,7 +73,7 @@ class AnimationWriter:
     def close(self) -> None:
         """Writes the file."""
         if not self._frames:
-            raise VideoError(f"{self.path}: no frame was written")
+            raise InputError(f"{self.path}: no frame was written")
         # Whole milliseconds whose sum does not drift from the film's length.
         starts = np.append(np.arange(0, self._count, self._stride), self._count)
         animation = cv2.Animation()

@@ -31,10 +31,6 @@ WHOLE = 0.95
 """Share of the declared frames that a whole film has: declarations may be rough."""
 
 
-class VideoError(InputError):
-    """A video that cannot be read or written, or a display that is not there."""
-
-
 class Video:
     """The frames of a film, a folder of images, a camera, or an iterator of arrays.
 
@@ -51,7 +47,7 @@ class Video:
 
     Raises:
         FileNotFoundError: there is no such file, or no image in the folder or pattern.
-        VideoError: the file opens but no frame comes out of it.
+        InputError: the file opens but no frame comes out of it.
     """
 
     def __init__(self, source: str | os.PathLike[str] | int | Iterable[np.ndarray]):
@@ -114,18 +110,18 @@ class Video:
             next(_pyav_frames(path))
             fps, length = _pyav_declared(path)
         except MissingExtraError as error:
-            raise VideoError(
+            raise InputError(
                 f"{path}: {problem}: re-encode it (for example as H.264), or "
                 "pip install 'siamrpn-jax[video]'"
             ) from error
         except (OSError, ValueError, IndexError, StopIteration) as error:
-            raise VideoError(f"{path}: {problem}, nor by PyAV") from error
+            raise InputError(f"{path}: {problem}, nor by PyAV") from error
         self.fps, self.length = self.fps or fps, self.length or length
 
     def _open_camera(self, index: int) -> None:
         with _capture(index) as capture:
             if not capture.isOpened():
-                raise VideoError(f"camera {index} cannot be opened: is it connected?")
+                raise InputError(f"camera {index} cannot be opened: is it connected?")
             self.fps = _positive(capture.get(cv2.CAP_PROP_FPS))
         self.name = "camera"
         self._frames = lambda: _opencv_frames(index)
@@ -145,7 +141,7 @@ class VideoWriter:
             last row or column is repeated.
 
     Raises:
-        VideoError: another suffix, a bad size or rate, the encoder does not start, or
+        InputError: another suffix, a bad size or rate, the encoder does not start, or
             the film is closed without a frame.
         MissingExtraError: ``.mp4`` without PyAV.
         OSError: naming ``path``: the film cannot be written whole.
@@ -156,13 +152,13 @@ class VideoWriter:
         self._size = size
         self._empty = True
         if not (np.isfinite(fps) and fps > 0 and min(size) > 0):
-            raise VideoError(
+            raise InputError(
                 f"{path}: {fps} frames/s of size {size}, expected positive numbers"
             )
         encoders = {".webm": _WebmEncoder, ".mp4": _Mp4Encoder}
         suffix = self.path.suffix.lower()
         if suffix not in encoders:
-            raise VideoError(f"{path}: suffix {suffix!r}, expected .webm or .mp4")
+            raise InputError(f"{path}: suffix {suffix!r}, expected .webm or .mp4")
         with contextlib.ExitStack() as stack:
             part = stack.enter_context(replacing(self.path))
             self._encoder = encoders[suffix](part, fps, size)
@@ -173,7 +169,7 @@ class VideoWriter:
         frame = check_frame(frame)
         height, width, _ = frame.shape
         if (width, height) != self._size:
-            raise VideoError(
+            raise InputError(
                 f"{self.path}: a frame of {width}x{height} pixels, expected "
                 f"{self._size[0]}x{self._size[1]}"
             )
@@ -185,7 +181,7 @@ class VideoWriter:
         with self._until_closed:
             if self._empty:
                 self._encoder.abandon()
-                raise VideoError(f"{self.path}: no frame was written")
+                raise InputError(f"{self.path}: no frame was written")
             self._encoder.close()
 
     def __enter__(self) -> Self:
@@ -291,7 +287,7 @@ class _WebmEncoder:
         with _silent_stderr():  # OpenCV prints that WebM has no such tag, and goes on
             self._writer = cv2.VideoWriter(str(path), fourcc, fps, size)
         if not self._writer.isOpened():  # it would drop every frame silently
-            raise VideoError(f"{path}: OpenCV cannot write VP8 video here")
+            raise InputError(f"{path}: OpenCV cannot write VP8 video here")
         self._path = path
         self._count = 0
 

@@ -7,7 +7,7 @@ import sys
 import cv2
 import numpy as np
 
-from siamrpn_jax.media.video import VideoError
+from siamrpn_jax.common.errors import InputError
 
 
 def ask_for_box(frame: np.ndarray) -> np.ndarray:
@@ -20,16 +20,16 @@ def ask_for_box(frame: np.ndarray) -> np.ndarray:
         float64 [4], ``ltwh``.
 
     Raises:
-        VideoError: there is no display, or no box was drawn.
+        InputError: there is no display, or no box was drawn.
     """
     # Without a display OpenCV's Qt ends the whole process, which nothing can catch.
     if not has_display():
-        raise VideoError("no display to select a box on: pass --box x,y,w,h")
+        raise InputError("no display to select a box on: pass --box x,y,w,h")
     title = "Draw the target's box, then press ENTER"
     box = cv2.selectROI(title, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
     cv2.destroyWindow(title)
     if box[2] <= 0 or box[3] <= 0:
-        raise VideoError("no box was selected: draw one, or pass --box x,y,w,h")
+        raise InputError("no box was selected: draw one, or pass --box x,y,w,h")
     return np.array(box, np.float64)
 
 

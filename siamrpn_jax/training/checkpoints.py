@@ -17,10 +17,6 @@ from siamrpn_jax.training import distributed
 from siamrpn_jax.training.step import TrainState
 
 
-class CheckpointError(InputError):
-    """A checkpoint is missing, or belongs to another run."""
-
-
 class Checkpoints:
     """The checkpoints of one run's folder; the newest two are kept.
 
@@ -78,12 +74,12 @@ class Checkpoints:
                 saved them.
 
         Raises:
-            CheckpointError: there is none, or its arrays have other names or shapes.
+            InputError: there is none, or its arrays have other names or shapes.
         """
         self._manager.wait_until_finished()
         step = self.latest_step()
         if step is None:
-            raise CheckpointError(f"no checkpoint in {self._folder}")
+            raise InputError(f"no checkpoint in {self._folder}")
         self._check_shapes(step, like)
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         target = jax.tree.map(
@@ -97,7 +93,7 @@ class Checkpoints:
         wanted = _parameter_shapes({"params": like.params})
         wrong = configs.differences(saved, wanted)
         if wrong:
-            raise CheckpointError(
+            raise InputError(
                 f"checkpoint {self._folder / str(step)} is of another model: "
                 f"{'; '.join(wrong[:5])}"
             )
@@ -128,14 +124,14 @@ def read_config(path: Path, kind: type[configs.Config]) -> configs.Config:
     """Reads what ``write_config`` wrote.
 
     Raises:
-        CheckpointError: there is none, or it is not such a config.
+        InputError: there is none, or it is not such a config.
     """
     if not path.is_file():
-        raise CheckpointError(f"nothing to resume: {path} is missing")
+        raise InputError(f"nothing to resume: {path} is missing")
     try:
         return configs.from_json(kind, json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: not a run's config: {error}") from None
+        raise InputError(f"{path}: not a run's config: {error}") from None
 
 
 def check_same(path: Path, stored: Any, config: Any) -> None:
@@ -147,11 +143,11 @@ def check_same(path: Path, stored: Any, config: Any) -> None:
         config: what it is to go on with.
 
     Raises:
-        CheckpointError: naming the fields that differ.
+        InputError: naming the fields that differ.
     """
     differing = configs.differences(configs.to_json(stored), configs.to_json(config))
     if differing:
-        raise CheckpointError(
+        raise InputError(
             f"{path.parent} was started with another config: {'; '.join(differing)}"
         )
 

@@ -50,10 +50,6 @@ Validate = Callable[[Any], dict[str, float]]
 """Figures of weights on held-out data."""
 
 
-class TrainingError(InputError):
-    """A run that cannot start or go on."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Task:
     """What is trained: all that differs between a tracker and a classifier."""
@@ -103,8 +99,8 @@ def fit(
         first.
 
     Raises:
-        TrainingError: the loss is not finite, or processes do not share the folder.
-        CheckpointError: the checkpoint is of another model.
+        InputError: the loss is not finite, or processes do not share the folder.
+        InputError: the checkpoint is of another model.
     """
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(
@@ -259,7 +255,7 @@ def begin(options: RunOptions, *, batch_size: int) -> list[training.Device]:
     """Joins the other processes, if there are any, and chooses the devices.
 
     Raises:
-        TrainingError: the batch does not fit the devices, or processes do not fit
+        InputError: the batch does not fit the devices, or processes do not fit
             together.
         InputError: the other processes cannot be joined.
         MissingExtraError: the extra ``train`` is not installed.
@@ -273,9 +269,9 @@ def begin(options: RunOptions, *, batch_size: int) -> list[training.Device]:
 
 
 def check_new(options: RunOptions) -> None:
-    """Refuses to start a run in a folder that holds one; raises TrainingError."""
+    """Refuses to start a run in a folder that holds one; raises InputError."""
     if (options.out / CONFIG_FILE).exists():
-        raise TrainingError(
+        raise InputError(
             f"{options.out} holds a run already: --resume it, or choose another --out"
         )
 
@@ -289,31 +285,29 @@ def choose_devices(options: RunOptions, *, batch_size: int) -> list[training.Dev
     """The devices that share the batch, process by process.
 
     Raises:
-        TrainingError: they do not divide it, or processes have unequal numbers.
+        InputError: they do not divide it, or processes have unequal numbers.
     """
     devices = sorted(jax.devices(), key=lambda device: device.process_index)
     count = len(devices) if options.devices is None else options.devices
     if distributed.several():
         _check_devices_of_all(options, devices)
     if not 1 <= count <= len(devices):
-        raise TrainingError(f"devices={count}, but there are {len(devices)}")
+        raise InputError(f"devices={count}, but there are {len(devices)}")
     if batch_size % count:
-        raise TrainingError(
-            f"batch_size={batch_size} does not divide by {count} devices"
-        )
+        raise InputError(f"batch_size={batch_size} does not divide by {count} devices")
     return devices[:count]
 
 
 def _check_devices_of_all(options: RunOptions, devices: list[training.Device]) -> None:
     if options.devices is not None:
-        raise TrainingError(
+        raise InputError(
             f"devices={options.devices} is for a single process; JAX_LOCAL_DEVICE_IDS "
             "chooses the devices of one of several"
         )
     counts = collections.Counter(device.process_index for device in devices)
     if len(set(counts.values())) > 1:
         numbers = ", ".join(str(counts[i]) for i in sorted(counts))
-        raise TrainingError(
+        raise InputError(
             f"the processes have {numbers} devices, expected the same number each"
         )
 
@@ -322,7 +316,7 @@ def check_processes_agree(options: RunOptions) -> None:
     """Other steps or other lines of metrics, and the processes would wait forever.
 
     Raises:
-        TrainingError: in every process but the first that has other options than it.
+        InputError: in every process but the first that has other options than it.
     """
     free = {"process": ProcessConfig(), "workers": 0, "threads": 1}
     own = configs.to_json(dataclasses.replace(options, **free))
@@ -330,7 +324,7 @@ def check_processes_agree(options: RunOptions) -> None:
     first = distributed.from_first(text)
     if first != text:
         differing = configs.differences(json.loads(first), json.loads(text))
-        raise TrainingError(
+        raise InputError(
             f"process {jax.process_index()} was started with other options than the "
             f"first: {'; '.join(differing)}"
         )
@@ -340,7 +334,7 @@ def write_config(options: RunOptions, started: Any) -> None:
     """Writes what a new run is, and waits until all processes see it.
 
     Raises:
-        TrainingError: they do not share the folder.
+        InputError: they do not share the folder.
     """
     path = options.out / CONFIG_FILE
     if distributed.is_first() and not options.resume:
@@ -349,7 +343,7 @@ def write_config(options: RunOptions, started: Any) -> None:
     end = time.monotonic() + _FOLDER_SECONDS
     while not path.is_file():
         if time.monotonic() > end:
-            raise TrainingError(
+            raise InputError(
                 f"{path} of the first process is missing: out must be a folder that "
                 "all processes share"
             )
@@ -426,14 +420,14 @@ class _MetricWindow:
         """Waits for all steps so far.
 
         Raises:
-            TrainingError: some step's loss or gradient was not finite.
+            InputError: some step's loss or gradient was not finite.
         """
         while self._on_device:
             step, metrics = self._on_device.popleft()
             values = jax.device_get(metrics)
             wrong = [name for name, value in values.items() if not np.isfinite(value)]
             if wrong:
-                raise TrainingError(
+                raise InputError(
                     f"step {step}: {', '.join(wrong)} not finite; the last checkpoint "
                     "is kept"
                 )

@@ -28,10 +28,6 @@ FILE_NAME = "weights.safetensors"
 """Name of the weights in a training run's folder."""
 
 
-class WeightsError(InputError):
-    """A file does not hold weights that fit."""
-
-
 class LoadedBackbone(NamedTuple):
     """Weights of a backbone, to start training a tracker from."""
 
@@ -52,13 +48,13 @@ def load_weights(source: str | Path = "small") -> Loaded:
 
     Raises:
         FileNotFoundError: there is neither a file nor bundled weights of that name.
-        WeightsError: the file is no weights file of a whole tracker, its card is
+        InputError: the file is no weights file of a whole tracker, its card is
             broken, or its arrays do not fit its configs.
     """
     path = find(source)
     loaded = read_file(path)
     if isinstance(loaded, LoadedBackbone):
-        raise WeightsError(
+        raise InputError(
             f"{path} holds a backbone alone, expected a whole tracker; train one from "
             "it with --backbone"
         )
@@ -72,24 +68,24 @@ def read_file(path: Path) -> Loaded | LoadedBackbone:
             metadata = file.metadata() or {}
             flat = {name: file.get_tensor(name) for name in file.keys()}
     except safetensors.SafetensorError as error:
-        raise WeightsError(
+        raise InputError(
             f"{path} is not a safetensors file: {error}; PyTorch's files go through "
             "'siamrpn import'"
         ) from None
     if metadata.get("format") != FORMAT:
-        raise WeightsError(
+        raise InputError(
             f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}"
         )
     kind = metadata.get("kind", "tracker")  # files of before this field have trackers
     if kind not in ("tracker", "backbone"):
-        raise WeightsError(f"{path} holds a {kind!r}, expected a tracker or a backbone")
+        raise InputError(f"{path} holds a {kind!r}, expected a tracker or a backbone")
     try:
         parts = {name: json.loads(metadata[name]) for name in _PARTS[kind]}
         read = {name: configs.from_json(_CONFIGS[name], parts[name]) for name in parts}
         known = facts(read["model" if kind == "tracker" else "backbone"], flat)
         card = cards.complete({**known, **json.loads(metadata["card"])})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(
+        raise InputError(
             f"{path} has an unreadable config or card{_writer(metadata)}: {error}"
         ) from None
     variables = traverse_util.unflatten_dict(flat, sep="/")
@@ -208,7 +204,7 @@ def check_shapes(
     """Compares the arrays of a file with what its configs ask for.
 
     Raises:
-        WeightsError: naming the arrays that are wrong, missing, or too many.
+        InputError: naming the arrays that are wrong, missing, or too many.
     """
     found = {name: array.shape for name, array in flat.items()}
     wrong = [
@@ -218,7 +214,7 @@ def check_shapes(
     ]
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise WeightsError(f"{path} does not fit: {'; '.join(wrong[:5])}{more}")
+        raise InputError(f"{path} does not fit: {'; '.join(wrong[:5])}{more}")
 
 
 _CONFIGS: dict[str, Any] = {

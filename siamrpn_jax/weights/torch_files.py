@@ -22,10 +22,6 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import replacing
 
 
-class TorchFileError(InputError):
-    """A file that is none of PyTorch's, is broken, or holds more than tensors."""
-
-
 def read_torch(path: str | Path) -> Any:
     """Reads what ``torch.save`` wrote.
 
@@ -37,7 +33,7 @@ def read_torch(path: str | Path) -> Any:
         lists, tuples, sets, strings, numbers and None as they are.
 
     Raises:
-        TorchFileError: naming the file, what is wrong with it, and what was expected.
+        InputError: naming the file, what is wrong with it, and what was expected.
     """
     path = Path(path)
     head = _head(path)
@@ -47,10 +43,10 @@ def read_torch(path: str | Path) -> Any:
         if head[:1] == b"\x80" and _LEGACY_MAGIC in head[:16]:
             return _read_legacy(path.read_bytes())
     except zipfile.BadZipFile as error:
-        raise TorchFileError(f"{path} is a broken zip archive: {error}") from None
+        raise InputError(f"{path} is a broken zip archive: {error}") from None
     except _Broken as error:
-        raise TorchFileError(f"{path} {error}") from None
-    raise TorchFileError(
+        raise InputError(f"{path} {error}") from None
+    raise InputError(
         f"{path} is {_describe(head)}; expected a file that torch.save wrote"
     )
 
@@ -63,13 +59,13 @@ def write_torch(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
         tensors: by name; of the types in ``STORAGES``.
 
     Raises:
-        TorchFileError: an array of another type.
+        InputError: an array of another type.
     """
     names = {dtype: name for name, dtype in STORAGES.items() if name not in _WIDENED}
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     wrong = [name for name, array in arrays.items() if array.dtype.str not in names]
     if wrong:
-        raise TorchFileError(
+        raise InputError(
             f"{path}: {wrong[0]} is {arrays[wrong[0]].dtype}, expected one of "
             f"{', '.join(names)}"
         )

@@ -38,10 +38,6 @@ Arrays = dict[str, np.ndarray]
 """Tensors by PyTorch's names, or our arrays by their paths in a weights file."""
 
 
-class LayoutError(InputError):
-    """A file whose tensors are not those of any layout, or of the one asked for."""
-
-
 class Module(NamedTuple):
     """One of our layers and the modules that it is in PyTorch."""
 
@@ -107,9 +103,9 @@ def import_torch(
         constants that they want.
 
     Raises:
-        TorchFileError: see ``torch_files.read_torch``.
-        LayoutError: names that the layout does not know or that it lacks, all of them.
-        WeightsError: shapes that do not fit the network.
+        InputError: see ``torch_files.read_torch``.
+        InputError: names that the layout does not know or that it lacks, all of them.
+        InputError: shapes that do not fit the network.
     """
     tensors = read_state(path)
     try:
@@ -119,7 +115,7 @@ def import_torch(
         model = fit_widths(chosen, tensors)
         flat = to_ours(tensors, chosen)
     except (IndexError, ValueError) as error:
-        raise LayoutError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}") from None
     alone = chosen.tracker is None
     shapes = backbone_shapes(model.backbone) if alone else model_shapes(SiamRPN(model))
     check_shapes(f"{path}, layout {name},", shapes, flat)
@@ -140,18 +136,18 @@ def export_torch(path: str | Path, variables: Any, *, layout: str) -> None:
         layout: one of ``LAYOUTS``.
 
     Raises:
-        LayoutError: the layout cannot be written, or the network is another one.
+        InputError: the layout cannot be written, or the network is another one.
     """
     chosen = find_layout(layout)
     if not chosen.can_write or chosen.tracker is None:
         able = [name for name, one in LAYOUTS.items() if one.can_write and one.tracker]
-        raise LayoutError(
+        raise InputError(
             f"layout {layout} is only read; expected one of {', '.join(able)}"
         )
     flat: Any = traverse_util.flatten_dict(variables, sep="/")
     wanted = {name for module in chosen for name in _our_names(module)}
     if wanted != set(flat):
-        raise LayoutError(
+        raise InputError(
             f"the weights are not a network of layout {layout} ({chosen.text}): "
             f"{_differences(wanted, set(flat))}"
         )
@@ -162,7 +158,7 @@ def read_state(path: str | Path) -> Arrays:
     """The tensors of a file by name, without ``module.`` before them.
 
     Raises:
-        LayoutError: there is no state_dict.
+        InputError: there is no state_dict.
     """
     saved = torch_files.read_torch(path)
     state = saved
@@ -177,7 +173,7 @@ def read_state(path: str | Path) -> Arrays:
         found = f"a {type(saved).__name__}"
         if isinstance(saved, dict):
             found = f"a dict of {', '.join(map(str, saved)) or 'nothing'}"
-        raise LayoutError(
+        raise InputError(
             f"{path} holds {found}: expected tensors by name, alone or under "
             "state_dict or model"
         )
@@ -191,10 +187,10 @@ def find_layout(name: str) -> Layout:
     """A layout by its name.
 
     Raises:
-        LayoutError: there is none.
+        InputError: there is none.
     """
     if name not in LAYOUTS:
-        raise LayoutError(f"no layout {name!r}, expected auto, {', '.join(LAYOUTS)}")
+        raise InputError(f"no layout {name!r}, expected auto, {', '.join(LAYOUTS)}")
     return LAYOUTS[name]
 
 
@@ -343,7 +339,7 @@ def _detect(tensors: Mapping[str, np.ndarray]) -> str:
     if not _wanted(LAYOUTS[best]) & set(tensors):
         some = ", ".join(sorted(tensors)[:5])
         known = "; ".join(f"{name} ({one.text})" for name, one in LAYOUTS.items())
-        raise LayoutError(f"tensors {some}, … are of no layout known: {known}")
+        raise InputError(f"tensors {some}, … are of no layout known: {known}")
     return best
 
 
@@ -353,16 +349,16 @@ def _check_tensors(
     wanted, found = _wanted(layout), _kept(layout, tensors)
     if wanted != found:
         differing = _differences(wanted, found)
-        raise LayoutError(f"does not fit layout {name} ({layout.text}): {differing}")
+        raise InputError(f"does not fit layout {name} ({layout.text}): {differing}")
     for module in layout:
         shape = tensors[f"{module.conv}.weight"].shape
         if len(shape) != 4:
-            raise LayoutError(
+            raise InputError(
                 f"{module.conv}.weight is {shape}, expected [outputs, inputs, h, w]"
             )
     for key, array in tensors.items():
         if not np.isfinite(array).all():
-            raise LayoutError(f"{key} has values that are not finite")
+            raise InputError(f"{key} has values that are not finite")
 
 
 def _differences(wanted: set[str], found: set[str]) -> str:

@@ -14,12 +14,10 @@ from data_folders import write_classes
 from siamrpn_jax import weights
 from siamrpn_jax.commands import pretrain, train
 from siamrpn_jax.commands.pretrain import Config
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.pairs.labelled import LabelledConfig, open_labelled
-from siamrpn_jax.data.read.pool import DataError
 from siamrpn_jax.presets import PRESETS
-from siamrpn_jax.training.checkpoints import CheckpointError
 from siamrpn_jax.training.config import ClassifierConfig
-from siamrpn_jax.training.run import TrainingError
 from siamrpn_jax.weights.backbones import load_backbone
 from small_models import tiny_recipe
 
@@ -122,33 +120,33 @@ def test_a_tracker_starts_from_it(whole, tmp_path, capsys):
             same = jax.tree.map(np.array_equal, values, end[kind]["backbone"][layer])
             assert all(jax.tree.leaves(same)) == (layer[-1] == "1"), layer
     resumed = dataclasses.replace(config, resume=True, backbone="other")
-    with pytest.raises(CheckpointError, match="backbone: .* -> 'other'"):
+    with pytest.raises(InputError, match="backbone: .* -> 'other'"):
         train.run(resumed)
 
 
 def test_other_data_or_recipe_is_not_resumed(whole, images, tmp_path):
     config = dataclasses.replace(tiny_config(images, whole), resume=True)
     recipe = dataclasses.replace(config.recipe, seed=3)
-    with pytest.raises(CheckpointError, match="recipe.seed: 0 -> 3"):
+    with pytest.raises(InputError, match="recipe.seed: 0 -> 3"):
         pretrain.run(dataclasses.replace(config, recipe=recipe))
     (images / "train/ring").mkdir()
     (images / "train/ring/0.png").write_bytes(b"")
     try:
-        with pytest.raises(CheckpointError, match="classes: .*'ring'"):
+        with pytest.raises(InputError, match="classes: .*'ring'"):
             pretrain.run(config)
     finally:
         (images / "train/ring/0.png").unlink()
         (images / "train/ring").rmdir()
-    with pytest.raises(TrainingError, match="holds a run already"):
+    with pytest.raises(InputError, match="holds a run already"):
         pretrain.run(dataclasses.replace(config, resume=False))
     lost = dataclasses.replace(config, out=tmp_path / "none")
-    with pytest.raises(CheckpointError, match="nothing to resume"):
+    with pytest.raises(InputError, match="nothing to resume"):
         pretrain.run(lost)
 
 
 def test_missing_images_are_named_before_a_run_is_made(tmp_path, capsys):
     out = tmp_path / "run"
-    with pytest.raises(DataError, match="no data; expected train/<class>"):
+    with pytest.raises(InputError, match="no data; expected train/<class>"):
         pretrain.run(Config(recipe=pretrain.make_recipe(), out=out))
     for options, message in (
         (["--data", str(tmp_path / "nowhere")], "nowhere: no such folder"),

@@ -10,13 +10,13 @@ import pytest
 from siamrpn_jax import published, weights
 from siamrpn_jax.commands import start, train, train_task
 from siamrpn_jax.commands.train import RunConfig
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model.config import BackboneConfig, InputConfig
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.presets import paper, small
 from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.training import step
-from siamrpn_jax.training.checkpoints import CheckpointError, write_config
-from siamrpn_jax.training.run import TrainingError
+from siamrpn_jax.training.checkpoints import write_config
 from siamrpn_jax.weights import torch_files, torch_layouts
 from small_models import tiny_model, tiny_recipe
 
@@ -113,7 +113,7 @@ def test_weights_are_taken_and_differences_are_said(state, tracker_file, capsys)
 
 def test_weights_of_another_shape_are_refused(state, tracker_file):
     wider = SiamRPN(tiny_model((8, 24, 24)))
-    with pytest.raises(TrainingError, match=r"another model: .*widths: \[8, 16, 16\]"):
+    with pytest.raises(InputError, match=r"another model: .*widths: \[8, 16, 16\]"):
         start.from_weights(state, str(tracker_file), model=wider)
 
 
@@ -127,7 +127,7 @@ def test_resuming_follows_the_weights_again(tracker_file, tmp_path):
         assert config.recipe == recipe
         assert train_task.describe_run(config) == run
     config = train.parse(["--resume", "--out", str(tmp_path), "--init", "small"])
-    with pytest.raises(CheckpointError, match="init: .*mine.safetensors' -> 'small'"):
+    with pytest.raises(InputError, match="init: .*mine.safetensors' -> 'small'"):
         train_task.describe_run(config)
 
 
@@ -208,7 +208,7 @@ def test_torchvisions_own_channels(tmp_path, state):
         "is alexnet 64-192-384-256-256, the recipe's is alexnet 96-256-384-384-256: "
         f"{option} fits it"
     )
-    with pytest.raises(TrainingError, match=message):
+    with pytest.raises(InputError, match=message):
         start.from_backbone(state, str(path), model=SiamRPN(paper().model))
     config = train.parse(["paper", "--backbone", str(path), *option.split()])
     assert config.recipe.model.backbone == published.torchvision_alexnet()
@@ -217,9 +217,9 @@ def test_torchvisions_own_channels(tmp_path, state):
 def test_backbones_of_another_kind_name_the_preset(tmp_path, state, tracker_file):
     path = str(torch_file(tmp_path / "backbone.pth", "alexnet-bn"))
     message = r"is alexnet 4-6-8-6-4, .* compact 8-16-16: siamrpn train paper --model\."
-    with pytest.raises(TrainingError, match=message):
+    with pytest.raises(InputError, match=message):
         start.from_backbone(state, path, model=SiamRPN(MODEL))
-    with pytest.raises(TrainingError, match="is compact .*: siamrpn train small fits"):
+    with pytest.raises(InputError, match="is compact .*: siamrpn train small fits"):
         start.from_backbone(state, "small", model=SiamRPN(paper().model))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from siamrpn_jax import api
 from siamrpn_jax.commands import track
-from siamrpn_jax.common.errors import MissingExtraError
+from siamrpn_jax.common.errors import InputError, MissingExtraError
 from siamrpn_jax.media.video import Video, VideoWriter
 from siamrpn_jax.model.config import BackboneConfig, HeadConfig, ModelConfig
 from siamrpn_jax.model.network import SiamRPN
@@ -154,7 +154,7 @@ def test_bad_arguments_are_one_line(
 def test_the_video_itself_is_never_overwritten(weights, film):
     config = track.Config(str(film), ("10,10,20,16",), str(weights), film.parent)
     before = film.read_bytes()
-    with pytest.raises(track.TrackError, match="the video itself"):
+    with pytest.raises(InputError, match="the video itself"):
         track.run(config)
     assert film.read_bytes() == before
 

@@ -1,11 +1,11 @@
 import pytest
 
 from siamrpn_jax.commands.tracker_specs import (
-    TrackerSpecError,
     make_tracker_specs,
     name_of,
     open_tracker_spec,
 )
+from siamrpn_jax.common.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,9 @@ def test_a_single_one_has_its_own_name_unless_told_otherwise():
 
 
 def test_names_must_differ():
-    with pytest.raises(TrackerSpecError, match="named b: expected different"):
+    with pytest.raises(InputError, match="named b: expected different"):
         make_tracker_specs(["x/b.safetensors", "y/b.safetensors"], [])
-    with pytest.raises(TrackerSpecError, match="named kcf"):
+    with pytest.raises(InputError, match="named kcf"):
         make_tracker_specs([], ["kcf", "kcf"])
 
 

@@ -19,7 +19,7 @@ from siamrpn_jax import weights
 TINY = [
     *("--model.backbone.widths", "8", "16", "--model.head.width", "16"),
     *("--model.conv-impl", "xla", "--batch-size", "4", "--evaluate", "0"),
-    *("--epochs", "2", "--steps-per-epoch", "24", "--log-every", "3"),
+    *("--epochs", "2", "--steps-per-epoch", "9", "--log-every", "3"),
 ]
 
 
@@ -125,7 +125,7 @@ def test_signalled_killed_and_resumed_equals_whole(whole, runs, tmp_path):
 
     often = ("--checkpoint-minutes", "0", "--heartbeat-timeout", "10")
     processes = runs.start_two(out, "--resume", *TINY, *often)
-    wait_for_step(out, 30)
+    wait_for_step(out, 12)
     processes[1].kill()
     first, _ = finish(processes)
     assert processes[0].returncode not in (0, None), first

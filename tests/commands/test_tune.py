@@ -157,7 +157,7 @@ def test_sequences_that_one_may_quote_are_refused(tmp_path, capsys):
 
 def test_an_empty_folder_of_sequences_is_named(tmp_path):
     config = tune.Config(sequences=(tmp_path,), also_quoted=True)
-    with pytest.raises(tune.TuningError, match=str(tmp_path)):
+    with pytest.raises(InputError, match=str(tmp_path)):
         tuning.read_clips(config)
 
 
@@ -177,7 +177,7 @@ def test_without_folders_there_are_generated_scenes_alone():
 
 def test_prepared_folders_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning.reader, "is_prepared", lambda folder: True)
-    with pytest.raises(tune.TuningError, match="prepared folder"):
+    with pytest.raises(InputError, match="prepared folder"):
         tuning.read_clips(tune.Config(data=(tmp_path,)))
 
 
@@ -190,7 +190,7 @@ def test_where_the_result_goes(source, tmp_path):
     assert out(weights=path) == source.with_name("tiny-tuned.safetensors")
     shutil.copy(source, tmp_path / "weights.safetensors")
     assert out(weights=str(tmp_path)) == tmp_path / "tuned.safetensors"
-    with pytest.raises(tune.TuningError, match=".safetensors"):
+    with pytest.raises(InputError, match=".safetensors"):
         out(out=tmp_path)
 
 

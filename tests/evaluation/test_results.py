@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paths import SHARED_DATA
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import write_json
 from siamrpn_jax.evaluation import annotations, results
 from siamrpn_jax.evaluation.annotations import ResultError
 from siamrpn_jax.evaluation.ope import metrics
 from siamrpn_jax.evaluation.ope.table import make_report
-from siamrpn_jax.evaluation.vot import regions
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
 
 BOXES = np.array([[1.0, 2.0, 30.0, 40.0], [0.5, -3.25, 12.125, 7.0625]])
@@ -167,7 +167,7 @@ def test_binary_run(tmp_path):
 def test_broken_binary_runs(tmp_path, content, message):
     path = tmp_path / "a_001.bin"
     path.write_bytes(content)
-    with pytest.raises((ResultError, regions.RegionError), match=message):
+    with pytest.raises((ResultError, InputError), match=message):
         results.read_trajectory(path)
 
 
@@ -175,7 +175,7 @@ def test_broken_binary_runs(tmp_path, content, message):
 def test_bad_rows_are_named(tmp_path, line):
     path = tmp_path / "a_001.txt"
     path.write_text(f"1\n{line}\n1,2,3,4\n")
-    with pytest.raises(regions.RegionError, match=r"a_001\.txt:2: .*, expected a code"):
+    with pytest.raises(InputError, match=r"a_001\.txt:2: .*, expected a code"):
         results.read_trajectory(path)
 
 

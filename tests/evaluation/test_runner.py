@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from paths import SHARED_DATA
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import ImageError
 from siamrpn_jax.data.read.sequences import Sequence, find_sequences, read_sequence
 from siamrpn_jax.evaluation import runner, trackers
@@ -71,16 +72,16 @@ def test_fps_counts_updates_alone():
 @pytest.mark.parametrize("answer", [None, [1, 2, 3], [1, 2, 3, np.nan]])
 def test_bad_answers_are_named(tmp_path, answer):
     tracker = Recorder(lambda box: answer)
-    with pytest.raises(runner.RunError, match="grey, frame 1: .*x,y,w,h"):
+    with pytest.raises(InputError, match="grey, frame 1: .*x,y,w,h"):
         runner.run_sequence(tracker, make_sequence(tmp_path))
 
 
 def test_sequences_that_cannot_be_run(tmp_path):
-    with pytest.raises(runner.RunError, match="grey: 1 frame, expected at least 2"):
+    with pytest.raises(InputError, match="grey: 1 frame, expected at least 2"):
         runner.run_sequence(Recorder(), make_sequence(tmp_path, 1))
     sequence = make_sequence(tmp_path)
     sequence.boxes[0] = np.nan
-    with pytest.raises(runner.RunError, match="grey: no ground truth in the first"):
+    with pytest.raises(InputError, match="grey: no ground truth in the first"):
         runner.run_sequence(Recorder(), sequence)
     sequence.boxes[0] = [40, 3, 8, 6]
     with pytest.raises(BoxError, match=r"grey: first box .*outside .*000\.png"):
@@ -119,7 +120,7 @@ def test_static_tracker_repeats_the_first_box(tmp_path):
 @pytest.mark.parametrize("name", ["kcf", "csrt"])
 def test_opencv_tracker_follows_or_names_the_wheel(tmp_path, name):
     if not hasattr(cv2, f"Tracker{name.upper()}_create"):
-        with pytest.raises(trackers.BaselineError, match="opencv-contrib-python"):
+        with pytest.raises(InputError, match="opencv-contrib-python"):
             trackers.make_baseline(name)
         return
     sequence, truth = make_moving_sequence(tmp_path)
@@ -161,7 +162,7 @@ def test_got10k_counts_pixels_from_one(tmp_path):
     assert tracker.calls[0] == ("init", 0, [1, 2, 8, 6])
     assert boxes.tolist() == [BOX] + [[x + 1, 1, 5, 5] for x in (10, 20, 30, 40)]
     assert seconds.shape == (5,)
-    with pytest.raises(runner.RunError, match="no frames: 0 frame"):
+    with pytest.raises(InputError, match="no frames: 0 frame"):
         adapter.track([], np.array(BOX))
 
 
@@ -202,11 +203,11 @@ def test_nano_is_made_from_its_two_files(tmp_path, monkeypatch):
 def test_files_that_are_no_nanotrack_are_named(tmp_path, names, message):
     (tmp_path / "a.onnx").write_bytes(b"nothing")
     files = [tmp_path / name for name in names]
-    with pytest.raises(trackers.BaselineError, match=message):
+    with pytest.raises(InputError, match=message):
         trackers.make_baseline("nano", files=files)
 
 
 def test_nano_needs_an_opencv_that_has_it(monkeypatch):
     monkeypatch.delattr(cv2, "TrackerNano_create", raising=False)
-    with pytest.raises(trackers.BaselineError, match="has no TrackerNano: expected"):
+    with pytest.raises(InputError, match="has no TrackerNano: expected"):
         trackers.make_baseline("nano")

@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.media.animation import AnimationWriter
-from siamrpn_jax.media.video import VideoError
 
 COLORS = np.array([[200, 40, 30], [30, 180, 50], [20, 60, 210], [220, 210, 40]])
 FRAMES = np.broadcast_to(COLORS[:, None, None], (4, 48, 96, 3)).astype(np.uint8)
@@ -26,7 +26,7 @@ def read(path):
 def test_what_is_written_is_read_back(tmp_path, suffix):
     path = tmp_path / "deep" / f"a.{suffix}"
     if not cv2.haveImageWriter(str(path)):
-        with pytest.raises(VideoError, match="expected .webp"):
+        with pytest.raises(InputError, match="expected .webp"):
             write(path)
         return
     write(path)
@@ -64,7 +64,7 @@ def test_small_frames_are_not_enlarged(tmp_path):
     ],
 )
 def test_what_cannot_be_is_named(tmp_path, name, options, message):
-    with pytest.raises(VideoError, match=message):
+    with pytest.raises(InputError, match=message):
         write(tmp_path / name, **options)
     assert not list(tmp_path.iterdir())
 

@@ -5,10 +5,10 @@ import cv2
 import numpy as np
 import pytest
 
-from siamrpn_jax.common.errors import MissingExtraError
+from siamrpn_jax.common.errors import InputError, MissingExtraError
 from siamrpn_jax.data.read.images import ImageError
 from siamrpn_jax.media import video
-from siamrpn_jax.media.video import Video, VideoError, VideoWriter
+from siamrpn_jax.media.video import Video, VideoWriter
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
 
@@ -98,7 +98,7 @@ def test_a_film_without_frames_is_refused(tmp_path, suffix):
     if suffix == ".mp4":
         pytest.importorskip("av")
     path = tmp_path / f"film{suffix}"
-    with pytest.raises(VideoError, match="film.*no frame was written"):
+    with pytest.raises(InputError, match="film.*no frame was written"):
         VideoWriter(path, fps=10, size=(64, 48)).close()
     assert not list(tmp_path.iterdir())
 
@@ -161,14 +161,14 @@ def test_whole_films_of_any_rate(tmp_path, fps):
     ],
 )
 def test_bad_films_are_refused(tmp_path, name, fps, size, message):
-    with pytest.raises(VideoError, match=message):
+    with pytest.raises(InputError, match=message):
         VideoWriter(tmp_path / name, fps=fps, size=size)
 
 
 def test_frames_of_another_size_are_refused(tmp_path):
     with VideoWriter(tmp_path / "film.webm", fps=10, size=(64, 48)) as writer:
         writer.write(solid(RED))
-        with pytest.raises(VideoError, match="32x48 pixels, expected 64x48"):
+        with pytest.raises(InputError, match="32x48 pixels, expected 64x48"):
             writer.write(solid(RED, width=32))
         with pytest.raises(ImageError):
             writer.write(solid(RED).astype(float))
@@ -285,7 +285,7 @@ def test_a_film_that_ends_early_is_a_warning(
 
 
 def test_missing_camera_is_one_line(capfd):
-    with pytest.raises(VideoError, match="camera 77 cannot be opened"):
+    with pytest.raises(InputError, match="camera 77 cannot be opened"):
         Video("77")
     assert capfd.readouterr().err == ""
 
@@ -293,7 +293,7 @@ def test_missing_camera_is_one_line(capfd):
 def test_undecodable_file_says_what_to_do(tmp_path):
     path = tmp_path / "film.mp4"
     path.write_bytes(b"no film at all" * 100)
-    with pytest.raises(VideoError, match=r"film\.mp4: not a video"):
+    with pytest.raises(InputError, match=r"film\.mp4: not a video"):
         Video(path)
 
 
@@ -314,7 +314,7 @@ def test_codec_without_decoder_names_the_extra(tmp_path, monkeypatch):
     open_capture = cv2.VideoCapture
     monkeypatch.setattr(cv2, "VideoCapture", Undecodable)
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(VideoError, match=r"AV1.*siamrpn-jax\[video\]"):
+    with pytest.raises(InputError, match=r"AV1.*siamrpn-jax\[video\]"):
         Video(tmp_path / "film.webm")
 
 

@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.media import window
-from siamrpn_jax.media.video import VideoError
 
 RED = (255, 0, 0)
 
@@ -17,7 +17,7 @@ def test_no_display_is_an_error_and_not_an_abort(monkeypatch):
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr(window.sys, "platform", "linux")
     assert not window.has_display()
-    with pytest.raises(VideoError, match="pass --box"):
+    with pytest.raises(InputError, match="pass --box"):
         window.ask_for_box(solid(RED))
 
 
@@ -27,7 +27,7 @@ def test_selection_with_a_display(monkeypatch):
     monkeypatch.setattr(cv2, "selectROI", lambda title, frame: (3, 4, 5, 6))
     assert window.ask_for_box(solid(RED)).tolist() == [3, 4, 5, 6]
     monkeypatch.setattr(cv2, "selectROI", lambda title, frame: (0, 0, 0, 0))
-    with pytest.raises(VideoError, match="no box was selected"):
+    with pytest.raises(InputError, match="no box was selected"):
         window.ask_for_box(solid(RED))
 
 

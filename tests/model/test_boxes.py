@@ -1,5 +1,6 @@
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -144,3 +145,24 @@ def check_both_libraries(function, *arrays):
     assert isinstance(ours, np.ndarray) and isinstance(theirs, jnp.ndarray)
     assert ours.dtype == theirs.dtype == np.float32
     np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+suppress = jax.jit(boxes.non_maximum_suppression)
+
+
+def slow_nms(candidates, threshold):
+    kept = []
+    for i, box in enumerate(candidates):
+        if all(boxes.iou(box, candidates[j]) <= threshold for j in kept):
+            kept.append(i)
+    return kept
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
+def test_nms_against_a_slow_one(threshold):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        centers, sizes = rng.uniform(0, 60, (25, 2)), rng.uniform(15, 40, (25, 2))
+        candidates = np.concatenate([centers, sizes], 1).astype(np.float32)
+        found = np.nonzero(suppress(candidates, iou_threshold=threshold))[0]
+        assert found.tolist() == slow_nms(candidates, threshold)

@@ -1,7 +1,5 @@
 import dataclasses
 import functools
-import inspect
-import math
 from typing import Any
 
 import jax
@@ -9,84 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from random_variables import random_variables
 from siamrpn_jax.common import configs
-from siamrpn_jax.data.scenes.generated import make_sequence
-from siamrpn_jax.model import boxes, fused
-from siamrpn_jax.model.boxes import non_maximum_suppression
-from siamrpn_jax.model.config import (
-    AnchorConfig,
-    BackboneConfig,
-    HeadConfig,
-    ModelConfig,
-)
 from siamrpn_jax.model.fused import fuse
-from siamrpn_jax.model.network import Detection, SiamRPN, model_anchors
-from siamrpn_jax.tracking import crops, selection
-from siamrpn_jax.tracking import state as state_module
+from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking import step as tracker
-from siamrpn_jax.tracking.confidence import confidence_features
 from siamrpn_jax.tracking.config import TrackerConfig
-from siamrpn_jax.tracking.selection import change_penalty, rank_proposals
-from siamrpn_jax.tracking.state import first_state, search_patch
+from siamrpn_jax.tracking.state import search_patch
 from siamrpn_jax.tracking.step import init_track, make_tracker, track_clip, track_step
-from siamrpn_jax.weights import load_weights
-
-CONFIG = TrackerConfig(min_size=4.0)
-F, K = 9, 3
-BOX = np.array([40.0, 30, 24, 18], np.float32)
-
-
-def make_model() -> SiamRPN:
-    """Equal to every other one, and a new object each time."""
-    return SiamRPN(
-        ModelConfig(
-            backbone=BackboneConfig("compact", widths=(4, 6, 8)),
-            head=HeadConfig("depthwise", width=8, kernel_size=1),
-            anchors=AnchorConfig(base_size=30.0, ratios=(0.5, 1.0, 2.0)),
-            exemplar_size=60,
-            instance_size=124,
-            conv_impl="xla",  # compiles faster
-        )
-    )
-
-
-MODEL = make_model()
-
-
-@pytest.fixture(scope="module")
-def variables():
-    patches = (jnp.zeros((1, size, size, 3)) for size in (60, 124))
-    return random_variables(MODEL.init, *patches)
-
-
-def noise(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
-
-
-CLIP = noise(4, 60, 80)
-
-
-def run(variables, clip, box, *, model=MODEL, config=CONFIG):
-    """Outputs of a clip, frame after frame, as a list."""
-    template, state = init_track(variables, clip[0], box, model=model)
-    outputs = []
-    for frame in clip[1:]:
-        state, output = track_step(
-            variables, template, state, frame, model=model, config=config
-        )
-        outputs.append(output)
-    return outputs
-
-
-def check_close(found, expected, *, atol: float = 1e-3):
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol)
-
-
-def stack(trees):
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
+from tracking_steps import (
+    BOX,
+    CLIP,
+    CONFIG,
+    MODEL,
+    check_close,
+    make_model,
+    noise,
+    run,
+    stack,
+)
 
 # --- The tracking loop ---
 
@@ -207,15 +145,6 @@ def test_fused_weights_under_scan_jit_and_vmap(variables):
         check_close(jax.tree.map(lambda leaf, i=i: leaf[i], outputs), wanted)
 
 
-def test_the_first_state(variables):
-    box = BOX.astype(np.float64)
-    template, state = init_track(variables, CLIP[0], box, model=MODEL)
-    assert state.box.dtype == jnp.float32
-    np.testing.assert_array_equal(state.box, BOX)
-    np.testing.assert_allclose(state.fill, CLIP[0].mean((0, 1)), rtol=1e-5)
-    assert jax.tree.leaves(template)[0].shape == (1, 4, 4, 8)
-
-
 def test_form_of_the_output(variables):
     for output in run(variables, CLIP, BOX):
         kinds = {name: leaf.dtype for name, leaf in vars(output).items()}
@@ -244,256 +173,6 @@ def test_gradients_through_a_step_are_finite(variables):
     leaves = jax.tree.leaves(gradients)
     assert all(np.isfinite(leaf).all() for leaf in leaves)
     assert all((leaf != 0).any() for leaf in jax.tree.leaves(gradients["backbone"]))
-
-
-# --- One step with a detection made by hand ---
-
-
-@pytest.fixture
-def detects(monkeypatch):
-    """Sets what the network says; ``track_step`` then runs without jit."""
-
-    def choose(detection):
-        monkeypatch.setattr(tracker.fused, "detect", lambda *_: detection)
-
-    return choose
-
-
-def detection_at(row=4, column=4, anchor=1, *, deltas=(0, 0, 0, 0), logit=2.0):
-    """One anchor says target with the given logit, all others a firm no."""
-    logits = np.zeros((1, F, F, K, 2), np.float32)
-    logits[..., 1] = -20
-    logits[0, row, column, anchor, 1] = logit
-    offsets = np.zeros((1, F, F, K, 4), np.float32)
-    offsets[0, row, column, anchor] = deltas
-    return Detection(jnp.asarray(logits), jnp.asarray(offsets))
-
-
-def step(box, *, shape=(480, 640), config=CONFIG):
-    """One step from a box; ``detect`` is given, so weights and frame do not matter."""
-    return continue_from(start(box, shape=shape), shape=shape, config=config)[1]
-
-
-def start(box, *, shape=(480, 640)):
-    size = jnp.array(shape[::-1], jnp.float32)
-    return first_state(jnp.asarray(box, jnp.float32), jnp.zeros(3), size)
-
-
-def continue_from(state, *, shape=(480, 640), config=CONFIG):
-    frame = jnp.zeros((*shape, 3), jnp.uint8)
-    state, output = inspect.unwrap(track_step)(
-        None, None, state, frame, model=MODEL, config=config
-    )
-    np.testing.assert_array_equal(state.box, output.box)
-    return state, output
-
-
-def test_a_step_by_hand(detects):
-    """Everything from the winning anchor to the smoothed box, in plain numbers."""
-    box = (200.0, 150.0, 40.0, 40.0)
-    zoom = 60 / 80  # patch pixels per frame pixel: the context square is 80 wide
-    config = TrackerConfig(penalty_k=0.1, window_influence=0.4, size_lr=0.3)
-    detects(detection_at(4, 6, 1, deltas=(0.2, -0.1, 0, math.log(2))))
-    output = step(box, config=config)
-
-    score = 1 / (1 + math.exp(-2))
-    # The anchor is 30 x 30 and lies two strides right of the middle.
-    dx, dy, w, h = 2 * 8 + 0.2 * 30, -0.1 * 30, 30, 60
-    scale_change = math.sqrt((w + 45) * (h + 45)) / 60  # 30 x 30 has a side of 60
-    penalty = math.exp(-0.1 * (2 * scale_change - 1))
-    hann = [0.5 - 0.5 * math.cos(2 * math.pi * i / 8) for i in range(9)]
-    final = 0.6 * score * penalty + 0.4 * hann[4] * hann[6]
-    rate = 0.3 * penalty * score
-    expected = (
-        200 + dx / zoom,
-        150 + dy / zoom,
-        40 + rate * (w / zoom - 40),
-        40 + rate * (h / zoom - 40),
-    )
-    np.testing.assert_allclose(output.box, expected, rtol=1e-5)
-    np.testing.assert_allclose(output.score, score, rtol=1e-5)
-    np.testing.assert_allclose(output.windowed_score, final, rtol=1e-5)
-    proposal = (*expected[:2], w / zoom, h / zoom)
-    np.testing.assert_allclose(output.proposals[0], proposal, rtol=1e-5)
-
-
-def test_boxes_are_clipped_to_the_frame(detects):
-    far = math.log(50)
-    cases = [
-        # Far out at the top left: the centre stays in the frame.
-        ((10, 10, 60, 60), (-3, -3, 0, 0), (0, 0)),
-        ((630, 470, 60, 60), (3, 3, 0, 0), (640, 480)),
-    ]
-    for box, deltas, center in cases:
-        detects(detection_at(deltas=deltas))
-        np.testing.assert_allclose(step(box).box[:2], center)
-    config = dataclasses.replace(CONFIG, penalty_k=0.0, size_lr=1.0, min_size=10.0)
-    detects(detection_at(deltas=(0, 0, far, far), logit=50.0))
-    np.testing.assert_allclose(
-        step((320, 240, 90, 90), config=config).box[2:], (640, 480)
-    )
-    detects(detection_at(deltas=(0, 0, -far, -far), logit=50.0))
-    np.testing.assert_allclose(step((320, 240, 90, 90), config=config).box[2:], 10)
-    # A frame lower than min_size limits more.
-    small = step((20, 2, 9, 9), shape=(5, 40), config=config)
-    np.testing.assert_allclose(small.box[2:], (10, 5))
-
-
-def test_nothing_changes_where_the_target_is_where_it_was(detects):
-    """The middle anchor of the box's own shape: same box, whatever its size."""
-    detects(detection_at())
-    for size in (12, 90, 400):
-        # A square target of 30 patch pixels is the middle anchor.
-        found = step((300, 200, size, size), config=CONFIG).box
-        np.testing.assert_allclose(found, (300, 200, size, size), rtol=1e-5)
-
-
-def test_proposals_without_overlap(detects):
-    """NMS drops repetitions of better proposals and never changes the winner."""
-    rng = np.random.default_rng(0)
-    detection = Detection(
-        jnp.asarray(rng.normal(size=(1, F, F, K, 2)), jnp.float32),
-        jnp.asarray(0.2 * rng.normal(size=(1, F, F, K, 4)), jnp.float32),
-    )
-    detects(detection)
-    config = dataclasses.replace(CONFIG, top_k=40)
-    plain = step((300, 200, 60, 60), config=config)
-    config = dataclasses.replace(config, nms_iou=0.3)
-    thinned = step((300, 200, 60, 60), config=config)
-    np.testing.assert_array_equal(thinned.box, plain.box)
-    np.testing.assert_array_equal(thinned.proposals[0], plain.proposals[0])
-    kept = np.asarray(thinned.proposals)[np.asarray(thinned.proposal_scores) > 0]
-    assert 1 < len(kept) < 40
-    overlaps = boxes.iou(kept[:, None], kept[None])
-    assert (overlaps[~np.eye(len(kept), dtype=bool)] <= 0.3).all()
-    assert (np.diff(thinned.proposal_scores) <= 0).all()
-
-
-# --- Ranking ---
-
-
-def slow_ranking(detection, last, config: TrackerConfig):
-    """Scores of all proposals, one after the other, float64."""
-    anchors = model_anchors(MODEL.config).astype(np.float64)
-    logits = np.asarray(detection.cls_logits, np.float64).reshape(-1, 2)
-    deltas = np.asarray(detection.reg_deltas, np.float64).reshape(-1, 4)
-
-    def side(w, h):
-        return math.sqrt((w + (w + h) / 2) * (h + (w + h) / 2))
-
-    scores, finals = [], []
-    for n, (anchor, logit, delta) in enumerate(
-        zip(anchors, logits, deltas, strict=True)
-    ):
-        row, column = divmod(n // K, F)
-        w, h = anchor[2:] * np.exp(delta[2:])
-        ratio, old_ratio = w / h, last[0] / last[1]
-        change = max(ratio / old_ratio, old_ratio / ratio)
-        change *= max(side(w, h) / side(*last), side(*last) / side(w, h))
-        penalty = math.exp(-config.penalty_k * (change - 1))
-        score = math.exp(logit[1]) / (math.exp(logit[0]) + math.exp(logit[1]))
-        window = np.hanning(F)[row] * np.hanning(F)[column]
-        share = config.window_influence
-        final = (1 - share) * score * penalty + share * window
-        reach = ((config.center_size or F) - 1) / 2
-        inside = max(abs(row - (F - 1) / 2), abs(column - (F - 1) / 2)) <= reach
-        scores.append(score * inside)
-        finals.append(final * inside)
-    return scores, finals
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        TrackerConfig(),
-        TrackerConfig(penalty_k=0.0, window_influence=0.0),
-        TrackerConfig(center_size=7, penalty_k=0.3),
-        TrackerConfig(center_size=1),
-        TrackerConfig(center_size=99, window_influence=1.0),
-    ],
-)
-def test_ranking_against_a_slow_formula(config):
-    rng = np.random.default_rng(3)
-    detection = Detection(
-        jnp.asarray(2 * rng.normal(size=(1, F, F, K, 2)), jnp.float32),
-        jnp.asarray(0.5 * rng.normal(size=(1, F, F, K, 4)), jnp.float32),
-    )
-    last = (35.0, 20.0)
-    found = rank_proposals(detection, jnp.array(last), model=MODEL, config=config)
-    scores, finals = slow_ranking(detection, last, config)
-    np.testing.assert_allclose(found.scores, scores, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(found.windowed, finals, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("center_size", "side"), [(None, 9), (9, 9), (7, 7), (4, 3), (1, 1), (20, 9)]
-)
-def test_the_centre_region_has_so_many_cells(center_size, side):
-    config = TrackerConfig(center_size=center_size, window_influence=0.0)
-    flat = Detection(jnp.zeros((1, F, F, K, 2)), jnp.zeros((1, F, F, K, 4)))
-    found = rank_proposals(flat, jnp.array([30.0, 30.0]), model=MODEL, config=config)
-    competing = np.asarray(found.windowed).reshape(F, F, K) > 0
-    margin = (F - side) // 2
-    expected = np.zeros((F, F, K), bool)
-    expected[margin : F - margin, margin : F - margin] = True
-    np.testing.assert_array_equal(competing, expected)
-
-
-def test_stages_change_the_winner(detects):
-    """A better proposal at the edge loses to the window and to the centre region."""
-    logits = np.full((1, F, F, K, 2), (0.0, -20.0), np.float32)
-    logits[0, 4, 5, 1, 1], logits[0, 0, 0, 1, 1] = 1.0, 3.0
-    detects(Detection(jnp.asarray(logits), jnp.zeros((1, F, F, K, 4))))
-    free = TrackerConfig(window_influence=0.0)
-    step_right, corner = 8 * 80 / 60, -32 * 80 / 60  # the context square is 80 wide
-    for config, shift in (
-        (free, (corner, corner)),
-        (dataclasses.replace(free, center_size=3), (step_right, 0)),
-        (TrackerConfig(window_influence=0.42), (step_right, 0)),
-    ):
-        found = step((320, 240, 40, 40), config=config)
-        np.testing.assert_allclose(
-            found.box[:2] - np.array([320, 240]), shift, atol=1e-3
-        )
-
-
-def test_penalty_by_hand():
-    last = jnp.array([30.0, 60.0])
-    sizes = jnp.array(
-        [
-            [30, 60],  # no change
-            [60, 30],  # ratio changed by 4, scale not
-            [60, 120],  # scale doubled
-            [15, 30],  # and halved
-            [120, 60],  # both
-        ],
-        jnp.float32,
-    )
-    changes = np.array([1, 4, 2, 2, 8])
-    found = change_penalty(sizes, last, k=0.2)
-    np.testing.assert_allclose(found, np.exp(-0.2 * (changes - 1)), rtol=1e-5)
-    np.testing.assert_allclose(change_penalty(sizes, last, k=0.0), 1.0)
-
-
-def slow_nms(candidates, threshold):
-    kept = []
-    for i, box in enumerate(candidates):
-        if all(boxes.iou(box, candidates[j]) <= threshold for j in kept):
-            kept.append(i)
-    return kept
-
-
-suppress = jax.jit(non_maximum_suppression)
-
-
-@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
-def test_nms_against_a_slow_one(threshold):
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        centers, sizes = rng.uniform(0, 60, (25, 2)), rng.uniform(15, 40, (25, 2))
-        candidates = np.concatenate([centers, sizes], 1).astype(np.float32)
-        found = np.nonzero(suppress(candidates, iou_threshold=threshold))[0]
-        assert found.tolist() == slow_nms(candidates, threshold)
 
 
 # --- The config's numbers as data ---
@@ -543,139 +222,6 @@ def test_other_numbers_compile_nothing(variables):
     assert all(np.abs(other.box - first.box).max() > 0 for other in others[:2])
 
 
-# --- Confidence and loss ---
-
-
-def slow_evidence(detection, proposals, best, *, margins, rate):
-    """Support and averaged margin in plain float64; ``margins`` of earlier frames."""
-    logits = np.asarray(detection.cls_logits, np.float64).reshape(-1, 2)
-    odds = [float(no_yes[1] - no_yes[0]) for no_yes in logits]
-    near = [boxes.iou(proposals[n], proposals[best]) > 0.3 for n in range(len(odds))]
-    scores = [1 / (1 + math.exp(-value)) for value in odds]
-    support = math.log(sum(s for s, one in zip(scores, near, strict=True) if one))
-    inside = max(o for o, one in zip(odds, near, strict=True) if one)
-    outside = max(o for o, one in zip(odds, near, strict=True) if not one)
-    average = 0.0
-    for count, margin in enumerate([*margins, inside - outside], start=1):
-        average += max(rate, 1 / count) * (margin - average)
-    return support, average
-
-
-@pytest.mark.parametrize("rate", [0.1, 0.3, 1.0])
-def test_evidence_against_a_slow_formula(rate):
-    rng = np.random.default_rng(4)
-    config = dataclasses.replace(CONFIG, margin_rate=rate)
-    state, margins = start((200, 150, 40, 40)), []
-    for _ in range(5):
-        detection = Detection(
-            jnp.asarray(3 * rng.normal(size=(1, F, F, K, 2)), jnp.float32),
-            jnp.asarray(0.2 * rng.normal(size=(1, F, F, K, 4)), jnp.float32),
-        )
-        deltas = np.asarray(detection.reg_deltas, np.float64).reshape(-1, 4)
-        anchors = model_anchors(MODEL.config).astype(np.float64)
-        proposals = np.concatenate(
-            [
-                anchors[:, :2] + deltas[:, :2] * anchors[:, 2:],
-                anchors[:, 2:] * np.exp(deltas[:, 2:]),
-            ],
-            axis=1,
-        )
-        best = int(rng.integers(len(proposals)))
-        found = confidence_features(
-            state,
-            detection,
-            jnp.asarray(proposals, jnp.float32),
-            jnp.int32(best),
-            config=config,
-        )
-        expected = slow_evidence(detection, proposals, best, margins=margins, rate=rate)
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-        _, now = slow_evidence(detection, proposals, best, margins=[], rate=rate)
-        margins.append(now)
-        state = state.replace(age=state.age + 1, margin=found[1])
-
-
-def test_evidence_is_finite_whatever_the_network_says(detects):
-    """All the same, all near, endless boxes, and logits beyond all bounds."""
-    shape = (1, F, F, K)
-    for logit, delta in ((0.0, 0.0), (0.0, 9.0), (1e30, 60.0), (-1e30, -200.0)):
-        logits = np.zeros((*shape, 2), np.float32)
-        logits[..., 1] = logit
-        deltas = np.full((*shape, 4), (0, 0, delta, delta), np.float32)
-        detects(Detection(jnp.asarray(logits), jnp.asarray(deltas)))
-        output = step((320, 240, 40, 40))
-        assert np.isfinite(output.evidence).all() and 0 <= output.confidence <= 1
-
-
-LOSING = TrackerConfig(
-    confidence_bias=0.5,
-    confidence_support=1.0,
-    confidence_margin=0.0,
-    lost_below=0.2,
-    found_above=0.6,
-    window_influence=0.0,
-    size_lr=0.0,
-    min_size=4.0,
-)
-"""One proposal with logit l: its odds are about ``exp(0.5) * sigmoid(l)``."""
-
-
-def follow(detects, logits, *, config):
-    """Steps with one proposal a stride to the right; all others are far below."""
-    state, found = start((200.0, 150.0, 40.0, 40.0)), []
-    for logit in logits:
-        detects(detection_at(4, 5, 1, logit=logit))
-        state, output = continue_from(state, config=config)
-        found.append((state, output))
-    return found
-
-
-def test_confidence_and_hysteresis(detects):
-    logits = [6.0, -1, -3, -1, -0.3, 3, -1]
-    #         high, between, low, between, between, high, between
-    expected = [False, False, True, True, True, False, False]
-    found = follow(detects, logits, config=LOSING)
-    assert [bool(output.lost) for _, output in found] == expected
-    assert [bool(state.lost) for state, _ in found] == expected
-    for logit, (_, output) in zip(logits, found, strict=True):
-        wanted = 1 / (1 + math.exp(-0.5 + math.log(1 + math.exp(-logit))))
-        np.testing.assert_allclose(output.confidence, wanted, rtol=1e-3)
-
-
-def test_a_lost_target_is_followed_or_held(detects):
-    logits = [-6.0, -6.0, 6.0]
-    stride = 8 * 80 / 60  # the context square is 80 wide
-    followed = follow(detects, logits, config=LOSING)
-    assert [bool(output.lost) for _, output in followed] == [True, True, False]
-    xs = [float(output.box[0]) for _, output in followed]
-    np.testing.assert_allclose(xs, 200 + stride * np.array([1, 2, 3]), rtol=1e-5)
-    held = follow(detects, logits, config=dataclasses.replace(LOSING, when_lost="hold"))
-    assert [bool(output.lost) for _, output in held] == [True, True, False]
-    for _, output in held[:2]:
-        np.testing.assert_array_equal(output.box, [200, 150, 40, 40])
-        # What it would have been is still reported.
-        np.testing.assert_allclose(output.proposals[0, 0], 200 + stride, rtol=1e-5)
-    np.testing.assert_allclose(held[2][1].box[0], 200 + stride, rtol=1e-5)
-
-
-def test_a_lost_target_is_searched_for_in_a_larger_region(detects):
-    """Zoomed out, a stride of the patch is more pixels of the frame."""
-    config = dataclasses.replace(LOSING, lost_search=1.5, when_lost="hold")
-    found = follow(detects, [-6.0, -6.0, 6.0, 6.0], config=config)
-    scales = [float(state.search_scale) for state, _ in found]
-    assert scales == [1.5, 1.5, 1, 1]
-    stride = 8 * 80 / 60
-    moves = [float(output.proposals[0, 0]) for _, output in found]
-    expected = 200 + stride * np.array([1, 1.5, 1.5, 1.5 + 1])
-    np.testing.assert_allclose(moves, expected, rtol=1e-5)
-    state = start(BOX, shape=(60, 80)).replace(search_scale=jnp.float32(1.5))
-    x = search_patch(state, jnp.asarray(CLIP[1:2]), jnp.int32(0), model=MODEL)
-    side = 1.5 * crops.context_side(state.box[2:]) * 124 / 60
-    cut = functools.partial(crops.crop_and_resize, size=124)
-    expected = cut(jnp.asarray(CLIP[1]), state.box[:2], side, jnp.zeros(3))
-    np.testing.assert_allclose(x, expected, atol=1e-3)
-
-
 def test_configs_without_the_newer_fields_load():
     """As in weights files that were written before there was a confidence."""
     old = {
@@ -693,36 +239,6 @@ def test_configs_without_the_newer_fields_load():
     )
     assert config == expected
     assert configs.from_json(TrackerConfig, configs.to_json(config)) == config
-
-
-def test_loss_does_not_move_boxes_by_default(variables):
-    """Whatever the confidence says, boxes are those without it."""
-    expected = stack(run(variables, CLIP, BOX)).box
-    for bias in (-50.0, 50.0):
-        config = dataclasses.replace(CONFIG, confidence_bias=bias)
-        outputs = stack(run(variables, CLIP, BOX, config=config))
-        assert (outputs.lost == (bias < 0)).all()
-        np.testing.assert_array_equal(outputs.box, expected)
-
-
-def test_shipped_weights_tell_when_the_target_vanishes():
-    """Films that cut to another scene; before that, the target is easily followed."""
-    loaded = load_weights("small")
-    init, step = make_tracker(
-        loaded.model, loaded.variables, config=loaded.tracker_config
-    )
-    followed, vanished = [], []
-    for seed in range(1, 7):
-        frames, truth = make_sequence(seed, length=16)
-        others, _ = make_sequence(seed + 100, length=8)
-        template, state = init(frames[0], boxes.ltwh_to_cxcywh(truth[0]))
-        for t, frame in enumerate((*frames[1:], *others), start=1):
-            state, output = step(template, state, frame)
-            (followed if t < 16 else vanished).append(jax.device_get(output))
-    assert np.mean([output.lost for output in followed]) < 0.05
-    assert np.mean([output.confidence for output in followed]) > 0.7
-    assert np.mean([output.lost for output in vanished]) > 0.8
-    assert np.mean([output.confidence for output in vanished]) < 0.3
 
 
 # --- Unusual frames and boxes ---
@@ -755,32 +271,6 @@ def test_a_plain_frame_is_no_problem(variables):
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(output))
 
 
-# --- Crops of other projects ---
-
-
-@pytest.mark.parametrize(
-    ("crop", "shift"), [("exact", 0.0), ("dasiamrpn", 0.0), ("pysot", 0.5)]
-)
-def test_crops_of_other_projects(variables, crop, shift):
-    config: Any = dataclasses.replace(MODEL.config, crop=crop)
-    model = SiamRPN(config)
-    box = np.array([40.3, 30.8, 24, 18], np.float32)
-    template, state = init_track(variables, CLIP[0], box, model=model)
-    np.testing.assert_allclose(state.box, box - [shift, shift, 0, 0], rtol=1e-6)
-    cut = functools.partial(
-        crops.crop_and_resize,
-        center=state.box[:2],
-        fill=state.fill,
-        whole_pixels=crop != "exact",
-    )
-    side = crops.context_side(state.box[2:])
-    z = cut(CLIP[0], side=side, size=60)
-    check_close(template, fused.embed_template(model, variables, z[None]))
-    x = search_patch(state, jnp.asarray(CLIP[1:2]), jnp.int32(0), model=model)
-    expected = cut(CLIP[1], side=side * 124 / 60, size=124)
-    np.testing.assert_allclose(x, expected, atol=1e-3)
-
-
 def test_pysots_crop_keeps_padding_and_batches(variables):
     model = SiamRPN(dataclasses.replace(MODEL.config, crop="pysot"))
     expected = run(variables, CLIP, BOX, model=model)
@@ -794,74 +284,3 @@ def test_pysots_crop_keeps_padding_and_batches(variables):
         variables, template, state, padded[1:], model=model, config=CONFIG
     )
     check_close(outputs, stack(expected))
-
-
-# --- Votes and motion ---
-
-
-def random_proposals(seed: int) -> state_module.Proposals:
-    rng = np.random.default_rng(seed)
-    found = rng.uniform((40, 40, 20, 20), (70, 70, 50, 50), (60, 4))
-    scores, penalties = rng.uniform(0, 1, (2, 60))
-    arrays = (found, scores, penalties, scores * penalties)
-    return state_module.Proposals(*(jnp.asarray(a, jnp.float32) for a in arrays))
-
-
-@pytest.mark.parametrize("voting_iou", [0.0, 0.4, 0.8])
-def test_votes_against_a_slow_formula(voting_iou):
-    for seed in range(5):
-        proposals = random_proposals(seed)
-        best = int(np.argmax(proposals.windowed))
-        winner, total, sums = np.asarray(proposals.boxes[best], float), 0.0, np.zeros(4)
-        for box, weight in zip(proposals.boxes, proposals.windowed, strict=True):
-            if boxes.iou(np.asarray(box, float), winner) >= voting_iou:
-                total += float(weight)
-                sums += float(weight) * np.asarray(box, float)
-        found = selection.vote(proposals, jnp.asarray(best), voting_iou=voting_iou)
-        np.testing.assert_allclose(found, sums / total, rtol=1e-5)
-
-
-def test_a_winner_without_agreement_is_taken_as_it_is():
-    proposals = random_proposals(0)
-    worthless = proposals.replace(scores=jnp.zeros(60))
-    for one, voting_iou in ((proposals, 1.0), (worthless, 0.3)):
-        found = selection.vote(one, jnp.asarray(3), voting_iou=voting_iou)
-        np.testing.assert_array_equal(found, proposals.boxes[3])
-
-
-def test_votes_move_the_box_not_the_winner(variables):
-    config = dataclasses.replace(CONFIG, voting_iou=0.3)
-    alone, voted = (run(variables, CLIP, BOX, config=c)[0] for c in (CONFIG, config))
-    np.testing.assert_array_equal(alone.proposals, voted.proposals)
-    assert alone.score == voted.score
-    assert np.abs(alone.box - voted.box).max() > 0.01
-
-
-def test_the_search_region_runs_ahead_of_a_moving_target(detects):
-    """The target is always seen one stride right of the region's middle."""
-    stride, share = 8 * 80 / 60, 0.6  # the context square is 80 wide
-    config = dataclasses.replace(LOSING, motion=share)
-    found = follow(detects, [6.0] * 4, config=config)
-    x, mean, ahead = 200.0, 0.0, 0.0
-    for state, output in found:
-        last, x = x, x + ahead + stride
-        mean += 0.5 * (x - last - mean)
-        ahead = share * mean
-        np.testing.assert_allclose(output.box[:2], [x, 150], rtol=1e-5)
-        np.testing.assert_allclose(state.motion, [mean, 0], atol=1e-3)
-        np.testing.assert_allclose(state.search_shift, [ahead, 0], atol=1e-3)
-
-
-def test_where_the_search_region_lies():
-    state = start(BOX, shape=(60, 80)).replace(search_shift=jnp.array([5.0, -3.0]))
-    x = search_patch(state, jnp.asarray(CLIP[1:2]), jnp.int32(0), model=MODEL)
-    moved = start(BOX + np.array([5, -3, 0, 0], np.float32), shape=(60, 80))
-    expected = search_patch(moved, jnp.asarray(CLIP[1:2]), jnp.int32(0), model=MODEL)
-    np.testing.assert_array_equal(x, expected)
-
-
-def test_the_search_region_stays_within_the_frame(detects):
-    config = dataclasses.replace(LOSING, motion=30.0)
-    detects(detection_at(4, 8, 1, logit=6.0))
-    state, _ = continue_from(start((600.0, 240.0, 40.0, 40.0)), config=config)
-    np.testing.assert_allclose(state.box[0] + state.search_shift[0], 640)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.presets import Recipe, paper
 from siamrpn_jax.training import checkpoints
 from siamrpn_jax.training import step as training
-from siamrpn_jax.training.checkpoints import CheckpointError, Checkpoints
+from siamrpn_jax.training.checkpoints import Checkpoints
 from small_models import tiny_model, tiny_recipe
 
 RECIPE = tiny_recipe()
@@ -74,7 +75,7 @@ def test_only_the_newest_are_kept(tmp_path, state):
 
 def test_nothing_to_restore(tmp_path, state):
     store = Checkpoints(tmp_path)
-    with pytest.raises(CheckpointError, match="no checkpoint in"):
+    with pytest.raises(InputError, match="no checkpoint in"):
         store.restore(state)
     store.close()
 
@@ -84,7 +85,7 @@ def test_checkpoint_of_another_model_is_refused(tmp_path, state):
     store.save(state)
     wider = SiamRPN(tiny_model((8, 24, 24)))
     other = training.init_state(jax.random.key(0), model=wider, config=RECIPE.train)
-    with pytest.raises(CheckpointError, match="is of another model"):
+    with pytest.raises(InputError, match="is of another model"):
         store.restore(other)
     store.close()
 
@@ -95,7 +96,7 @@ def test_config_of_another_run_is_refused_by_field(tmp_path):
     optimizer = dataclasses.replace(RECIPE.train.optimizer, learning_rate=0.5)
     train = dataclasses.replace(RECIPE.train, optimizer=optimizer)
     other = dataclasses.replace(RECIPE, train=train, batch_size=8)
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(InputError) as error:
         checkpoints.check_same(path, RECIPE, other)
     assert "batch_size: 4 -> 8" in str(error.value)
     assert "train.optimizer.learning_rate: 0.002 -> 0.5" in str(error.value)
@@ -108,15 +109,15 @@ def test_config_reads_back(tmp_path):
         checkpoints.write_config(path, recipe)
         assert checkpoints.read_config(path, Recipe) == recipe
     path.write_text(json.dumps({"batch": 3}))
-    with pytest.raises(CheckpointError, match="no field batch"):
+    with pytest.raises(InputError, match="no field batch"):
         checkpoints.read_config(path, Recipe)
     path.write_text('{"train": ')
-    with pytest.raises(CheckpointError, match="not a run's config"):
+    with pytest.raises(InputError, match="not a run's config"):
         checkpoints.read_config(path, Recipe)
 
 
 def test_missing_config_means_nothing_to_resume(tmp_path):
-    with pytest.raises(CheckpointError, match="nothing to resume"):
+    with pytest.raises(InputError, match="nothing to resume"):
         checkpoints.read_config(tmp_path / "config.json", Recipe)
 
 

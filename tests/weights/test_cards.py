@@ -11,7 +11,7 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model.config import BackboneConfig, HeadConfig, ModelConfig
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking.config import TrackerConfig
-from siamrpn_jax.weights import WeightsError, cards
+from siamrpn_jax.weights import cards
 from small_models import tiny_model
 
 MODEL = SiamRPN(tiny_model())
@@ -110,7 +110,7 @@ def test_files_of_before_take_defaults(save):
 )
 def test_cards_that_are_not_read(save, metadata, error):
     path = save({}, metadata=metadata)
-    with pytest.raises(WeightsError, match=f"{path} .*{error}"):
+    with pytest.raises(InputError, match=f"{path} .*{error}"):
         weights.load_weights(path)
 
 

@@ -9,12 +9,8 @@ import pytest
 import safetensors.numpy
 
 import torch_bytes
-from siamrpn_jax.weights.torch_files import (
-    STORAGES,
-    TorchFileError,
-    read_torch,
-    write_torch,
-)
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.weights.torch_files import STORAGES, read_torch, write_torch
 from torch_bytes import FORMATS, Call, Global, Persistent, Tensor, contiguous, zip_bytes
 
 each_format = pytest.mark.parametrize("make", FORMATS.values(), ids=FORMATS)
@@ -173,7 +169,7 @@ def test_anything_but_tensors_is_refused_by_name(make, name, path, tmp_path):
     marker = tmp_path / "marker"
     evil = touch(marker)[name]
     for value in (evil, {"a": KERNEL, "b": [(1, {"c": evil})]}):
-        with pytest.raises(TorchFileError) as caught:
+        with pytest.raises(InputError) as caught:
             read(path, make(value))
         assert f"weights.pth holds {name}" in str(caught.value)
         assert "expected tensors and plain containers" in str(caught.value)
@@ -191,7 +187,7 @@ def test_reduce_of_a_real_pickle_does_nothing(make, path, tmp_path, monkeypatch)
     monkeypatch.setattr(
         torch_bytes.Writer, "dump", lambda self, value: pickle.dumps(value, 2)
     )
-    with pytest.raises(TorchFileError, match="holds posix.system|holds nt.system"):
+    with pytest.raises(InputError, match="holds posix.system|holds nt.system"):
         read(path, make({"weight": Evil()}))
     assert not marker.exists()
 
@@ -201,7 +197,7 @@ def test_evil_in_the_header_of_a_legacy_file(path, tmp_path):
     magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
     writer = torch_bytes.Writer(legacy=True)
     evil = writer.dump(Call(Global("os", "system"), (f"touch {marker}",)))
-    with pytest.raises(TorchFileError, match="holds os.system"):
+    with pytest.raises(InputError, match="holds os.system"):
         read(path, magic + evil)
     assert not marker.exists()
 
@@ -234,7 +230,7 @@ def test_calls_that_make_no_sense(program, path, request):
     if "harmless" in request.node.callspec.id:
         assert read(path, zip_bytes(program)) is not None
         return
-    with pytest.raises(TorchFileError, match="weights.pth"):
+    with pytest.raises(InputError, match="weights.pth"):
         read(path, zip_bytes(program))
 
 
@@ -245,7 +241,7 @@ def test_what_may_be_called_cannot_be_changed(path):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("archive/data.pkl", change)
-    with pytest.raises(TorchFileError, match="changes a function"):
+    with pytest.raises(InputError, match="changes a function"):
         read(path, buffer.getvalue())
     hidden = Call(ORDERED, (), (None, {"items": 1, "__class__": 2}))
     found = read(path, zip_bytes(hidden))
@@ -274,7 +270,7 @@ def test_what_may_be_called_cannot_be_changed(path):
 )
 def test_tensors_beyond_their_storage(make, size, stride, offset, path):
     values = np.arange(24, dtype=np.float32)
-    with pytest.raises(TorchFileError, match="weights.pth has a"):
+    with pytest.raises(InputError, match="weights.pth has a"):
         read(path, make({"a": Tensor(values, size, stride, offset)}))
 
 
@@ -282,24 +278,20 @@ def test_tensors_beyond_their_storage(make, size, stride, offset, path):
 def test_truncated_files(make, path):
     whole = make({"conv.weight": KERNEL, "bias": KERNEL[0]})
     for length in [1, 5, 30, *range(60, len(whole), 97), len(whole) - 1]:
-        with pytest.raises(TorchFileError, match="weights.pth"):
+        with pytest.raises(InputError, match="weights.pth"):
             read(path, whole[:length])
 
 
 def test_a_storage_that_is_missing_or_too_short(path):
-    with pytest.raises(TorchFileError, match="lacks its member archive/data/0"):
+    with pytest.raises(InputError, match="lacks its member archive/data/0"):
         read(path, zip_bytes({"a": KERNEL}, drop="data/0"))
-    with pytest.raises(TorchFileError, match="zip archive without data.pkl"):
+    with pytest.raises(InputError, match="zip archive without data.pkl"):
         read(path, zip_bytes({"a": KERNEL}, drop="data.pkl"))
     short = Tensor(KERNEL.ravel(), (4,), (1,), key="0")
     long = Tensor(np.zeros(3, np.float32), (3,), (1,), key="0")
-    with pytest.raises(
-        TorchFileError, match="12 bytes in archive/data/0, expected 192"
-    ):
+    with pytest.raises(InputError, match="12 bytes in archive/data/0, expected 192"):
         read(path, zip_bytes({"a": short, "b": long}))
-    with pytest.raises(
-        TorchFileError, match="3 elements in storage 0, expected|ends w"
-    ):
+    with pytest.raises(InputError, match="3 elements in storage 0, expected|ends w"):
         read(path, torch_bytes.legacy_bytes({"a": short, "b": long}))
 
 
@@ -307,9 +299,7 @@ def test_damage_is_noticed(path):
     data = bytearray(zip_bytes({"a": KERNEL}))
     at = data.index(KERNEL.tobytes())
     data[at + 5] ^= 1
-    with pytest.raises(
-        TorchFileError, match="unreadable member archive/data/0: Bad CRC"
-    ):
+    with pytest.raises(InputError, match="unreadable member archive/data/0: Bad CRC"):
         read(path, bytes(data))
 
 
@@ -347,7 +337,7 @@ def npz() -> bytes:
     ],
 )
 def test_foreign_files(data, kind, path):
-    with pytest.raises(TorchFileError, match=f"weights.pth is {kind}"):
+    with pytest.raises(InputError, match=f"weights.pth is {kind}"):
         read(path, data)
 
 
@@ -380,7 +370,7 @@ def test_what_is_written_is_read(path):
 
 
 def test_types_that_are_not_written(path):
-    with pytest.raises(TorchFileError, match="a is complex64, expected one of <f4"):
+    with pytest.raises(InputError, match="a is complex64, expected one of <f4"):
         write_torch(path, {"a": np.zeros(3, np.complex64)})
     assert not path.exists()
     assert "BFloat16Storage" in STORAGES

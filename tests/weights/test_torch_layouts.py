@@ -11,20 +11,16 @@ import safetensors.numpy
 import torch_bytes
 from random_variables import random_variables
 from siamrpn_jax import published, weights
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model.anchors import anchor_sizes
 from siamrpn_jax.model.config import BackboneConfig, ModelConfig
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.tracking.state import Loaded
-from siamrpn_jax.weights import LoadedBackbone, WeightsError
+from siamrpn_jax.weights import LoadedBackbone
 from siamrpn_jax.weights.backbones import load_backbone
-from siamrpn_jax.weights.torch_files import TorchFileError, read_torch, write_torch
-from siamrpn_jax.weights.torch_layouts import (
-    LAYOUTS,
-    LayoutError,
-    export_torch,
-    import_torch,
-)
+from siamrpn_jax.weights.torch_files import read_torch, write_torch
+from siamrpn_jax.weights.torch_layouts import LAYOUTS, export_torch, import_torch
 from torch_layout_files import (
     BACKBONES,
     FILES,
@@ -102,11 +98,9 @@ def test_layouts_by_name(tmp_path):
     name, loaded = import_torch(path, layout="dasiamrpn-otb")
     assert name == "dasiamrpn-otb" and isinstance(loaded, Loaded)
     assert loaded.tracker_config.penalty_k == 0.22
-    with pytest.raises(
-        LayoutError, match="no layout 'pysot', expected auto, dasiamrpn"
-    ):
+    with pytest.raises(InputError, match="no layout 'pysot', expected auto, dasiamrpn"):
         import_torch(path, layout="pysot")
-    with pytest.raises(LayoutError, match="does not fit layout siamfc.*missing: backb"):
+    with pytest.raises(InputError, match="does not fit layout siamfc.*missing: backb"):
         import_torch(path, layout="siamfc")
 
 
@@ -181,7 +175,7 @@ def test_all_names_that_are_wrong_are_listed(tmp_path):
     del state["rpn_head.cls.head.3.bias"], state["backbone.layer3.1.running_var"]
     state |= {"neck.0.weight": np.ones(3, np.float32), "mask.bias": np.ones(1)}
     write_torch(tmp_path / "net.pth", state)
-    with pytest.raises(LayoutError) as caught:
+    with pytest.raises(InputError) as caught:
         import_torch(tmp_path / "net.pth")
     message = str(caught.value)
     assert "net.pth: does not fit layout pysot-alexnet-dwxcorr" in message
@@ -193,7 +187,7 @@ def test_all_names_that_are_wrong_are_listed(tmp_path):
 
 def test_another_network(tmp_path):
     write_torch(tmp_path / "net.pth", {"encoder.0.weight": np.ones(3, np.float32)})
-    with pytest.raises(LayoutError, match="encoder.0.weight, … are of no layout known"):
+    with pytest.raises(InputError, match="encoder.0.weight, … are of no layout known"):
         import_torch(tmp_path / "net.pth")
 
 
@@ -211,7 +205,7 @@ def test_another_network(tmp_path):
 def test_shapes_that_do_not_fit(name, shape, error, tmp_path):
     state = tensors("dasiamrpn") | {name: np.ones(shape, np.float32)}
     write_torch(tmp_path / "net.pth", state)
-    with pytest.raises((LayoutError, WeightsError)) as caught:
+    with pytest.raises(InputError) as caught:
         import_torch(tmp_path / "net.pth")
     assert error in str(caught.value) and "net.pth" in str(caught.value)
 
@@ -220,9 +214,7 @@ def test_values_that_are_not_finite(tmp_path):
     state = tensors("dasiamrpn")
     state["conv_r2.bias"][3] = np.nan
     write_torch(tmp_path / "net.pth", state)
-    with pytest.raises(
-        LayoutError, match="conv_r2.bias has values that are not finite"
-    ):
+    with pytest.raises(InputError, match="conv_r2.bias has values that are not finite"):
         import_torch(tmp_path / "net.pth")
 
 
@@ -237,7 +229,7 @@ def test_values_that_are_not_finite(tmp_path):
 )
 def test_files_without_a_state_dict(saved, text, tmp_path):
     (tmp_path / "net.pth").write_bytes(torch_bytes.zip_bytes(saved))
-    with pytest.raises(LayoutError, match=text):
+    with pytest.raises(InputError, match=text):
         import_torch(tmp_path / "net.pth")
 
 
@@ -275,9 +267,9 @@ def test_there_and_back(name, tmp_path):
 def test_layouts_that_are_only_read(tmp_path):
     _, loaded = import_torch(write(tmp_path / "net.pth", "dasiamrpn"))
     for name in BACKBONES:
-        with pytest.raises(LayoutError, match=f"{name} is only read; expected one of"):
+        with pytest.raises(InputError, match=f"{name} is only read; expected one of"):
             export_torch(tmp_path / "b.pth", loaded.variables, layout=name)
-    with pytest.raises(LayoutError, match="not a network of layout pysot-alexnet-dwx"):
+    with pytest.raises(InputError, match="not a network of layout pysot-alexnet-dwx"):
         export_torch(
             tmp_path / "b.pth", loaded.variables, layout="pysot-alexnet-dwxcorr"
         )
@@ -317,16 +309,14 @@ def test_backbones_of_all_files(tmp_path):
     assert load_backbone(alone).card["architecture"] == (
         "alexnet 4-6-8-6-8, backbone alone"
     )
-    with pytest.raises(WeightsError, match="alone.safetensors holds a backbone alone"):
+    with pytest.raises(InputError, match="alone.safetensors holds a backbone alone"):
         weights.load_weights(alone)
-    with pytest.raises(
-        WeightsError, match="PyTorch's files go through 'siamrpn import'"
-    ):
+    with pytest.raises(InputError, match="PyTorch's files go through 'siamrpn import'"):
         weights.load_weights(path)
     with pytest.raises(FileNotFoundError, match="no weights 'no.pth'"):
         load_backbone("no.pth")
     (tmp_path / "bad.pth").write_bytes(path.read_bytes()[:999])
-    with pytest.raises(TorchFileError, match="bad.pth is a broken zip archive"):
+    with pytest.raises(InputError, match="bad.pth is a broken zip archive"):
         load_backbone(tmp_path / "bad.pth")
 
 
@@ -349,7 +339,7 @@ def test_a_backbone_that_does_not_fit_its_config(tmp_path):
         input_config=small.input,
         card={},
     )
-    with pytest.raises(WeightsError, match="bn1/mean: .4,., expected .96,."):
+    with pytest.raises(InputError, match="bn1/mean: .4,., expected .96,."):
         load_backbone(path)
 
 

@@ -7,9 +7,9 @@ import safetensors.numpy
 
 import siamrpn_jax
 from siamrpn_jax import weights
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking.config import TrackerConfig
-from siamrpn_jax.weights import WeightsError
 from small_models import tiny_model
 
 MODEL = SiamRPN(tiny_model())
@@ -64,7 +64,7 @@ def test_wrong_shapes_are_named(tmp_path, variables):
     backbone["bn1"] = jax.tree.map(lambda x: x[:4], backbone["bn1"])
     path = tmp_path / "weights.safetensors"
     save(path, {**variables, "params": {**params, "backbone": backbone}})
-    with pytest.raises(WeightsError) as error:
+    with pytest.raises(InputError) as error:
         weights.load_weights(path)
     message = str(error.value)
     assert str(path) in message
@@ -76,11 +76,11 @@ def test_wrong_shapes_are_named(tmp_path, variables):
 def test_foreign_files(tmp_path):
     garbage = tmp_path / "garbage.safetensors"
     garbage.write_bytes(b"not weights at all")
-    with pytest.raises(WeightsError, match="garbage.safetensors is not a safetensors"):
+    with pytest.raises(InputError, match="garbage.safetensors is not a safetensors"):
         weights.load_weights(garbage)
     foreign = tmp_path / "foreign.safetensors"
     safetensors.numpy.save_file({"w": np.zeros(3, np.float32)}, foreign)
-    with pytest.raises(WeightsError, match="format None, expected 'siamrpn_jax"):
+    with pytest.raises(InputError, match="format None, expected 'siamrpn_jax"):
         weights.load_weights(foreign)
 
 
@@ -88,7 +88,7 @@ def test_truncated_file(tmp_path, variables):
     path = tmp_path / "weights.safetensors"
     save(path, variables)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(WeightsError, match="is not a safetensors file"):
+    with pytest.raises(InputError, match="is not a safetensors file"):
         weights.load_weights(path)
 
 

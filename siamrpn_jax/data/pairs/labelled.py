@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import tyro
 
-from siamrpn_jax.common.errors import check_least, require
+from siamrpn_jax.common.errors import InputError, check_least, require
 from siamrpn_jax.data.pairs.photometry import color_table
 from siamrpn_jax.data.read import tfds
 from siamrpn_jax.data.read.images import (
@@ -29,7 +29,6 @@ from siamrpn_jax.data.read.images import (
     is_hidden,
     is_image,
 )
-from siamrpn_jax.data.read.pool import DataError
 from siamrpn_jax.data.sampling import held_out
 from siamrpn_jax.training.batch import LabelledBatch
 
@@ -85,7 +84,7 @@ class LabelledConfig:
         check_least(self, 0, "color_strength")
         for name in ("validation_fraction", "flip_probability", "color_probability"):
             if not 0 <= (value := getattr(self, name)) <= 1:
-                raise DataError(f"{name} is {value}, expected 0 to 1")
+                raise InputError(f"{name} is {value}, expected 0 to 1")
 
 
 class Sample(NamedTuple):
@@ -198,14 +197,14 @@ def open_labelled(
         Those for training and those that are held out, None where there are none.
 
     Raises:
-        DataError: a folder that is missing or holds no classes, or no images of one.
+        InputError: a folder that is missing or holds no classes, or no images of one.
         TfdsError: a dataset of TFDS that is not whole.
         MissingExtraError: such a dataset, and TFDS is not installed.
     """
     root = Path(config.folder)
     if not config.folder or not root.is_dir():
         missing = f"{root}: no such folder" if config.folder else "no data"
-        raise DataError(f"{missing}; {LAYOUT}")
+        raise InputError(f"{missing}; {LAYOUT}")
     version = _find_version(root)
     parts = _open_tfds(version) if version else _open_folders(root)
     classes, training, validation = parts
@@ -318,7 +317,7 @@ def _open_folders(root: Path) -> _Parts:
     classes = _subfolders(training)
     if len(classes) < 2:
         found = ", ".join(classes) or "none"
-        raise DataError(
+        raise InputError(
             f"{training}: expected a folder for each of at least two classes, found "
             f"{found}; {LAYOUT}"
         )
@@ -327,9 +326,9 @@ def _open_folders(root: Path) -> _Parts:
         return classes, _list_files(training, classes), None
     own = _subfolders(validation)
     if unknown := sorted(set(own) - set(classes)):
-        raise DataError(f"{validation}: class {unknown[0]} is not in {training}")
+        raise InputError(f"{validation}: class {unknown[0]} is not in {training}")
     if not own:
-        raise DataError(f"{validation}: holds no folders of classes; {LAYOUT}")
+        raise InputError(f"{validation}: holds no folders of classes; {LAYOUT}")
     return classes, _list_files(training, classes), _list_files(validation, classes)
 
 
@@ -355,7 +354,7 @@ def _list_files(root: Path, classes: tuple[str, ...]) -> _Files:
                 elif not is_hidden(file):
                     others.append(path)
         if len(paths) == before and (root / name).is_dir():
-            raise DataError(f"{root / name}: holds no images of this class")
+            raise InputError(f"{root / name}: holds no images of this class")
         labels += [label] * (len(paths) - before)
     if others:
         text = "%s: left out: %d files that are no images by their names, e.g. %s"
@@ -426,7 +425,7 @@ def _open_tfds(folder: Path) -> _Parts:
     labels = [name for name, f in every.items() if isinstance(f, features.ClassLabel)]
     if not images or not labels:
         found = ", ".join(sorted(every))
-        raise DataError(f"{folder}: has {found}, expected an image and a class label")
+        raise InputError(f"{folder}: has {found}, expected an image and a class label")
     splits = tfds.split_infos(folder)
     split = next((name for name in _VALIDATION if name in splits), None)
     classes = tuple(every[labels[0]].names)

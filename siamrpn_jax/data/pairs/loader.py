@@ -54,7 +54,7 @@ def open_datasets(
         out: too few files, or a ``validation_fraction`` of 0.
 
     Raises:
-        DataError: no data, or none of the kinds with a weight can be made from it.
+        InputError: no data, or none of the kinds with a weight can be made from it.
         RecordError: a prepared folder that cannot be used.
         SequenceError: a malformed sequence.
         StillsError: malformed stills.

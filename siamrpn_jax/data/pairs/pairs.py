@@ -20,6 +20,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import tyro
 
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.crops.format import CropConfig
 from siamrpn_jax.data.crops.windows import (
     AugmentConfig,
@@ -36,7 +37,7 @@ from siamrpn_jax.data.pairs.photometry import (
     possible_changes,
 )
 from siamrpn_jax.data.pairs.requests import CropRequest, Picture, pack, render
-from siamrpn_jax.data.read.pool import DataError, Pool, Target
+from siamrpn_jax.data.read.pool import Pool, Target
 from siamrpn_jax.data.sampling import Weighted
 from siamrpn_jax.data.scenes.generated import Scene
 from siamrpn_jax.model.boxes import ltwh_to_cxcywh
@@ -101,13 +102,13 @@ class DataConfig:
     """Equal seeds give equal pairs."""
 
     def __post_init__(self) -> None:
-        """Raises DataError on values out of range."""
+        """Raises InputError on values out of range."""
         kinds = (self.video, self.stills, self.composites, self.synthetic)
         for weights in (kinds, self.weights):
             if not all(0 <= w < float("inf") for w in weights):
-                raise DataError(f"weights {weights}, expected finite ones, at least 0")
+                raise InputError(f"weights {weights}, expected finite ones, at least 0")
         if self.weights and len(self.weights) != len(self.folders):
-            raise DataError(
+            raise InputError(
                 f"{len(self.weights)} weights for {len(self.folders)} folders, "
                 "expected one for each"
             )
@@ -117,10 +118,10 @@ class DataConfig:
             "validation_fraction",
         ):
             if not 0 <= getattr(self, name) <= 1:
-                raise DataError(f"{name}={getattr(self, name)}, expected 0 to 1")
+                raise InputError(f"{name}={getattr(self, name)}, expected 0 to 1")
         for name in ("seed", "max_interval", "bytes_mib", "decoded_mib"):
             if getattr(self, name) < 0:
-                raise DataError(f"{name}={getattr(self, name)}, expected at least 0")
+                raise InputError(f"{name}={getattr(self, name)}, expected at least 0")
 
     def weighted_folders(self) -> list[tuple[str, float]]:
         """Each folder with its weight."""
@@ -183,7 +184,7 @@ class PairDataset:
         validation: whether the pairs are for validation: other draws, other scenes.
 
     Raises:
-        DataError: nothing with a weight can be made from the folders.
+        InputError: nothing with a weight can be made from the folders.
     """
 
     def __init__(
@@ -203,7 +204,7 @@ class PairDataset:
         self.pool, self.crop_tracks, self.context = pool, tuple(crop_tracks), context
         sources = mixture(config, pool, crop_tracks)
         if not sources:
-            raise DataError(
+            raise InputError(
                 f"folders {config.folders} hold no usable pair of a kind with a "
                 f"positive weight (video {config.video}, stills {config.stills}, "
                 f"composites {config.composites}, synthetic {config.synthetic})"

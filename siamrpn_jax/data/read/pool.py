@@ -38,10 +38,6 @@ _ASPECT_RANGE = (0.15, 6.5)  # Width over height.
 log = logging.getLogger(__name__)
 
 
-class DataError(InputError):
-    """Folders without usable data, or settings that leave nothing to draw."""
-
-
 class Target(NamedTuple):
     """One object of one image."""
 
@@ -128,7 +124,7 @@ def open_pools(
         The pool for training and the held-out one; parts of them may be empty.
 
     Raises:
-        DataError: a folder is missing or holds neither sequences nor stills.
+        InputError: a folder is missing or holds neither sequences nor stills.
         SequenceError: a malformed sequence.
         StillsError: malformed stills.
         ImageError: the first frame of a sequence is no image.
@@ -209,7 +205,7 @@ def _detect(root: Path) -> tuple[list[Path], list[Path]]:
     """Sequence folders and folders of stills below ``root``."""
     expected = f"expected {sequences.LAYOUT}; or {stills.LAYOUT}; at any depth"
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; {expected}")
+        raise InputError(f"{root}: no such folder; {expected}")
     found_sequences: list[Path] = []
     found_stills: list[Path] = []
     try:
@@ -221,7 +217,7 @@ def _detect(root: Path) -> tuple[list[Path], list[Path]]:
     except stills.StillsError:
         if not found_sequences:
             hint = stills.layout_hint(root)
-            raise DataError(
+            raise InputError(
                 f"{root}: holds no training data; {expected}{hint}"
             ) from None
     return found_sequences, found_stills
@@ -357,7 +353,7 @@ def _group(sequence: sequences.Sequence, folder: Path) -> str:
             content = json.loads(meta.read_bytes())
             origin = content.get("benchmark") or content.get("dataset")
         except (ValueError, AttributeError) as error:
-            raise DataError(f"{meta}: expected a JSON object ({error})") from error
+            raise InputError(f"{meta}: expected a JSON object ({error})") from error
         if origin:
             return str(origin)
     prefix, separator, _ = sequence.name.partition("_")

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from siamrpn_jax.data.read.pool import DataError, Pool, Target
-from siamrpn_jax.data.scenes.paint import paint
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.pool import Pool, Target
+from siamrpn_jax.data.scenes.engine import paint
 
 _MIN_SIDE = 6  # Pixels of a cut-out.
 
@@ -43,7 +44,7 @@ def draw_cutout(
         A cut-out of at least 6 x 6 pixels.
 
     Raises:
-        DataError: the pool seems to have no object of that size.
+        InputError: the pool seems to have no object of that size.
     """
     for _ in range(100):
         target = _draw_target(pool, rng, near)
@@ -58,7 +59,7 @@ def draw_cutout(
             break
         near = None
     else:
-        raise DataError(
+        raise InputError(
             f"100 objects drawn were all smaller than {_MIN_SIDE}x{_MIN_SIDE} pixels: "
             "composites need larger ones (or give them the weight 0)"
         )

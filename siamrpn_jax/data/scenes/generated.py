@@ -14,7 +14,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from siamrpn_jax.data.scenes.paint import paint
+from siamrpn_jax.data.scenes.engine import Sprite, Wave, paint, paint_sprites
 
 Difficulty = Literal["turn", "copy", "leave", "fast"]
 """What ``Scene.harder`` makes harder."""
@@ -130,44 +130,14 @@ class Scene:
             (self.width, self.height),
             borderMode=cv2.BORDER_REFLECT,
         )
-        for item in self._objects:
-            item.paint(frame, time)
+        paint_sprites(frame, self._objects, time)
         gain = math.exp(self._gain(time)[0])
         frame = cv2.convertScaleAbs(frame, alpha=gain)
-        outline = self._target.outline(time)
-        low = outline.min(axis=0)
-        return frame, np.concatenate([low, np.ptp(outline, axis=0)]).astype(np.float32)
+        return frame, self._target.bounds(time).astype(np.float32)
 
 
 @dataclass(frozen=True)
-class Wave:
-    """A smooth path in two coordinates, two sines each.
-
-    ``amplitude`` bounds both, or each if it has two elements.
-    """
-
-    weights: np.ndarray
-    frequencies: np.ndarray
-    phases: np.ndarray
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, amplitude: float | np.ndarray) -> "Wave":
-        """Frequencies and phases at random; for ``amplitude`` see the class."""
-        share = rng.uniform(0.5, 1.0, 2)
-        weights = np.stack([share, 1 - share], axis=1)
-        weights *= np.broadcast_to(amplitude, 2)[:, None]
-        # Periods of about 25 to 250 frames: a target crosses its range in a clip.
-        frequencies = 2 * np.pi / np.exp(rng.uniform(3.2, 5.5, (2, 2)))
-        return cls(weights, frequencies, rng.uniform(0, 2 * np.pi, (2, 2)))
-
-    def __call__(self, time: float) -> np.ndarray:
-        """Offset at a time in frames: float64 ``[2]``."""
-        waves = np.sin(self.frequencies * time + self.phases)
-        return (self.weights * waves).sum(axis=1)
-
-
-@dataclass(frozen=True)
-class _Object:
+class _Object(Sprite):
     """A textured silhouette and its motion."""
 
     texture: np.ndarray
@@ -231,7 +201,25 @@ class _Object:
             new = replace(new, texture=texture)
         return new
 
-    def transform(self, time: float) -> np.ndarray:
+    def pixels(self, time: float) -> np.ndarray:
+        """The texture."""
+        return self.texture
+
+    def matrix(self, time: float) -> np.ndarray:
+        """The texture reaches 1.3 times as far as the disc: beyond every bulge."""
+        matrix = self._transform(time)
+        matrix[:, :2] /= _TEXTURE / 2 / 1.3
+        return _from_middle(matrix)
+
+    def outlines(self, time: float) -> list[np.ndarray]:
+        """The silhouette, ``[48, 2]``."""
+        bulge, phase = self.wobble(time)
+        angle = np.arctan2(self.silhouette[:, 1], self.silhouette[:, 0])
+        radius = 1 + bulge * np.sin(2 * angle + 8 * phase)
+        matrix = self._transform(time)
+        return [(self.silhouette * radius[:, None]) @ matrix[:, :2].T + matrix[:, 2]]
+
+    def _transform(self, time: float) -> np.ndarray:
         """``[2, 3]`` from the unit disc to continuous image coordinates."""
         scale, ratio = self.log_scale(time)
         angle = self.turn(time)[0] + self.spin * time
@@ -241,21 +229,6 @@ class _Object:
         return np.array(
             [[c * width, -s * height, center[0]], [s * width, c * height, center[1]]]
         )
-
-    def outline(self, time: float) -> np.ndarray:
-        """The silhouette, ``[48, 2]`` in continuous image coordinates."""
-        bulge, phase = self.wobble(time)
-        angle = np.arctan2(self.silhouette[:, 1], self.silhouette[:, 0])
-        radius = 1 + bulge * np.sin(2 * angle + 8 * phase)
-        matrix = self.transform(time)
-        return (self.silhouette * radius[:, None]) @ matrix[:, :2].T + matrix[:, 2]
-
-    def paint(self, frame: np.ndarray, time: float) -> None:
-        """Draws the object over a frame, in place."""
-        matrix = self.transform(time)
-        # The texture reaches 1.3 times as far as the disc, beyond every bulge of it.
-        matrix[:, :2] /= _TEXTURE / 2 / 1.3
-        paint(frame, self.texture, _from_middle(matrix), [self.outline(time)])
 
 
 def _from_middle(matrix: np.ndarray) -> np.ndarray:

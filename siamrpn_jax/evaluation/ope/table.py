@@ -27,10 +27,6 @@ GOT10K = "got10k-val"
 """The benchmark that has figures of its own."""
 
 
-class OnePassError(InputError):
-    """A sequence that cannot be evaluated, by its name."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Convention:
     """Which frames count."""
@@ -110,7 +106,7 @@ class Entry:
         """Computes the figures of a tracker.
 
         Raises:
-            OnePassError: a sequence cannot be evaluated.
+            InputError: a sequence cannot be evaluated.
             data.read.images.ImageError: a first frame of GOT-10k has no size.
         """
         metrics = {
@@ -166,12 +162,12 @@ def evaluate_runs(
     """Figures of a sequence, mean over its runs.
 
     Raises:
-        OnePassError: naming the sequence, the frame and the box.
+        InputError: naming the sequence, the frame and the box.
     """
     try:
         return ope.mean_metrics(_evaluate(run.boxes, truth, convention) for run in runs)
     except MetricError as error:
-        raise OnePassError(f"{name}: {error}") from error
+        raise InputError(f"{name}: {error}") from error
 
 
 def as_json(entry: Entry, benchmark: Benchmark) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import read_image
 from siamrpn_jax.evaluation.ope.metrics import OpeMetrics
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
@@ -18,10 +17,6 @@ from siamrpn_jax.evaluation.vot.metrics import (
     VotFigures,
 )
 from siamrpn_jax.evaluation.vot.regions import FAILED, STARTED
-
-
-class ReportError(InputError):
-    """Figures that cannot be shown."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from siamrpn_jax.common.errors import require
+from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.files import replacing
 from siamrpn_jax.evaluation.report import plots
 from siamrpn_jax.evaluation.report.data import (
@@ -28,7 +28,6 @@ from siamrpn_jax.evaluation.report.data import (
     OpeEntry,
     Report,
     Reported,
-    ReportError,
     StripFrame,
     VotBenchmark,
     VotEntry,
@@ -130,7 +129,7 @@ def write_report(folder: str | Path, report: Report) -> Path:
         The page.
 
     Raises:
-        ReportError: there is nothing to show, or two trackers have one name.
+        InputError: there is nothing to show, or two trackers have one name.
         MissingExtraError: jinja2 or matplotlib is not installed.
     """
     path = Path(folder) / "index.html"
@@ -144,7 +143,7 @@ def render(report: Report) -> str:
     """The page as text; arguments and errors as for ``write_report``."""
     benchmarks = [*report.vot, *report.ope]
     if not any(benchmark.entries for benchmark in benchmarks):
-        raise ReportError("a report without trackers: expected at least one")
+        raise InputError("a report without trackers: expected at least one")
     for benchmark in benchmarks:
         _check_names(entry.tracker for entry in benchmark.entries)
     sections = [*map(_vot_section, report.vot), *map(_ope_section, report.ope)]
@@ -162,7 +161,7 @@ def render(report: Report) -> str:
 def _check_names(names: Iterable[str]) -> None:
     for name, count in collections.Counter(names).items():
         if count > 1:
-            raise ReportError(f"{count} trackers are named {name!r}, expected one")
+            raise InputError(f"{count} trackers are named {name!r}, expected one")
 
 
 # The VOT challenge

@@ -64,10 +64,6 @@ ORANGE = (255, 140, 0)
 """RGB of the predicted boxes in ``plot_strip``."""
 
 
-class PlotError(InputError):
-    """Nothing to draw, or a file of metrics that cannot be read."""
-
-
 def save_png(figure: Any, path: str | Path) -> None:
     """Writes a figure as a PNG file; its folder is made where it is missing."""
     with replacing(path) as temporary:
@@ -216,13 +212,13 @@ def plot_training(metrics_file: str | Path) -> Any:
             share one panel; every other number gets its own.
 
     Raises:
-        PlotError: a line is not such an object, or none holds a number.
+        InputError: a line is not such an object, or none holds a number.
     """
     curves = _read_metrics(metrics_file)
     losses = [key for key in LOSS_KEYS if key in curves]
     panels = ([losses] if losses else []) + [[k] for k in curves if k not in losses]
     if not panels:
-        raise PlotError(f"{metrics_file}: no numbers to draw beside 'step'")
+        raise InputError(f"{metrics_file}: no numbers to draw beside 'step'")
     figure = _empty_figure(7.0, 2.4 * len(panels))
     for row, keys in enumerate(panels, start=1):
         axes = figure.add_subplot(len(panels), 1, row)
@@ -253,7 +249,7 @@ def plot_strip(
         titles: text above each frame, if any.
     """
     if not len(frames) or len(frames) != len(predicted):
-        raise PlotError(
+        raise InputError(
             f"{len(frames)} frames and {len(predicted)} boxes: expected as many of "
             "both, at least one"
         )
@@ -274,7 +270,7 @@ def _plot_curves(
     thresholds: np.ndarray, curves: Mapping[str, np.ndarray], title: str, x_label: str
 ) -> Any:
     if not curves:
-        raise PlotError(f"{title} plot: no curves to draw")
+        raise InputError(f"{title} plot: no curves to draw")
     figure, axes = _new_figure()
     for index, (label, curve) in enumerate(curves.items()):
         axes.plot(thresholds, curve, color=_color(index), label=label)
@@ -334,7 +330,7 @@ def _read_metrics(path: str | Path) -> dict[str, tuple[list[float], list[float]]
             record = json.loads(line)
             step = float(record["step"])
         except (ValueError, KeyError, TypeError) as error:
-            raise PlotError(
+            raise InputError(
                 f"{path}:{number}: {line[:80]!r}, expected a JSON object with 'step'"
             ) from error
         for key, value in record.items():

@@ -103,7 +103,7 @@ def read_vot_sequence(folder: str | os.PathLike[str]) -> VotSequence:
         SequenceError: the folder, its ground truth or a frame is missing, lines and
             frames differ in number, or a line cannot be used: named as ``file:line``.
             Every frame needs a region with an area: the protocol may start there.
-        siamrpn_jax.evaluation.vot.regions.RegionError: a line is no region.
+        InputError: a line is no region.
         siamrpn_jax.data.read.images.ImageError: the first frame is no image.
     """
     folder = Path(folder)
@@ -124,7 +124,7 @@ def read_vot_regions(path: str | os.PathLike[str]) -> tuple[np.ndarray, ...]:
     """Reads ground truth: a region for each line, as ``VotSequence.regions``.
 
     Raises:
-        SequenceError, evaluation.vot.regions.RegionError: naming ``file:line``,
+        SequenceError, InputError: naming ``file:line``,
             for what is no box and no four corners, not finite, or without area.
     """
     path = Path(path)

@@ -65,10 +65,6 @@ UNTAGGED = "empty"
 """Name of the frames without any attribute, as in PySOT."""
 
 
-class VotError(InputError):
-    """Runs or annotations that cannot be evaluated."""
-
-
 @dataclasses.dataclass(frozen=True)
 class PartFigures:
     """Figures of one sequence."""
@@ -164,11 +160,11 @@ def evaluate(
         overlap: how regions are drawn; None: as ``DEFAULT_OVERLAP`` says.
 
     Raises:
-        VotError: sequences without results, all named; a run with more or fewer rows
+        InputError: sequences without results, all named; a run with more or fewer rows
             than the sequence has frames, or whose starts and failures do not take
             turns; ground truth that is NaN or without area; no sequence; or none long
             enough for the interval.
-        siamrpn_jax.evaluation.vot.regions.RegionError: a row is no region.
+        InputError: a row is no region.
     """
     rules = _rules(convention, overlap)
     paired = _paired(results, sequences)
@@ -222,8 +218,8 @@ def evaluate_unsupervised(
         overlap: how regions are drawn; None: as ``DEFAULT_OVERLAP`` says.
 
     Raises:
-        VotError: as ``evaluate`` says, and for a run with a failure.
-        siamrpn_jax.evaluation.vot.regions.RegionError: a row is no region.
+        InputError: as ``evaluate`` says, and for a run with a failure.
+        InputError: a row is no region.
     """
     rules = _rules(convention, overlap)
     burn_in = 1 if convention == "legacy" else BURN_IN
@@ -252,11 +248,11 @@ def interval_of(year: int) -> tuple[int, int]:
     """Lengths of sequences that a year's EAO is about.
 
     Raises:
-        VotError: there is none for that year.
+        InputError: there is none for that year.
     """
     if year not in INTERVALS:
         known = ", ".join(str(known) for known in INTERVALS)
-        raise VotError(
+        raise InputError(
             f"VOT{year}: no interval of EAO is known, expected one of {known}"
         )
     return INTERVALS[year]
@@ -298,7 +294,7 @@ class _Fragment:
 
 def _rules(convention: Convention, overlap: Overlap | None) -> _Rules:
     if convention not in DEFAULT_OVERLAP:
-        raise VotError(f"convention {convention!r}: expected 'legacy' or 'toolkit'")
+        raise InputError(f"convention {convention!r}: expected 'legacy' or 'toolkit'")
     return _Rules(convention, overlap or DEFAULT_OVERLAP[convention])
 
 
@@ -309,12 +305,12 @@ def _paired(
     sequences = list(sequences)
     missing = [s.name for s in sequences if not results.get(s.name)]
     if missing:
-        raise VotError(
+        raise InputError(
             f"no results for {len(missing)} of {len(sequences)} sequences: "
             f"{', '.join(missing)}"
         )
     if not sequences:
-        raise VotError("no sequence: expected at least one")
+        raise InputError("no sequence: expected at least one")
     for sequence in sequences:
         _check_truth(sequence)
     return [(sequence, results[sequence.name]) for sequence in sequences]
@@ -324,7 +320,7 @@ def _check_truth(sequence: VotSequence) -> None:
     for index, region in enumerate(sequence.regions):
         good = region.size >= 4 and np.isfinite(region).all() and area(region) > 0
         if not good:
-            raise VotError(
+            raise InputError(
                 f"{sequence.name}: ground truth of frame {index} is {region.tolist()}, "
                 "expected finite numbers of a region with an area"
             )
@@ -342,7 +338,7 @@ def _measure(
     """Checks a run and measures its overlaps."""
     where = f"{sequence.name}, run {number}"
     if len(run) != len(sequence):
-        raise VotError(
+        raise InputError(
             f"{where}: {len(run)} rows of results for {len(sequence)} frames, expected "
             "one for each"
         )
@@ -367,7 +363,7 @@ def _check_turns(codes: np.ndarray, where: str) -> None:
     wrong = events[codes[events] != expected]
     if not len(events) or events[0] != 0 or len(wrong):
         frame = wrong[0] if len(wrong) and events[0] == 0 else 0
-        raise VotError(
+        raise InputError(
             f"{where}: row {frame + 1} does not fit, expected a 1 (start) in the first "
             "row, then 2 (failure) and 1 in turns"
         )
@@ -416,13 +412,13 @@ def _mean(values: np.ndarray) -> float:
 
 def _mean_without_resets(run: _Run) -> float:
     if len(run.failures):
-        raise VotError(
+        raise InputError(
             f"{run.sequence.name}: a failure in frame {run.failures[0]}, expected none "
             "in the experiment without resets"
         )
     mean = _mean(run.counted)
     if np.isnan(mean):
-        raise VotError(
+        raise InputError(
             f"{run.sequence.name}: none of its {len(run.counted)} frames counts, "
             "expected regions after the burn-in"
         )
@@ -500,9 +496,9 @@ def _first_index(interval: tuple[int, int], rules: _Rules) -> int:
 def _check_interval(interval: tuple[int, int], longest: int, rules: _Rules) -> None:
     low, high = interval
     if not 1 <= low <= high:
-        raise VotError(f"interval {list(interval)}: expected 1 <= low <= high")
+        raise InputError(f"interval {list(interval)}: expected 1 <= low <= high")
     if _first_index(interval, rules) >= longest:
-        raise VotError(
+        raise InputError(
             f"EAO over lengths {list(interval)}: the longest sequence has {longest} "
             "frames; expected longer ones, or another interval"
         )

@@ -22,12 +22,7 @@ import numpy as np
 from siamrpn_jax.common.errors import InputError, check_least
 from siamrpn_jax.data.read.images import read_image
 from siamrpn_jax.evaluation import results
-from siamrpn_jax.evaluation.runner import (
-    OnePassTracker,
-    RunError,
-    read_ahead,
-    update_box,
-)
+from siamrpn_jax.evaluation.runner import OnePassTracker, read_ahead, update_box
 from siamrpn_jax.evaluation.vot import regions
 from siamrpn_jax.evaluation.vot.dataset import VotSequence, region_to_ltwh
 from siamrpn_jax.evaluation.vot.metrics import SKIP, Trajectory
@@ -90,7 +85,7 @@ def run_baseline(
     overlap. It is started anew 5 frames later.
 
     Raises:
-        RunError: the tracker returns something that is not a finite box, a frame has
+        InputError: the tracker returns something that is not a finite box, a frame has
             another size than the sequence, or a region to start from lies outside.
             VOT's toolkits count a box with NaN as a failure; here it stops the run, for
             it is a fault of the tracker, and its figures would be no measure of it.
@@ -132,7 +127,7 @@ def run_realtime(
     the tracker learns of it when it answers, and is started anew 5 frames after that.
 
     Raises:
-        RunError, siamrpn_jax.data.read.images.ImageError: as ``run_baseline`` says.
+        InputError, siamrpn_jax.data.read.images.ImageError: as ``run_baseline`` says.
     """
     log = _Log(tracker, sequence, config.overlap, clock)
     shown, restart = 0, True
@@ -164,7 +159,7 @@ def run_unsupervised(
     """The experiment without resets.
 
     Raises:
-        RunError, siamrpn_jax.data.read.images.ImageError: as ``run_baseline`` says.
+        InputError, siamrpn_jax.data.read.images.ImageError: as ``run_baseline`` says.
     """
     log = _Log(tracker, sequence, config.overlap, clock)
     for index, frame in _frames(sequence):
@@ -225,7 +220,7 @@ def run_to_files(
         Seconds of warming up; None where all runs were there already.
 
     Raises:
-        RunError, siamrpn_jax.data.read.images.ImageError: as ``run_baseline`` says.
+        InputError, siamrpn_jax.data.read.images.ImageError: as ``run_baseline`` says.
         siamrpn_jax.common.errors.InputError: a file that is there cannot be used.
     """
     warm = None
@@ -251,7 +246,7 @@ def read_runs(folder: Path, sequence: VotSequence) -> list[VotRun]:
     Raises:
         siamrpn_jax.evaluation.results.ResultError: a file has more or fewer rows than
             the sequence has frames, or is broken.
-        siamrpn_jax.evaluation.vot.regions.RegionError: a row is no region.
+        InputError: a row is no region.
     """
     runs = []
     for path in results.find_vot_runs(folder, sequence.name):
@@ -286,7 +281,7 @@ class _Log:
         try:
             box = check_boxes(region_to_ltwh(self._sequence.regions[index]), frame)
         except BoxError as error:
-            raise RunError(f"{self._where(index)}: cannot start, {error}") from error
+            raise InputError(f"{self._where(index)}: cannot start, {error}") from error
         begin = self._clock()
         self._tracker.init(frame, box)
         self.seconds[index] = self._clock() - begin
@@ -342,7 +337,7 @@ def _frames(sequence: VotSequence) -> Iterator[tuple[int, np.ndarray]]:
     for index, frame in enumerate(read_ahead(sequence.frames)):
         if frame.shape[1::-1] != sequence.size:
             width, height = sequence.size
-            raise RunError(
+            raise InputError(
                 f"{sequence.frames[index]}: {frame.shape[1]}x{frame.shape[0]} pixels, "
                 f"expected {width}x{height} as the sequence"
             )

@@ -34,10 +34,6 @@ ROWS_AT_ONCE = 1 << 16
 """Image rows drawn together: bounds the memory, and stays within the cache."""
 
 
-class RegionError(InputError):
-    """Text or numbers that are not a region."""
-
-
 def parse_region(text: str, *, where: str) -> np.ndarray:
     """Reads a line of a result or ground truth file: float64 ``[1]``, [4] or ``[2n]``.
 
@@ -46,7 +42,7 @@ def parse_region(text: str, *, where: str) -> np.ndarray:
         where: file and line, for the error.
 
     Raises:
-        RegionError: it is neither a code nor the finite numbers of a box or a polygon.
+        InputError: it is neither a code nor the finite numbers of a box or a polygon.
     """
     try:
         row = np.array([float(field) for field in text.replace(",", " ").split()])
@@ -54,7 +50,7 @@ def parse_region(text: str, *, where: str) -> np.ndarray:
         row = np.empty(0)
     is_code = row.size == 1 and row[0] in (UNKNOWN, STARTED, FAILED)
     if not (is_code or _is_shape(row)) or not np.isfinite(row).all():
-        raise RegionError(
+        raise InputError(
             f"{where}: {text.strip()[:80]!r}, expected a code 0, 1 or 2, or the finite "
             "numbers of a box (x,y,w,h) or of a polygon (x,y of 3 or more corners)"
         )
@@ -109,12 +105,12 @@ def overlaps(
         ``float64 [T]`` in 0..1; NaN where one of the two is a code.
 
     Raises:
-        RegionError: the numbers of rows differ, or a row is no region.
+        InputError: the numbers of rows differ, or a row is no region.
     """
     if convention not in ("pysot", "official"):
-        raise RegionError(f"overlap {convention!r}: expected 'pysot' or 'official'")
+        raise InputError(f"overlap {convention!r}: expected 'pysot' or 'official'")
     if len(predicted) != len(truth):
-        raise RegionError(
+        raise InputError(
             f"{len(predicted)} predicted and {len(truth)} true regions: expected as "
             "many of both"
         )
@@ -293,7 +289,7 @@ def _edges(rows: Sequence[np.ndarray], *, far: float) -> np.ndarray:
         bad = ~np.isfinite(values).all(axis=1)
         if not _is_shape(values[0]) or bad.any():
             row = values[np.argmax(bad)].tolist()
-            raise RegionError(f"{row} is no region: expected a finite box or polygon")
+            raise InputError(f"{row} is no region: expected a finite box or polygon")
         if size == 4:
             x, y, w, h = values.T
             right, bottom = x + w - far, y + h - far

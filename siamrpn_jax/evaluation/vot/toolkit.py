@@ -29,10 +29,6 @@ TOLERANCE = 1e-6
 """Largest difference that counts as equal."""
 
 
-class ToolkitError(InputError):
-    """The toolkit fails, or its figures are not ours."""
-
-
 @dataclasses.dataclass(frozen=True)
 class ToolkitFigures:
     """Figures of the experiment with resets as the toolkit defines them."""
@@ -60,12 +56,12 @@ def check_with_toolkit(
         The toolkit's figures.
 
     Raises:
-        ToolkitError: a figure differs by more than ``TOLERANCE``, the figures are of
+        InputError: a figure differs by more than ``TOLERANCE``, the figures are of
             another convention, or the toolkit fails.
         siamrpn_jax.common.errors.MissingExtraError: the toolkit is not installed.
     """
     if (figures.convention, figures.overlap) != ("toolkit", "official"):
-        raise ToolkitError(
+        raise InputError(
             f"figures of convention {figures.convention!r}, overlap "
             f"{figures.overlap!r}: expected 'toolkit', 'official'"
         )
@@ -81,7 +77,7 @@ def check_with_toolkit(
         if not abs(mine - other) <= TOLERANCE
     ]
     if bad:
-        raise ToolkitError(f"{results}: {'; '.join(bad)}")
+        raise InputError(f"{results}: {'; '.join(bad)}")
     return theirs
 
 
@@ -96,7 +92,7 @@ def run_toolkit(
         interval: lengths of sequences over which EAO is taken.
 
     Raises:
-        ToolkitError: the toolkit fails, or a sequence has no results.
+        InputError: the toolkit fails, or a sequence has no results.
         siamrpn_jax.common.errors.MissingExtraError: the toolkit is not installed.
     """
     if importlib.util.find_spec("vot") is None:
@@ -124,7 +120,7 @@ def write_workspace(
         names.append(sequence.name)
         source = Path(results) / sequence.name
         if not source.is_dir():
-            raise ToolkitError(f"{source}: no such folder of results")
+            raise InputError(f"{source}: no such folder of results")
         target = workspace / "results" / TRACKER / "baseline" / sequence.name
         shutil.copytree(source, target)
     (workspace / "sequences" / "list.txt").write_text("\n".join(names) + "\n")
@@ -150,7 +146,7 @@ def run_vot(*arguments: str, workspace: Path) -> str:
     """Runs a command of the toolkit in a workspace; returns what it printed.
 
     Raises:
-        ToolkitError: the command fails; with the end of what it printed.
+        InputError: the command fails; with the end of what it printed.
     """
     command, *rest = arguments
     run = subprocess.run(
@@ -162,7 +158,7 @@ def run_vot(*arguments: str, workspace: Path) -> str:
         text=True,
     )
     if run.returncode:
-        raise ToolkitError(f"vot {' '.join(arguments)} failed: {run.stdout[-2000:]}")
+        raise InputError(f"vot {' '.join(arguments)} failed: {run.stdout[-2000:]}")
     return run.stdout
 
 
@@ -174,7 +170,7 @@ def read_analysis(path: str | Path) -> ToolkitFigures:
         [(accuracy, failures, *_)], [(eao,)] = experiment["results"]
         return ToolkitFigures(float(accuracy), float(failures), float(eao))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ToolkitError(f"{path}: not an analysis of the toolkit") from error
+        raise InputError(f"{path}: not an analysis of the toolkit") from error
 
 
 def _write_sequence(folder: Path, sequence: VotSequence) -> None:

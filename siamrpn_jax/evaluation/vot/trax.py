@@ -18,10 +18,6 @@ from siamrpn_jax.evaluation.runner import OnePassTracker
 from siamrpn_jax.evaluation.vot.dataset import region_to_ltwh
 
 
-class TraxError(InputError):
-    """The client sends what this tracker cannot follow."""
-
-
 class FollowedObjects:
     """Any number of objects, some of which may join later.
 
@@ -98,7 +94,7 @@ def serve(
             this tracker; other sizes are made ready before their first answer.
 
     Raises:
-        TraxError: a region that is neither a rectangle nor a polygon.
+        InputError: a region that is neither a rectangle nor a polygon.
         siamrpn_jax.common.errors.MissingExtraError: ``vot-trax`` is not installed.
     """
     trax = require("trax", extra="vot")
@@ -142,7 +138,7 @@ def _box(region: Any) -> np.ndarray:
     if region.type == "rectangle":
         return np.array(region.bounds(), np.float64)
     if region.type != "polygon":
-        raise TraxError(
+        raise InputError(
             f"the client sends a {region.type}, expected a rectangle or a polygon"
         )
     corners = np.array(list(region), np.float64)

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from data_folders import write_everything, write_image, write_sequence
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.crops.windows import AugmentConfig, small_augment
 from siamrpn_jax.data.pairs.composites import make_composite
-from siamrpn_jax.data.read.pool import DataError, Pool, open_pools
+from siamrpn_jax.data.read.pool import Pool, open_pools
 from siamrpn_jax.data.scenes.cutouts import ObjectCutout, draw_cutout, paste
 
 
@@ -153,5 +154,5 @@ def test_tiny_objects_alone_are_refused(tmp_path):
     pool, _ = open_pools(
         [str(tmp_path)], validation_fraction=0.0, bytes_limit=0, decoded_limit=0
     )
-    with pytest.raises(DataError, match="smaller than 6x6"):
+    with pytest.raises(InputError, match="smaller than 6x6"):
         draw_cutout(pool, np.random.default_rng(0))

@@ -11,6 +11,7 @@ import pytest
 
 from data_folders import write_sequence, write_stills
 from prepared_folders import write_prepared
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.crops import format, reader
 from siamrpn_jax.data.crops.format import CropConfig, RecordError
 from siamrpn_jax.data.crops.index import Index
@@ -21,7 +22,7 @@ from siamrpn_jax.data.pairs.loader import open_datasets
 from siamrpn_jax.data.pairs.pairs import DataConfig, PairDataset
 from siamrpn_jax.data.pairs.requests import Picture, render
 from siamrpn_jax.data.read.images import decode_image
-from siamrpn_jax.data.read.pool import DataError, open_pools
+from siamrpn_jax.data.read.pool import open_pools
 
 STILL = AugmentConfig()
 """Neither moved nor coloured."""
@@ -339,9 +340,9 @@ def test_one_plain_folder_is_mixed_as_its_kinds_are(tmp_path):
 
 
 def test_weights_that_do_not_fit(folder):
-    with pytest.raises(DataError, match="1 weights for 2 folders"):
+    with pytest.raises(InputError, match="1 weights for 2 folders"):
         DataConfig(folders=("a", "b"), weights=(1.0,))
-    with pytest.raises(DataError, match="no usable pair"):
+    with pytest.raises(InputError, match="no usable pair"):
         dataset(folder, weights=(0.0,))
 
 

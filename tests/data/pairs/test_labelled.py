@@ -11,7 +11,6 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.pairs import labelled, loader
 from siamrpn_jax.data.pairs.labelled import LabelledConfig, open_labelled
 from siamrpn_jax.data.read.images import ImageError, read_image
-from siamrpn_jax.data.read.pool import DataError
 from siamrpn_jax.data.read.tfds import TfdsError
 from tfds_folders import picture, write
 
@@ -152,7 +151,7 @@ def test_unreadable_images_are_named_or_left_out(root, tmp_path):
 
 def test_folders_that_cannot_be_used(root, tmp_path, caplog):
     def refused(folder, match):
-        with pytest.raises(DataError, match=match):
+        with pytest.raises(InputError, match=match):
             open_labelled(config(folder), image_size=16)
 
     refused("", "no data; expected train/<class>")
@@ -242,5 +241,5 @@ def test_records_that_cannot_be_used(tmp_path):
         [training[i] for i in range(2)]
     other = tfds.features.FeaturesDict({"image": tfds.features.Image()})
     write(tmp_path / "bare/1.0.0", other, [])
-    with pytest.raises(DataError, match="has image, expected an image and a class"):
+    with pytest.raises(InputError, match="has image, expected an image and a class"):
         open_labelled(config(tmp_path / "bare/1.0.0"), image_size=8)

@@ -10,11 +10,11 @@ import pytest
 import siamrpn_jax.data
 from data_folders import write_everything, write_sequence, write_stills
 from paths import SHARED
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.crops.windows import AugmentConfig, context_side, small_augment
 from siamrpn_jax.data.pairs.loader import open_datasets
 from siamrpn_jax.data.pairs.pairs import DataConfig, PairDataset
 from siamrpn_jax.data.read.images import ImageError
-from siamrpn_jax.data.read.pool import DataError
 
 KINDS = ("video", "stills", "composites", "synthetic")
 
@@ -235,12 +235,12 @@ def test_frames_of_a_pair_are_close(tmp_path):
 
 
 def test_folders_without_data(tmp_path):
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(InputError, match="no such folder"):
         dataset(tmp_path / "none")
-    with pytest.raises(DataError, match="holds no training data"):
+    with pytest.raises(InputError, match="holds no training data"):
         dataset(tmp_path)
     write_stills(tmp_path, 2)
-    with pytest.raises(DataError, match="no usable pair"):
+    with pytest.raises(InputError, match="no usable pair"):
         dataset(tmp_path, **only("video"))
 
 
@@ -258,7 +258,7 @@ def test_folders_without_data(tmp_path):
     ],
 )
 def test_settings_out_of_range(fields):
-    with pytest.raises(DataError, match="expected"):
+    with pytest.raises(InputError, match="expected"):
         DataConfig(**fields)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data_folders import write_everything, write_sequence, write_stills
-from siamrpn_jax.data.read.pool import DataError, Pool, open_pools
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.pool import Pool, open_pools
 from siamrpn_jax.data.sampling import Weighted
 from siamrpn_jax.model.boxes import ltwh_to_cxcywh
 
@@ -153,13 +154,13 @@ def test_unusable_objects_of_stills_are_counted(tmp_path, caplog):
 
 
 def test_folders_without_data(tmp_path):
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(InputError, match="no such folder"):
         pool(tmp_path / "none")
-    with pytest.raises(DataError, match="holds no training data"):
+    with pytest.raises(InputError, match="holds no training data"):
         pool(tmp_path)
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "instances_val2017.json").write_text("{}")
-    with pytest.raises(DataError, match=r"COCO's own layout.*as annotations\.json"):
+    with pytest.raises(InputError, match=r"COCO's own layout.*as annotations\.json"):
         pool(tmp_path)
 
 

@@ -10,7 +10,6 @@ from siamrpn_jax.data.scenes.generated import (
     draw_texture,
     make_sequence,
 )
-from siamrpn_jax.data.scenes.paint import blend, fill_outlines
 
 
 def test_shapes_and_determinism():
@@ -27,7 +26,7 @@ def test_targets_move_and_stay_inside():
     travelled, extents = [], []
     for seed in range(60):
         scene = Scene(seed)
-        outlines = [scene._target.outline(t) for t in range(0, 300, 7)]
+        outlines = [scene._target.outlines(t)[0] for t in range(0, 300, 7)]
         low = np.array([o.min(axis=0) for o in outlines])
         size = np.array([np.ptp(o, axis=0) for o in outlines])
         center = low + size / 2
@@ -75,23 +74,6 @@ def test_bad_arguments():
         Scene(-1)
     with pytest.raises(ValueError, match="10x320"):
         Scene(0, height=10)
-
-
-def test_fill_outlines_uses_continuous_coordinates():
-    mask = np.zeros((20, 30), np.uint8)
-    angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)
-    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1) * 6 + [14.3, 9.6]
-    fill_outlines(mask, [circle])
-    moments = cv2.moments(mask)
-    center = np.array([moments["m10"], moments["m01"]]) / moments["m00"] + 0.5
-    np.testing.assert_allclose(center, [14.3, 9.6], atol=0.1)
-
-
-def test_blend_mixes_by_the_mask():
-    image = np.full((1, 3, 3), 100, np.uint8)
-    mask = np.array([[0, 255, 51]], np.uint8)
-    blend(image, np.full((1, 3, 3), 200, np.uint8), mask)
-    np.testing.assert_allclose(image[0, :, 0], [100, 200, 120], atol=1)
 
 
 @pytest.mark.parametrize("how", get_args(Difficulty))

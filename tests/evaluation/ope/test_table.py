@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.sequences import Sequence
 from siamrpn_jax.evaluation.ope.table import (
     Benchmark,
     Convention,
     Entry,
     NetworkCost,
-    OnePassError,
     as_json,
     evaluate_runs,
 )
@@ -64,7 +64,7 @@ def test_boxes_without_area():
     empty = TRUTH.copy()
     empty[2, 2] = 0
     runs = {"a": (run_of(empty),)}
-    with pytest.raises(OnePassError, match=r"a: predicted box of frame 2 is \[10.0"):
+    with pytest.raises(InputError, match=r"a: predicted box of frame 2 is \[10.0"):
         Entry.of("mine", runs, benchmark_of({"a": TRUTH}))
     benchmark = benchmark_of({"a": TRUTH}, convention=TOOLKIT)
     entry = Entry.of("mine", runs, benchmark)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from browser import open_browser
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.evaluation.ope import metrics as ope
 from siamrpn_jax.evaluation.report import plots
 from siamrpn_jax.evaluation.report.data import (
@@ -15,7 +16,6 @@ from siamrpn_jax.evaluation.report.data import (
     OpeBenchmark,
     OpeEntry,
     Report,
-    ReportError,
     StripFrame,
     VotBenchmark,
     VotEntry,
@@ -237,10 +237,10 @@ def test_figures_that_are_not_there():
 
 
 def test_bad_reports_are_named():
-    with pytest.raises(ReportError, match="without trackers"):
+    with pytest.raises(InputError, match="without trackers"):
         render(Report("nothing"))
     twice = make_entry("a", 0.2, fps=1)
-    with pytest.raises(ReportError, match="2 trackers are named 'a'"):
+    with pytest.raises(InputError, match="2 trackers are named 'a'"):
         render(with_entries(twice, twice))
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from siamrpn_jax.common import errors
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import read_image
 from siamrpn_jax.evaluation.ope import metrics as ope
 from siamrpn_jax.evaluation.report import plots
@@ -26,7 +27,7 @@ def test_curves(tmp_path, metrics):
     plots.save_png(plots.plot_precision({"a": metrics}), tmp_path / "p.png")
     assert is_png(tmp_path / "deep" / "s.png")
     assert is_png(tmp_path / "p.png")
-    with pytest.raises(plots.PlotError, match="no curves"):
+    with pytest.raises(InputError, match="no curves"):
         plots.save_png(plots.plot_success({}), tmp_path / "none.png")
 
 
@@ -52,14 +53,14 @@ def test_training_plot_draws_what_is_there(tmp_path):
 def test_bad_metrics_are_named(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 2}\n' + line)
-    with pytest.raises(plots.PlotError, match=r"metrics\.jsonl:2: .*'step'"):
+    with pytest.raises(InputError, match=r"metrics\.jsonl:2: .*'step'"):
         plots.save_png(plots.plot_training(path), tmp_path / "t.png")
 
 
 def test_metrics_without_numbers(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n')
-    with pytest.raises(plots.PlotError, match="no numbers"):
+    with pytest.raises(InputError, match="no numbers"):
         plots.save_png(plots.plot_training(path), tmp_path / "t.png")
 
 
@@ -77,7 +78,7 @@ def test_strip(tmp_path):
     near = lambda part, color: (np.abs(part - np.array(color)).sum(-1) < 60).sum()  # noqa: E731
     assert [near(part, plots.ORANGE) > 20 for part in thirds] == [True] * 3
     assert [near(part, plots.GREEN) > 20 for part in thirds] == [True, False, True]
-    with pytest.raises(plots.PlotError, match="3 frames and 2 boxes"):
+    with pytest.raises(InputError, match="3 frames and 2 boxes"):
         plots.plot_strip(frames, predicted=boxes[:2])
 
 

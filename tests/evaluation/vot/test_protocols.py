@@ -10,7 +10,6 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import ImageError
 from siamrpn_jax.evaluation import store
 from siamrpn_jax.evaluation.annotations import ResultError
-from siamrpn_jax.evaluation.runner import RunError
 from siamrpn_jax.evaluation.vot import protocols
 from siamrpn_jax.evaluation.vot.dataset import (
     VotSequence,
@@ -258,7 +257,7 @@ def test_impossible_settings(options):
 def test_an_answer_that_is_no_box_is_named(tmp_path, experiment, answer):
     tracker = Scripted(answer=lambda index: answer if index == 3 else TRUTH)
     sequence = make_sequence(tmp_path / "grey", 6)
-    with pytest.raises(RunError, match=r"grey, frame 3: .*expected a finite box"):
+    with pytest.raises(InputError, match=r"grey, frame 3: .*expected a finite box"):
         run(tracker, sequence, experiment=experiment)
 
 
@@ -272,14 +271,14 @@ def test_a_frame_that_cannot_be_decoded(tmp_path):
 def test_a_frame_of_another_size(tmp_path):
     sequence = make_sequence(tmp_path / "grey", 6)
     cv2.imwrite(str(sequence.frames[2]), np.zeros((9, 8, 3), np.uint8))
-    with pytest.raises(RunError, match=r"002\.png: 8x9 pixels, expected 64x48"):
+    with pytest.raises(InputError, match=r"002\.png: 8x9 pixels, expected 64x48"):
         run(Scripted(), sequence)
 
 
 def test_a_start_outside_the_image(tmp_path):
     regions = [TRUTH] * 6 + [[70.0, 1, 2, 3]]
     sequence = make_sequence(tmp_path / "grey", 7, regions=regions)
-    with pytest.raises(RunError, match="grey, frame 6: cannot start, box .*outside"):
+    with pytest.raises(InputError, match="grey, frame 6: cannot start, box .*outside"):
         run(Scripted((1,)), sequence)
 
 

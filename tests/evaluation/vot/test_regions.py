@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.evaluation.vot import regions
 
 SIZE = (40, 30)
@@ -266,15 +267,13 @@ def test_no_regions():
 
 def test_bad_rows_are_named():
     good = np.array([1.0, 2, 3, 4])
-    with pytest.raises(regions.RegionError, match="2 predicted and 1 true"):
+    with pytest.raises(InputError, match="2 predicted and 1 true"):
         regions.overlaps([good, good], [good], SIZE)
-    with pytest.raises(
-        regions.RegionError, match=r"\[1.0, nan, 3.0, 4.0\] is no region"
-    ):
+    with pytest.raises(InputError, match=r"\[1.0, nan, 3.0, 4.0\] is no region"):
         regions.overlap(good, np.array([1, np.nan, 3, 4]), SIZE)
-    with pytest.raises(regions.RegionError, match="is no region"):
+    with pytest.raises(InputError, match="is no region"):
         regions.overlap(good, np.ones(5), SIZE)
-    with pytest.raises(regions.RegionError, match="'exact': expected 'pysot'"):
+    with pytest.raises(InputError, match="'exact': expected 'pysot'"):
         regions.overlap(good, good, SIZE, convention="exact")  # type: ignore
 
 
@@ -316,7 +315,7 @@ def test_text(text, row):
     + ["1,2,3,4,5", "1,2,3,4,5,6,7"],
 )
 def test_bad_text_is_named(text):
-    with pytest.raises(regions.RegionError, match=r"^a\.txt:7: .*expected a code 0, 1"):
+    with pytest.raises(InputError, match=r"^a\.txt:7: .*expected a code 0, 1"):
         regions.parse_region(text, where="a.txt:7")
 
 
@@ -324,7 +323,7 @@ def test_bad_text_is_named(text):
 def test_any_text_is_a_row_or_an_error(text):
     try:
         row = regions.parse_region(text, where="x")
-    except regions.RegionError:
+    except InputError:
         return
     assert np.isfinite(row).all()
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from paths import ROOT, SHARED_DATA
-from siamrpn_jax.common.errors import MissingExtraError
+from siamrpn_jax.common.errors import InputError, MissingExtraError
 from siamrpn_jax.evaluation.annotations import read_vot_annotations
 from siamrpn_jax.evaluation.results import read_vot_results
 from siamrpn_jax.evaluation.vot import toolkit
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
 from siamrpn_jax.evaluation.vot.metrics import evaluate
-from siamrpn_jax.evaluation.vot.toolkit import ToolkitError, ToolkitFigures
+from siamrpn_jax.evaluation.vot.toolkit import ToolkitFigures
 
 PUBLISHED = SHARED_DATA / "published"
 WIDTH, HEIGHT = 160, 120
@@ -121,7 +121,7 @@ def test_workspace_holds_annotations_as_they_are(tmp_path):
 
 
 def test_results_that_are_missing_are_named(tmp_path):
-    with pytest.raises(ToolkitError, match="results/plain: no such folder"):
+    with pytest.raises(InputError, match="results/plain: no such folder"):
         toolkit.write_workspace(
             tmp_path / "w", tmp_path / "results", make_sequences(), interval=INTERVAL
         )
@@ -131,7 +131,7 @@ def test_results_that_are_missing_are_named(tmp_path):
 def test_what_is_no_analysis_is_named(tmp_path, text):
     path = tmp_path / "check.json"
     path.write_text(text)
-    with pytest.raises(ToolkitError, match=r"check\.json: not an analysis"):
+    with pytest.raises(InputError, match=r"check\.json: not an analysis"):
         toolkit.read_analysis(path)
 
 
@@ -144,13 +144,13 @@ def test_differences_are_told(tmp_path, monkeypatch):
     assert toolkit.check_with_toolkit(figures, "r", ()) == theirs
     for wrong in (figures.eao + 1e-5, float("nan")):
         ours = dataclasses.replace(figures, eao=wrong)
-        with pytest.raises(ToolkitError, match=r"r: eao is .*, the toolkit's 0\."):
+        with pytest.raises(InputError, match=r"r: eao is .*, the toolkit's 0\."):
             toolkit.check_with_toolkit(ours, "r", ())
 
 
 def test_figures_of_another_convention_are_not_compared(tmp_path):
     figures = evaluate_written(tmp_path, convention="legacy")
-    with pytest.raises(ToolkitError, match="'legacy', overlap 'pysot': expected 'too"):
+    with pytest.raises(InputError, match="'legacy', overlap 'pysot': expected 'too"):
         toolkit.check_with_toolkit(figures, "r", ())
 
 
@@ -162,7 +162,7 @@ def test_a_missing_toolkit_is_named(monkeypatch):
 
 @needs_toolkit
 def test_a_command_that_fails_tells_why(tmp_path):
-    with pytest.raises(ToolkitError, match="vot analysis failed.*not initialized"):
+    with pytest.raises(InputError, match="vot analysis failed.*not initialized"):
         toolkit.run_vot("analysis", workspace=tmp_path)
 
 

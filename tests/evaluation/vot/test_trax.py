@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from siamrpn_jax.common import errors
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.evaluation.vot import trax
-from siamrpn_jax.evaluation.vot.trax import FollowedObjects, TraxError, answer
+from siamrpn_jax.evaluation.vot.trax import FollowedObjects, answer
 
 
 class Drifting:
@@ -88,7 +89,7 @@ def test_polygons_become_boxes(ask):
 
 def test_other_regions_are_named(ask):
     mask = SimpleNamespace(type="mask"), {}
-    with pytest.raises(TraxError, match="sends a mask"):
+    with pytest.raises(InputError, match="sends a mask"):
         answer(FollowedObjects(Drifting()), ask("initialize", mask))
 
 

@@ -1,11 +1,81 @@
-"""Painting inside outlines, with antialiased edges; coordinates are continuous."""
+"""What every scene is made of: smooth motions, and sprites painted inside outlines.
 
+Generated scenes and scenes of pasted cut-outs differ in what their sprites show and how
+they move. Edges are antialiased, coordinates continuous.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 _SUPERSAMPLE = 4  # Sub-pixels along each axis.
+
+
+@dataclass(frozen=True)
+class Wave:
+    """A smooth path in two coordinates, two sines each.
+
+    ``amplitude`` bounds both, or each if it has two elements.
+    """
+
+    weights: np.ndarray
+    frequencies: np.ndarray
+    phases: np.ndarray
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, amplitude: float | np.ndarray) -> "Wave":
+        """Frequencies and phases at random; for ``amplitude`` see the class."""
+        share = rng.uniform(0.5, 1.0, 2)
+        weights = np.stack([share, 1 - share], axis=1)
+        weights *= np.broadcast_to(amplitude, 2)[:, None]
+        # Periods of about 25 to 250 frames: a target crosses its range in a clip.
+        frequencies = 2 * np.pi / np.exp(rng.uniform(3.2, 5.5, (2, 2)))
+        return cls(weights, frequencies, rng.uniform(0, 2 * np.pi, (2, 2)))
+
+    def __call__(self, time: float) -> np.ndarray:
+        """Offset at a time in frames: float64 ``[2]``."""
+        waves = np.sin(self.frequencies * time + self.phases)
+        return (self.weights * waves).sum(axis=1)
+
+
+class Sprite(ABC):
+    """Something that moves through a scene; can be shown at any time."""
+
+    soft = False
+    """Whether its edge is blurred by a pixel more."""
+
+    @abstractmethod
+    def pixels(self, time: float) -> np.ndarray:
+        """What it shows: ``uint8 [h, w, 3]``."""
+
+    @abstractmethod
+    def matrix(self, time: float) -> np.ndarray:
+        """``[3, 3]`` from its pixels to the image's, both continuous."""
+
+    @abstractmethod
+    def outlines(self, time: float) -> list[np.ndarray]:
+        """Its polygons ``[n, 2]``, continuous coordinates of the image."""
+
+    def bounds(self, time: float) -> np.ndarray:
+        """The box around all of it, parts beyond the image too: ``ltwh [4]``."""
+        points = np.concatenate(self.outlines(time))
+        return np.concatenate([points.min(axis=0), np.ptp(points, axis=0)])
+
+
+def paint_sprites(image: np.ndarray, sprites: Iterable[Sprite], time: float) -> None:
+    """Paints sprites over an image in place, the last one on top."""
+    for one in sprites:
+        paint(
+            image,
+            one.pixels(time),
+            one.matrix(time),
+            one.outlines(time),
+            soft=one.soft,
+        )
 
 
 def paint(
