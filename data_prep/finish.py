@@ -18,9 +18,13 @@ from siamrpn_jax.common.files import replacing
 from siamrpn_jax.data.crops import format, index
 from siamrpn_jax.data.crops.index import Header, Index, Shard
 from siamrpn_jax.data.crops.reader import STATE_FOLDER
+from siamrpn_jax.data.read.images import is_image
 
 REJECTED_FILE = "rejected.json"
 """All rejections of a dataset, in its folder."""
+
+_MISREADING = 3
+"""From this number of videos on, what is rejected in all of them is no accident."""
 
 _KINDS = 5
 """Number of kinds of rejections that are printed."""
@@ -31,6 +35,9 @@ class Summary:
     """What a preparation came to."""
 
     folder: Path
+    videos: int
+    """That have records; of stills: images."""
+
     tracks: int
     records: int
     size: int
@@ -62,7 +69,13 @@ class Summary:
     @property
     def accepted(self) -> bool:
         """Whether the folder is finished."""
-        return self.records > 0 and self.bad <= self.max_bad
+        return self.records > 0 and self.bad <= self.max_bad and not self.misreading
+
+    @property
+    def misreading(self) -> "_Kind | None":
+        """What was rejected in every video, and so is no damage: a wrong count, say."""
+        least = max(self.videos, _MISREADING)
+        return next((k for k in self._kinds() if len(k.places) >= least), None)
 
     def lines(self) -> list[str]:
         """For people."""
@@ -89,6 +102,11 @@ class Summary:
         """Why the folder is not finished, and what to do about it."""
         if not self.records:
             return f"{self.folder}: not finished, no record could be written"
+        if kind := self.misreading:
+            return (
+                f"{self.folder}: not finished, the same was rejected in every video, "
+                f"which --max-bad does not allow: {kind.file}: {kind.reason}"
+            )
         percent = math.ceil(round(self.bad * 100, 9))
         return (
             f"{self.folder}: not finished, {self.bad:.2%} of the records were rejected "
@@ -103,7 +121,9 @@ class Summary:
             key = re.sub(r"[\d.,+-]+|'.*?'", "#", rejection.reason)
             kind = kinds.get(key, _Kind(rejection.file, rejection.reason))
             kinds[key] = kind._replace(
-                records=kind.records + rejection.records, times=kind.times + 1
+                records=kind.records + rejection.records,
+                times=kind.times + 1,
+                places=kind.places | {_place(rejection.file)},
             )
         return sorted(kinds.values(), key=lambda kind: (-kind.records, -kind.times))
 
@@ -119,6 +139,13 @@ class _Kind(NamedTuple):
 
     records: int = 0
     times: int = 0
+    places: frozenset[str] = frozenset()
+    """Annotation files, films, and folders of images."""
+
+
+def _place(file: str) -> str:
+    path = Path(file)
+    return str(path.parent if is_image(path) else path)
 
 
 def finish(
@@ -139,6 +166,7 @@ def finish(
     rejections = tuple(r for content in contents for r in content.rejections)
     summary = Summary(
         folder=folder,
+        videos=len({name for content in contents for name in content.videos}),
         tracks=sum(len(content.names) for content in contents),
         records=sum(len(content.frames) for content in contents),
         size=sum(content.size for content in contents),

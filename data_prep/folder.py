@@ -3,28 +3,22 @@
 - Sequences: folders with ``groundtruth.txt`` or ``groundtruth_rect.txt`` and frames,
   see ``siamrpn_jax.data.read.sequences``.
 - Stills: folders with ``annotations.json`` and images, see ``data.read.stills``.
-- Box files: ``NAME.txt`` or ``NAME.csv`` beside a film ``NAME.mp4`` (or ``.mkv``,
-  ``.webm``, ``.avi``, ``.mov``) or a folder ``NAME`` of images, which may be in
-  ``img/`` or ``color/`` of it.
+- Box files: ``NAME.txt``, ``NAME.csv`` or ``NAME.tsv`` beside a film ``NAME.mp4`` (or
+  ``.mkv``, ``.webm``, ``.avi``, ``.mov``) or a folder ``NAME`` of images, which may be
+  in ``img/`` or ``color/`` of it.
 
-A line of a box file is, separated by commas, or without any comma by tabs or spaces,
-
-- ``x, y, w, h``: the frames in turn, or
-- ``frame, x, y, w, h``, or
-- ``frame, track, x, y, w, h``: any number of targets; ``track`` is any text, or
-- what a first line of names says, of which ``x, y, w, h`` must be there, ``frame``,
-  ``track`` and ``category`` may be, in any order; columns of other names are not read.
-
-Boxes are top-left corner and size in pixels, counted from 0; four times ``nan`` or 0
-says that the target is absent. Frames are counted from ``--first-frame``, and for
-images are the files in natural order (2 before 10).
+What a box file holds is told by its first line of names or, without one, by the number
+of its columns, see ``siamrpn_jax.data.read.tables``: what ``siamrpn track`` writes is
+one. Frames of images are named by the file (``image``) or numbered in natural order
+(2 before 10), those of films numbered or timed (``time``, in seconds). Four times
+``nan`` or 0, and a box without an area, say that the target is absent.
 """
 
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -41,8 +35,9 @@ from data_prep.tracks import (
     VideoFrame,
 )
 from data_prep.youtube_bb import FILM_SUFFIXES
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.formats import no_target
-from siamrpn_jax.data.read.images import natural_sort
+from siamrpn_jax.data.read.images import natural_sort, read_size
 from siamrpn_jax.data.read.sequences import (
     GROUND_TRUTH_NAMES,
     SequenceError,
@@ -52,17 +47,21 @@ from siamrpn_jax.data.read.sequences import (
     walk,
 )
 from siamrpn_jax.data.read.stills import ANNOTATIONS_NAME, StillsError, find_stills
+from siamrpn_jax.data.read.tables import (
+    LabelRow,
+    LabelTable,
+    TableError,
+    check_sizes,
+    read_table,
+    same_fault_in_all,
+)
+from siamrpn_jax.media.video import Video
 
-BOX_COLUMNS = ("x", "y", "w", "h")
+TABLE_SUFFIXES = (".txt", ".csv", ".tsv")
+"""Box files."""
 
-COLUMNS = {
-    4: BOX_COLUMNS,
-    5: ("frame", *BOX_COLUMNS),
-    6: ("frame", "track", *BOX_COLUMNS),
-}
-"""Columns of box files without a line of names."""
-
-EXPECTED = "x,y,w,h or frame,x,y,w,h or frame,track,x,y,w,h or a line of such names"
+_TIME_TOLERANCE = 0.25
+"""How far a time may be from that of its frame, in frames."""
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +70,15 @@ log = logging.getLogger(__name__)
 class FolderOptions(Options):
     """Options of your own folder."""
 
-    first_frame: int = 0
-    """Number of the first frame in box files that number frames."""
+    first_frame: int | None = None
+    """Number of the first frame in box files that number frames; 0 where nothing
+    speaks for 1."""
+    fps: float | None = None
+    """Frames a second, for box files that have times; default: what the film says."""
+    lost: Literal["absent", "keep"] = "absent"
+    """What is done with boxes that a box file calls lost."""
+    min_confidence: float = 0.0
+    """The target is absent where a box file's confidence is below this, 0 to 1."""
     min_side: float = 10
     """In stills, leave out objects with a side below this number of pixels."""
 
@@ -93,20 +99,30 @@ class BoxFile(NamedTuple):
     frames: Path
     """A film, or a folder of images."""
 
-    first_frame: int
+    options: FolderOptions
 
 
-class Row(NamedTuple):
-    """A line of a box file."""
+class Frames(NamedTuple):
+    """What the rows of a box file can be about."""
 
-    index: int
-    """Number of the frame, from 0."""
+    path: Path
+    """A film, or a folder of images."""
 
-    frame: Frame
-    track: str
-    category: str
-    ltwh: tuple[float, ...]
-    """NaN where the target is absent."""
+    images: tuple[Path, ...]
+    """None of a film."""
+
+    by_name: dict[str, int]
+    """The numbers of the images from 0, by their names with and without suffix."""
+
+    fps: float | None
+
+    def at(self, index: int) -> Frame:
+        """A frame by its number from 0."""
+        return self.images[index] if self.images else VideoFrame(self.path, index)
+
+
+Placed = tuple[int, LabelRow]
+"""The number of a frame from 0, and what is said of it."""
 
 
 def list_units(options: FolderOptions) -> list[Unit]:
@@ -117,8 +133,9 @@ def list_units(options: FolderOptions) -> list[Unit]:
     sequences = [_sequence_unit(raw, path) for path in _or_none(find_sequences, raw)]
     box_files = [
         Unit(_below(raw, box_file.text), box_file)
-        for box_file in _find_box_files(raw, options.first_frame)
+        for box_file in _find_box_files(raw, options)
     ]
+    _check_numbering([unit.content for unit in box_files], options.first_frame)
     folders = _or_none(find_stills, raw)
     stills = [
         unit
@@ -174,44 +191,145 @@ def _read_sequence(unit: Unit) -> Iterator[Track | Rejection]:
 
 def _read_box_file(unit: Unit) -> Iterator[Track | Rejection]:
     content: BoxFile = unit.content
-    lines, problem = read_lines(content.text)
-    columns, lines, first = _read_columns(lines)
-    images = _images(content.frames)
-    if not columns:
-        problem = (
-            problem or f"line 1 is {''.join(lines[:1])[:80]!r}, expected {EXPECTED}"
-        )
-    elif images and "frame" not in columns and len(lines) != len(images):
-        problem = f"{len(lines)} boxes for {len(images)} images, expected one for each"
-    if problem:
-        yield Rejection(str(content.text), None, problem, max(len(lines), 1))
+    try:
+        table = read_table(content.text)
+        frames = _frames(content)
+        if size := _frame_size(frames):
+            check_sizes(table, size)
+        _check_keys(table, frames)
+    except InputError as error:
+        reason = str(error).removeprefix(f"{content.text}:").lstrip()
+        lines = len(read_lines(content.text)[0])
+        yield Rejection(str(content.text), None, reason, max(lines, 1))
         return
-    tracks: dict[str, list[Row]] = {}
-    for number, line in enumerate(lines):
-        try:
-            values = dict(zip(columns, _fields(line), strict=True))
-            row = _row(values, number, content, images)
-        except (ValueError, IndexError):
-            many = f" of one of {len(images)} images" if images else ""
-            reason = f"line {first + number} is {line[:80]!r}, expected "
-            reason += ",".join(columns) + many
-            yield Rejection(str(content.text), None, reason)
-            continue
-        tracks.setdefault(row.track, []).append(row)
+    placed, faults = _place(table, frames, content.options)
+    tracks: dict[str, list[Placed]] = {}
+    for index, row in placed:
+        tracks.setdefault(row.track, []).append((index, row))
+    lines = [[row.line for _, row in track] for track in tracks.values()]
+    if faults and same_fault_in_all(lines, list(faults)):
+        example = next(iter(faults.values()))
+        reason = f"the same in the first or last row of every target: {example}"
+        lost = len(placed) + len(faults)
+        yield Rejection(str(content.text), None, reason, lost)
+        return
+    for reason in faults.values():
+        yield Rejection(str(content.text), None, reason)
     for name, rows in tracks.items():
-        yield _track(unit.key, name, sorted(rows, key=lambda row: row.index))
+        rows.sort(key=lambda row: row[0])
+        yield _track(unit.key, name, rows, frames, content.options)
 
 
-def _track(video: str, name: str, rows: list[Row]) -> Track:
-    boxes = np.array([row.ltwh for row in rows])
+def _frames(content: BoxFile) -> Frames:
+    path, fps = content.frames, content.options.fps
+    images = _images(path)
+    names = {image.stem: index for index, image in enumerate(images)}
+    names |= {image.name: index for index, image in enumerate(images)}
+    if not images and fps is None and (film := _open(path)):
+        fps = film.fps
+    return Frames(path, images, names, fps)
+
+
+def _frame_size(frames: Frames) -> tuple[int, int] | None:
+    """Width and height; None where no frame can be read, as the writer will say."""
+    try:
+        if frames.images:
+            return read_size(frames.images[0])
+        height, width = next(iter(Video(frames.path))).shape[:2]
+    except (InputError, OSError, StopIteration):
+        return None
+    return width, height
+
+
+def _open(film: Path) -> Video | None:
+    try:
+        return Video(film)
+    except (InputError, OSError):
+        return None
+
+
+def _check_keys(table: LabelTable, frames: Frames) -> None:
+    """Raises TableError where rows cannot be brought to frames."""
+    keys, path = table.columns.keys, table.path
+    if "image" in keys and not frames.images:
+        raise TableError(f"{path}: names images of a film, expected frame or time")
+    if keys.keys().isdisjoint(("frame", "image", "time", "time_ms")):
+        lines = len(table.rows) + len(table.faults)
+        if "track" in keys:
+            raise TableError(f"{path}: names tracks and no frames, expected frame, too")
+        if frames.images and lines != len(frames.images):
+            raise TableError(
+                f"{path}: {lines} boxes for {len(frames.images)} images, expected one "
+                "for each"
+            )
+    elif keys.keys().isdisjoint(("frame", "image")) and frames.fps is None:
+        raise TableError(f"{path}: names times, expected --fps for {frames.path.name}")
+
+
+def _place(
+    table: LabelTable, frames: Frames, options: FolderOptions
+) -> tuple[list[Placed], dict[int, str]]:
+    """The rows with the numbers of their frames, and what is wrong with others."""
+    placed, faults = [], dict(table.faults)
+    first = options.first_frame or 0
+    for row in table.rows:
+        index, problem = _frame_of(row, table, frames, first)
+        if problem:
+            faults[row.line] = f"line {row.line}: {problem}"
+        else:
+            placed.append((index, row))
+    return placed, faults
+
+
+def _frame_of(
+    row: LabelRow, table: LabelTable, frames: Frames, first: int
+) -> tuple[int, str]:
+    """Number of a row's frame from 0, and what is wrong with it: nothing, as a rule.
+
+    Where a table has several keys, the image's name decides before the frame's number,
+    and that before the time.
+    """
+    count, keys = len(frames.images), table.columns.keys
+    if "image" in keys:
+        name = row.image.replace("\\", "/").rpartition("/")[2]
+        if name not in frames.by_name:
+            return 0, f"image {row.image[:80]!r} is not in {frames.path.name}"
+        return frames.by_name[name], ""
+    if row.frame is not None:
+        index = row.frame - first
+        if index < 0 or (count and index >= count):
+            which = f"{first} to {first + count - 1}" if count else f"from {first} on"
+            return 0, f"frame {row.frame}, expected {which}"
+        return index, ""
+    if row.seconds is not None and frames.fps is not None:
+        exact = row.seconds * frames.fps
+        if abs(exact - round(exact)) > _TIME_TOLERANCE or (count and exact >= count):
+            return 0, f"{row.seconds} s lie between two frames, or after the last"
+        return round(exact), ""
+    return row.line - 1 - table.columns.named, ""
+
+
+def _track(
+    video: str,
+    name: str,
+    rows: list[Placed],
+    frames: Frames,
+    options: FolderOptions,
+) -> Track:
+    boxes = np.array([row.ltwh for _, row in rows])
+    given_up = [
+        (row.lost and options.lost == "absent")
+        or (row.confidence is not None and row.confidence < options.min_confidence)
+        for _, row in rows
+    ]
     return Track(
         name=f"{video}/{name}" if name else video,
         video=video,
-        frames=[row.frame for row in rows],
+        frames=[frames.at(index) for index, _ in rows],
         boxes=boxes,
-        numbers=np.array([row.index for row in rows]),
-        visibility=_visibility(boxes),
-        category=rows[0].category,
+        numbers=np.array([index for index, _ in rows]),
+        visibility=np.where(given_up, np.float32(0), _visibility(boxes)),
+        category=rows[0][1].category,
     )
 
 
@@ -220,58 +338,48 @@ def _visibility(boxes: np.ndarray) -> np.ndarray:
     return np.where(no_target(boxes), 0, 1).astype(np.float32)
 
 
-def _read_columns(lines: list[str]) -> tuple[tuple[str, ...], list[str], int]:
-    """Columns of a box file, its other lines, and the number of the first of them.
+def _check_numbering(box_files: list[BoxFile], first_frame: int | None) -> None:
+    """Raises PreparationError where frames seem to be counted from 1, and none says so.
 
-    No columns: it is no box file.
+    All box files of a folder count alike: where any of them has a frame 0, all do.
     """
-    fields = _fields(lines[0]) if lines else []
-    names = tuple(field.lower() for field in fields)
-    if set(BOX_COLUMNS) <= set(names):
-        return names, lines[1:], 2
-    return COLUMNS.get(len(fields), ()), lines, 1
+    if first_frame is not None:
+        return
+    suspect = ""
+    for content in box_files:
+        try:
+            numbers = read_table(content.text).numbers
+        except InputError:
+            continue  # its worker says so
+        if not numbers:
+            continue
+        low, high = min(numbers), max(numbers)
+        if low == 0:
+            return
+        steps = np.diff(sorted(set(numbers)))
+        from_one = low == 1 and len(steps) > 1 and len(set(steps)) == 1
+        film = _open(content.frames)
+        count = len(_images(content.frames)) or (film and film.length) or "some"
+        if from_one or high == count:
+            suspect = suspect or (
+                f"{content.text}: has frames {low} to {high}, and {count} are there: "
+                "expected --first-frame 1 (or 0, if frame 1 has one before it)"
+            )
+    if suspect:
+        raise PreparationError(suspect)
 
 
-def _row(
-    values: dict[str, str],
-    number: int,
-    content: BoxFile,
-    images: tuple[Path, ...],
-) -> Row:
-    """A line by its columns.
-
-    Raises:
-        ValueError, IndexError: it holds no numbers, or no frame has this number.
-    """
-    index = int(values["frame"]) - content.first_frame if "frame" in values else number
-    if index < 0:
-        raise IndexError
-    box = tuple(float(values[name]) for name in BOX_COLUMNS)
-    return Row(
-        index=index,
-        frame=images[index] if images else VideoFrame(content.frames, index),
-        track=values.get("track", ""),
-        category=values.get("category", ""),
-        ltwh=box,
-    )
-
-
-def _fields(line: str) -> list[str]:
-    parts = line.split(",") if "," in line else line.split()
-    return [part.strip() for part in parts]
-
-
-def _find_box_files(raw: Path, first_frame: int) -> list[BoxFile]:
+def _find_box_files(raw: Path, options: FolderOptions) -> list[BoxFile]:
     """Text files beside a film, or a folder of images, of the same name."""
     found: dict[Path, BoxFile] = {}
     for folder, _, files in walk(raw):
         films = {Path(f).stem: f for f in files if _suffix(f) in FILM_SUFFIXES}
         for file in files:
-            if _suffix(file) in (".txt", ".csv"):
+            if _suffix(file) in TABLE_SUFFIXES:
                 stem = Path(file).stem
                 frames = folder / films.get(stem, stem)
                 if stem in films or _is_frames(frames):
-                    found[folder / file] = BoxFile(folder / file, frames, first_frame)
+                    found[folder / file] = BoxFile(folder / file, frames, options)
     return [found[path] for path in natural_sort(found)]
 
 

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_prep.tracks import Rejection, Track
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read import formats
 from siamrpn_jax.data.read.formats import no_target, parse_numbers
 from siamrpn_jax.data.read.images import is_hidden
 
@@ -54,6 +56,10 @@ def read_rows(path: Path, *, columns: int, expected: str, first: int = 1) -> Row
         return Rows(
             path, first, np.empty((0, columns)), np.empty(0, bool), (rejection,)
         )
+    if not parse_numbers(lines[0]) and all(map(parse_numbers, lines[1:])):
+        problem = f"line 1 is {lines[0][:80]!r}, expected {expected} as in all others"
+        lost = Rejection(str(path), None, problem, len(lines))
+        return Rows(path, first, np.empty((0, columns)), np.empty(0, bool), (lost,))
     values = np.full((len(lines), columns), np.nan)
     good = np.zeros(len(lines), bool)
     rejections = []
@@ -157,11 +163,9 @@ def read_lines(path: Path) -> tuple[list[str], str]:
     Blank lines at its end are left out.
     """
     try:
-        return path.read_text(encoding="utf-8-sig").rstrip().splitlines(), ""
-    except UnicodeDecodeError:
-        return [], "cannot be read (is no text)"
-    except OSError as error:
-        return [], f"cannot be read ({error.strerror})"
+        return formats.read_lines(path), ""
+    except InputError as error:
+        return [], str(error).removeprefix(f"{path}: ")
 
 
 def list_names(folder: Path, suffix: str) -> list[str]:

@@ -154,8 +154,8 @@ def test_images_and_a_box_file(tmp_path, inner):
     tracks, rejections = read_all(DATASET, tmp_path)
     assert tracks["clip.csv"].numbers.tolist() == [0]
     assert [one.reason for one in rejections] == [
-        f"line {line} is {text!r}, expected frame,x,y,w,h of one of 3 images"
-        for line, text in ((1, "3,1,2,3,4"), (3, "-1,1,2,3,4"))
+        "line 3 is '-1,1,2,3,4', expected frame,x,y,w,h",
+        "line 1: frame 3, expected 0 to 2",
     ]
 
 
@@ -170,9 +170,9 @@ def test_as_many_boxes_as_images(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "reason", "records"),
     [
-        ([], "line 1 is '', expected", 1),
-        (["1,2,3", "1,2,3"], "line 1 is '1,2,3', expected x,y,w,h or frame,", 2),
-        (["name,x,y", "1,2,3,4,5"], "line 1 is 'name,x,y', expected x,y,w,h or", 2),
+        ([], "is empty, expected", 1),
+        (["1,2,3", "1,2,3"], "line 1 is '1,2,3': 3 columns without names, expected", 2),
+        (["name,x,y", "1,2,3,4,5"], "line 1 is 'name,x,y': no box, expected x,y", 2),
         (["1,2,3,4", "1,2,3"], "line 2 is '1,2,3', expected x,y,w,h", 1),
         (["1,2,3,4", "", "1,2,3,4"], "line 2 is '', expected x,y,w,h", 1),
         (["x,y,w,h,frame", "1,2,3,4,0.5"], "line 2 is '1,2,3,4,0.5', expected x", 1),
@@ -251,3 +251,63 @@ def test_command_on_a_real_sequence(tmp_path):
     prepared = prepare("folder", raw)
     sizes = prepared.index.sizes / prepared.index.scales[:, None]
     np.testing.assert_allclose(sizes, boxes[:, 2:], rtol=1e-4)
+
+
+def test_frames_counted_from_1_need_an_option(tmp_path):
+    touch_frames(tmp_path / "clip", "%d.jpg", range(1, 9))
+    write_lines(tmp_path / "clip.txt", *(f"{t},1,5,5,9,9" for t in range(1, 9)))
+    with pytest.raises(
+        PreparationError, match=r"clip\.txt: .*expected --first-frame 1"
+    ):
+        read_all(DATASET, tmp_path)
+    (track,) = read_all(DATASET, tmp_path, first_frame=1)[0].values()
+    assert track.numbers.tolist() == list(range(8))
+    assert track.frames[0] == tmp_path / "clip" / "1.jpg"
+    # A file that has a frame 0 tells how all of a folder count.
+    touch_frames(tmp_path / "other", "%d.jpg", range(3))
+    write_lines(tmp_path / "other.txt", "0,1,5,5,9,9")
+    _, rejections = read_all(DATASET, tmp_path)
+    assert [one.reason for one in rejections] == ["line 8: frame 8, expected 0 to 7"]
+
+
+def test_images_by_their_names_and_times_by_the_speed(tmp_path):
+    touch_frames(tmp_path / "clip", "%d.jpg", range(10, 13))
+    write_lines(
+        tmp_path / "clip.csv", "image,x,y,w,h", "a/12.jpg,1,2,3,4", "10,5,6,7,8"
+    )
+    (track,) = read_all(DATASET, tmp_path)[0].values()
+    assert track.numbers.tolist() == [0, 2]
+    write_lines(tmp_path / "clip.csv", "time,x,y,w,h", "0,1,2,3,4", ".08,1,2,3,4")
+    _, (rejection,) = read_all(DATASET, tmp_path)
+    assert "expected --fps for clip" in rejection.reason
+    (track,) = read_all(DATASET, tmp_path, fps=25.0)[0].values()
+    assert track.numbers.tolist() == [0, 2]
+    _, (rejection,) = read_all(DATASET, tmp_path, fps=20.0)
+    assert (
+        rejection.reason == "line 3: 0.08 s lie between two frames, or after the last"
+    )
+
+
+def test_what_the_tracker_writes_is_read(tmp_path):
+    touch_film(tmp_path / "film.avi")
+    rows = ["frame,object,x,y,w,h,score,confidence,lost"]
+    for t in range(4):
+        rows += [f"{t},0,1,2,30,40,.9,{0.9 - t / 5},0", f"{t},1,5,6,7,8,.9,.9,{t // 2}"]
+    write_lines(tmp_path / "film.csv", *rows)
+    first, second = read_all(DATASET, tmp_path)[0].values()
+    assert first.visibility.tolist() == [1, 1, 1, 1]
+    assert second.visibility.tolist() == [1, 1, 0, 0]
+    options = {"lost": "keep", "min_confidence": 0.4}
+    first, second = read_all(DATASET, tmp_path, **options)[0].values()
+    assert first.visibility.tolist() == [1, 1, 1, 0]
+    assert second.visibility.tolist() == [1, 1, 1, 1]
+
+
+def test_the_same_fault_of_all_targets_loses_the_file(tmp_path):
+    touch_frames(tmp_path / "clip", "%d.jpg", range(200))
+    rows = [f"{t},{k},5,5,9,9" for k in range(2) for t in range(200)]
+    rows[199], rows[399] = "200,0,5,5,9,9", "200,1,5,5,9,9"
+    write_lines(tmp_path / "clip.txt", *rows)
+    tracks, (rejection,) = read_all(DATASET, tmp_path)
+    assert not tracks and rejection.records == 400
+    assert "the same in the first or last row of every target" in rejection.reason

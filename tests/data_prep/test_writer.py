@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,25 @@ def test_too_many_rejections_finish_nothing(tmp_path):
     # And a lower one takes the index back.
     assert not prepare(made, tmp_path).accepted
     assert is_prepared(out) and not (out / "index.npz").exists()
+
+
+def test_what_is_rejected_in_every_video_is_no_accident(tmp_path):
+    def videos(count):
+        return [
+            [
+                make_track(name),
+                Rejection(f"{name}.txt", 6, f"line {n} has no frame {n}"),
+            ]
+            for n, name in enumerate("abcd"[:count])
+        ]
+
+    summary = prepare(dataset(*videos(4)), tmp_path, max_bad="50%")
+    assert summary.bad < 0.2 and not summary.accepted
+    assert "the same was rejected in every video" in summary.refusal()
+    assert not (tmp_path / "out" / "index.npz").exists()
+    for made in (dataset(*videos(2)), dataset(*videos(3), [make_track("d")])):
+        shutil.rmtree(tmp_path / "out")
+        assert prepare(made, tmp_path, max_bad="50%").accepted
 
 
 def test_lost_things_that_are_no_records_do_not_count(tmp_path):

@@ -45,7 +45,12 @@ from siamrpn_jax.data.read.benchmark_lists import (
     OTB_FRAMES,
     UAV123_CLIPS,
 )
-from siamrpn_jax.data.read.formats import no_target, parse_numbers
+from siamrpn_jax.data.read.formats import (
+    no_target,
+    parse_number,
+    parse_numbers,
+    read_lines,
+)
 from siamrpn_jax.data.read.images import is_hidden, list_images, natural_sort
 from siamrpn_jax.data.read.sequences import Sequence, SequenceError
 
@@ -175,7 +180,7 @@ def _read_vatic(path: Path) -> np.ndarray:
     rows = []
     for number, line in enumerate(_lines(path), start=1):
         try:
-            values = [float(field) for field in line.split()[1:7]]
+            values = [parse_number(field) for field in line.split()[1:7]]
             x0, y0, x1, y1, _, lost = values
         except ValueError:
             raise SequenceError(
@@ -312,8 +317,8 @@ def _sequence(
 
 def _read_flags(path: Path, count: int) -> np.ndarray:
     """Whole numbers, one for each frame, in one line or in many."""
-    fields = path.read_text(encoding="utf-8-sig").replace(",", " ").split()
-    if len(fields) != count or not all(field.isdecimal() for field in fields):
+    fields = " ".join(read_lines(path, error=SequenceError)).replace(",", " ").split()
+    if len(fields) != count or not all(re.fullmatch("[0-9]+", f) for f in fields):
         raise SequenceError(
             f"{path}: {len(fields)} values for {count} frames, expected a whole number "
             "for each"
@@ -324,7 +329,7 @@ def _read_flags(path: Path, count: int) -> np.ndarray:
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise _MissingError(str(path))
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_lines(path, error=SequenceError)
     return [line.strip() for line in lines if line.strip()]
 
 

@@ -3,15 +3,18 @@
 A sequence is a folder that holds ``groundtruth.txt`` or ``groundtruth_rect.txt`` and
 its frames in ``img/``, in ``color/`` or beside the text file. A line is four numbers
 ``x, y, w, h`` (top-left corner and size, pixels) or, in ``groundtruth.txt``, the eight
-of a VOT polygon; commas, tabs or spaces separate them. ``groundtruth_rect.txt`` is
-OTB's: it counts pixels from 1, and 1 is subtracted. A row that is ``nan`` or
-has no area says that the target is absent, see ``formats.no_target``.
+of a VOT polygon; commas, tabs, semicolons or spaces separate them. A first line of
+names may say what the columns are, see ``tables``. ``groundtruth_rect.txt`` is OTB's:
+it counts pixels from 1, and 1 is subtracted. A row that is ``nan`` or has no area says
+that the target is absent, see ``formats.no_target``. Rows that fit as two corners, and
+not as a corner and a size, are refused.
 
 Two peculiarities of OTB are known. A folder with ``groundtruth_rect.1.txt``,
 ``groundtruth_rect.2.txt`` and so on is a sequence for each: Jogging-1, Jogging-2. And
 some of its annotations start late or end early, see ``OTB_FRAMES``.
 """
 
+import csv
 import hashlib
 import logging
 import os
@@ -24,8 +27,27 @@ import numpy as np
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.benchmark_lists import OTB_FRAMES
-from siamrpn_jax.data.read.formats import no_target, parse_numbers
-from siamrpn_jax.data.read.images import is_hidden, list_images, natural_sort
+from siamrpn_jax.data.read.formats import (
+    looks_like_corners,
+    no_target,
+    parse_numbers,
+    read_lines,
+)
+from siamrpn_jax.data.read.images import (
+    ImageError,
+    is_hidden,
+    list_images,
+    natural_sort,
+    read_size,
+)
+from siamrpn_jax.data.read.tables import (
+    AS_CORNERS,
+    TableError,
+    counts,
+    have_names,
+    read_table,
+    split_fields,
+)
 
 GROUND_TRUTH_NAMES = ("groundtruth.txt", "groundtruth_rect.txt")
 """Ground truth files, the first one present is read; the second counts from 1."""
@@ -124,6 +146,7 @@ def read_sequence(
             f"{folder}: {len(frames)} frames but {len(boxes)} lines in "
             f"{text.name}; expected one line a frame"
         )
+    _refuse_corners(text, boxes, frames[0])
     numbered = _NUMBERED.fullmatch(text.name)
     return Sequence(f"{name}-{numbered[1]}" if numbered else name, frames, boxes)
 
@@ -145,12 +168,11 @@ def read_ground_truth(
         SequenceError: no line, or a malformed one, named as ``file:line``.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SequenceError(f"{path}: cannot be read as text ({error})") from error
+    lines = read_lines(path, error=SequenceError)
     if not lines:
         raise SequenceError(f"{path}: is empty, expected one box x,y,w,h a line")
+    if _is_named(lines[0]):
+        return _read_named(path, faults)
     boxes = np.full((len(lines), 4), np.nan)
     for row, line in enumerate(lines):
         try:
@@ -237,6 +259,48 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 def _warn(error: OSError) -> None:
     log.warning("%s: left out: cannot be read (%s)", error.filename, error.strerror)
+
+
+def _is_named(line: str) -> bool:
+    try:
+        return have_names(split_fields(line))
+    except (ValueError, csv.Error):
+        return False
+
+
+def _read_named(path: Path, faults: dict[int, str] | None) -> np.ndarray:
+    """The boxes of a ground truth file with a first line of names."""
+    try:
+        table = read_table(path)
+    except TableError as error:
+        raise SequenceError(str(error)) from error
+    keys = table.columns.keys
+    if "image" in keys or "time" in keys or "time_ms" in keys or "track" in keys:
+        raise SequenceError(
+            f"{path}: names columns beside x,y,w,h; expected a box a line, the frames "
+            "in turn"
+        )
+    if "frame" in keys and not (len(table.rows) < 5 or counts(np.array(table.numbers))):
+        raise SequenceError(f"{path}: expected frames numbered in turn, from 0 or 1")
+    for line, reason in table.faults.items():
+        if faults is None:
+            raise SequenceError(f"{path}:{line}: {reason}")
+        faults[line - 2] = reason
+    boxes = np.full((len(table.rows) + len(table.faults), 4), np.nan)
+    boxes[[row.line - 2 for row in table.rows]] = table.boxes
+    boxes[no_target(boxes)] = np.nan
+    return boxes
+
+
+def _refuse_corners(text: Path, boxes: np.ndarray, frame: Path) -> None:
+    """Raises SequenceError for unnamed rows that fit as corners alone."""
+    try:
+        size = read_size(frame)
+    except ImageError:
+        size = None  # whoever reads it will say so
+    named = _is_named(read_lines(text, error=SequenceError)[0])
+    if not named and looks_like_corners(boxes, size):
+        raise SequenceError(f"{text}: {AS_CORNERS}")
 
 
 def _parse_line(line: str) -> np.ndarray:

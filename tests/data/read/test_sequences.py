@@ -72,13 +72,37 @@ def test_a_box_without_area_is_an_absent_target(tmp_path, line):
 
 @pytest.mark.parametrize(
     "line",
-    ["1,2,inf,4", "1,2,3", "a,b,c,d", "", "1;2;3;4"],
+    ["1,2,inf,4", "1,2,3", "a,b,c,d", "", "1/2/3/4", "1,2 3,4", "1_0,2,3,4"],
 )
 def test_bad_lines_are_named(tmp_path, line):
     path = tmp_path / "groundtruth.txt"
     path.write_text(f"1,2,3,4\n{line}\n1,2,3,4\n")
     with pytest.raises(SequenceError, match=r"groundtruth\.txt:2"):
         read_ground_truth(path)
+
+
+def test_decimal_commas_between_semicolons(tmp_path):
+    path = tmp_path / "groundtruth.txt"
+    path.write_text("1,5;2;3,25;4\n")
+    np.testing.assert_array_equal(read_ground_truth(path), [[1.5, 2, 3.25, 4]])
+
+
+def test_a_line_of_names_decides(tmp_path):
+    folder = make(tmp_path / "a", ["x1,y1,x2,y2", "1,2,11,22", "0,0,0,0"])
+    (folder / "img" / "3.jpg").unlink()
+    boxes = read_sequence(folder).boxes
+    np.testing.assert_array_equal(boxes, [[1, 2, 10, 20], [np.nan] * 4])
+    (folder / "groundtruth.txt").write_text("frame,x,y,w,h\n1,1,2,3,4\n2,1,2,3,4\n")
+    assert read_sequence(folder).boxes.shape == (2, 4)
+    (folder / "groundtruth.txt").write_text("track,x,y,w,h\n1,1,2,3,4\n2,1,2,3,4\n")
+    with pytest.raises(SequenceError, match="names columns beside x,y,w,h"):
+        read_sequence(folder)
+
+
+def test_corners_are_not_taken_as_sizes(tmp_path):
+    corners = [f"{5 + t},{4 + t},{25 + t},{14 + t}" for t in range(6)]
+    with pytest.raises(SequenceError, match="fit as corners x1,y1,x2,y2"):
+        read_sequence(make(tmp_path / "a", corners))
 
 
 def test_bad_lines_can_be_collected(tmp_path):
@@ -110,7 +134,7 @@ def test_missing_parts_are_named(tmp_path):
     (tmp_path / "groundtruth.txt").write_text("")
     with pytest.raises(SequenceError, match="is empty"):
         read_sequence(tmp_path)
-    (tmp_path / "groundtruth.txt").write_bytes(b"\xff\xfe\x00\x80")
+    (tmp_path / "groundtruth.txt").write_bytes(b"\xff\xfa\x00\x80")
     with pytest.raises(SequenceError, match="text"):
         read_sequence(tmp_path)
 

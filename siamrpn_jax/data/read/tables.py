@@ -1,0 +1,439 @@
+"""Label tables: a line a box, in text that people and tools write (txt, csv, tsv).
+
+A first line of names decides alone what the columns mean. Case, spaces and signs do not
+matter, nor a prefix such as ``bbox_``: ``Frame #``, ``frame_id`` and ``frameNumber``
+are frames. Without names the columns are, by their number,
+
+- 4: ``x, y, w, h``, the frames in turn,
+- 5: ``frame, x, y, w, h``,
+- 6: ``frame, track, x, y, w, h``, where ``track`` is any text.
+
+Boxes are ``x, y, w, h`` (top-left corner and size), ``x1, y1, x2, y2`` (two corners) or
+``cx, cy, w, h`` (centre and size), in pixels counted from 0, where a pixel is 1 wide.
+Columns that are not understood are left out only where they cannot be a frame, a
+target or a box under another name.
+
+Nothing is guessed: what has two meanings, or numbers that speak against the columns, is
+refused, and the message says which names are understood.
+"""
+
+import csv
+import math
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.formats import (
+    looks_like_corners,
+    no_target,
+    parse_number,
+    read_lines,
+    separator_of,
+)
+
+NAMES = {
+    "frame": "frame frames frame_id frame_number frame_no frame_num frame_nr "
+    "frame_index frame_idx frameid framenumber frameno frameindex",
+    "image": "image img file filename file_name image_name image_file image_filename "
+    "image_path img_name img_path img_file frame_name frame_file path file_path "
+    "filepath picture",
+    "time": "time timestamp time_stamp t s sec secs second seconds time_s time_sec "
+    "time_seconds timestamp_s",
+    "time_ms": "ms msec millisecond milliseconds time_ms time_msec timestamp_ms",
+    "track": "track id track_id trackid tid object object_id objectid obj obj_id "
+    "target target_id targetid instance instance_id identity",
+    "category": "category class label class_name category_name label_name class_id "
+    "category_id label_id object_class object_type class_label category_label",
+    "lost": "lost is_lost absent outside out_of_view",
+    "confidence": "confidence conf",
+}
+"""The usual names of each column that is no part of a box, separated by spaces."""
+
+_KEYS = {name: key for key, names in NAMES.items() for name in names.split()}
+_SIZES = (("w", "h"), ("width", "height"))
+_LEFT_TOP = (
+    ("x", "y"),
+    ("left", "top"),
+    ("l", "t"),
+    ("xmin", "ymin"),
+    ("x_min", "y_min"),
+    ("x1", "y1"),
+    ("xtl", "ytl"),
+    ("x_left", "y_top"),
+    ("top_left_x", "top_left_y"),
+)
+_CORNERS = (
+    ("x1", "y1", "x2", "y2"),
+    ("x_1", "y_1", "x_2", "y_2"),
+    ("x0", "y0", "x1", "y1"),
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("x_min", "y_min", "x_max", "y_max"),
+    ("left", "top", "right", "bottom"),
+    ("l", "t", "r", "b"),
+    ("xtl", "ytl", "xbr", "ybr"),
+)
+_CENTERS = (
+    ("cx", "cy"),
+    ("xc", "yc"),
+    ("x_c", "y_c"),
+    ("x_center", "y_center"),
+    ("xcenter", "ycenter"),
+    ("center_x", "center_y"),
+    ("x_centre", "y_centre"),
+    ("centre_x", "centre_y"),
+)
+_BOXES: dict[tuple[str, ...], str] = {
+    **{(*place, *size): "ltwh" for place in _LEFT_TOP for size in _SIZES},
+    **{corners: "corners" for corners in _CORNERS},
+    **{(*place, *size): "cxcywh" for place in _CENTERS for size in _SIZES},
+}
+_COORDINATES = {name for names in _BOXES for name in names}
+_PREFIX = re.compile(r"(?:bounding_box|bbox|bb|box|rect|roi)_?(?=[a-z])")
+_KEY_WORDS = frozenset(
+    "frame frames time timestamp track tracks id ids object obj target image img file "
+    "filename picture index idx number num no nr instance".split()
+)
+"""An unknown name with such a word may be the key of the row."""
+
+_ABOUT_SIZE = frozenset("width height w h size rate count url attributes".split())
+"""With such a last word (``image_width``, ``file_size``) it is not."""
+
+EXPECTED = (
+    "x,y,w,h or frame,x,y,w,h or frame,track,x,y,w,h, or a first line of names: "
+    "x,y,w,h or left,top,width,height or x1,y1,x2,y2 or xmin,ymin,xmax,ymax or "
+    "cx,cy,w,h; frame, image or time; track; category; lost; confidence"
+)
+
+_UNNAMED = {
+    4: ("x", "y", "w", "h"),
+    5: ("frame", "x", "y", "w", "h"),
+    6: ("frame", "track", "x", "y", "w", "h"),
+}
+_FLAGS = {"": False, "0": False, "false": False, "no": False}
+_FLAGS |= {"1": True, "true": True, "yes": True}
+
+
+class TableError(InputError):
+    """A table whose columns are not understood, or speak against its numbers."""
+
+
+class Columns(NamedTuple):
+    """What the columns of a table mean."""
+
+    names: tuple[str, ...]
+    """As the file has them, or as they are documented."""
+
+    keys: dict[str, int]
+    """The place of each column of ``NAMES`` that is there."""
+
+    box: tuple[int, ...]
+    """The places of the four numbers of a box."""
+
+    form: str
+    """``ltwh``, ``corners`` or ``cxcywh``."""
+
+    named: bool
+    """Whether a first line of names says so."""
+
+
+class LabelRow(NamedTuple):
+    """A line of a table."""
+
+    line: int
+    """Its number in the file, from 1."""
+
+    ltwh: tuple[float, float, float, float]
+    """Pixels from 0; not a number, or without an area, where the target is absent."""
+
+    frame: int | None = None
+    """As the file counts."""
+
+    image: str = ""
+    seconds: float | None = None
+    """From the start of the film."""
+
+    track: str = ""
+    category: str = ""
+    lost: bool = False
+    confidence: float | None = None
+
+
+class LabelTable(NamedTuple):
+    """What a file says."""
+
+    path: Path
+    columns: Columns
+    rows: tuple[LabelRow, ...]
+    faults: dict[int, str]
+    """What is wrong with lines that could not be read, by their number from 1."""
+
+    @property
+    def numbers(self) -> list[int]:
+        """The frame numbers that occur."""
+        return [row.frame for row in self.rows if row.frame is not None]
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """``ltwh float64 [n, 4]`` of all rows."""
+        return np.array([row.ltwh for row in self.rows], np.float64).reshape(-1, 4)
+
+
+def read_table(path: str | os.PathLike[str]) -> LabelTable:
+    """Reads a label table, as the module describes it.
+
+    Raises:
+        TableError: the file cannot be read as text or is empty, its columns are not
+            understood, or its numbers speak against them.
+    """
+    path = Path(path)
+    lines = read_lines(path, error=TableError)
+    if not lines:
+        raise TableError(f"{path}: is empty, expected {EXPECTED}")
+    try:
+        columns = find_columns(split_fields(lines[0].lstrip("#")))
+    except TableError as error:
+        raise TableError(f"{path}: line 1 is {lines[0][:80]!r}: {error}") from None
+    rows, faults = [], {}
+    for number, line in enumerate(lines[columns.named :], start=1 + columns.named):
+        if not line.strip() and columns.keys:
+            continue
+        try:
+            rows.append(_read_row(number, split_fields(line), columns))
+        except (ValueError, csv.Error) as error:
+            faults[number] = f"line {number} is {line[:80]!r}, {error}"
+    table = LabelTable(path, columns, tuple(rows), faults)
+    if problem := _contradiction(table):
+        raise TableError(f"{path}: {problem}")
+    return table
+
+
+def check_sizes(table: LabelTable, size: tuple[int, int]) -> None:
+    """Checks what no line of names says against the frames.
+
+    Args:
+        table: what was read.
+        size: width and height of the frames.
+
+    Raises:
+        TableError: the boxes fit as corners, and not as sizes.
+    """
+    tracks: dict[str, list[tuple[float, ...]]] = {}
+    for row in table.rows:
+        tracks.setdefault(row.track, []).append(row.ltwh)
+    for rows in tracks.values():
+        if not table.columns.named and looks_like_corners(np.array(rows), size):
+            raise TableError(f"{table.path}: {AS_CORNERS}")
+
+
+AS_CORNERS = (
+    "its numbers fit as corners x1,y1,x2,y2 and not as x,y,w,h: expected a first line "
+    "of names, x1,y1,x2,y2 or x,y,w,h"
+)
+
+
+def find_columns(fields: Sequence[str]) -> Columns:
+    """What the columns mean, by the fields of a file's first line.
+
+    Raises:
+        TableError: they are not understood.
+    """
+    if not have_names(fields):
+        if len(fields) not in _UNNAMED:
+            raise TableError(
+                f"{len(fields)} columns without names, expected {EXPECTED}"
+            )
+        names, named = _UNNAMED[len(fields)], False
+    else:
+        names, named = tuple(fields), True
+    plain = [normal_name(name) for name in names]
+    keys: dict[str, int] = {}
+    for place, name in enumerate(plain):
+        key = _KEYS.get(name)
+        if key in keys:
+            raise TableError(
+                f"columns {names[keys[key]]!r} and {names[place]!r} both name the "
+                f"{key}, expected one"
+            )
+        if key is not None:
+            keys[key] = place
+    form, chosen = _choose_box(plain)
+    for place, name in enumerate(plain):
+        if name not in _KEYS and place not in chosen and _may_matter(name, form):
+            raise TableError(
+                f"column {names[place]!r} is not understood, expected {EXPECTED}"
+            )
+    return Columns(names, keys, chosen, form, named)
+
+
+def have_names(fields: Sequence[str]) -> bool:
+    """Whether a first line holds names: something, and no number."""
+    return any(fields) and not any(_is_number(field) for field in fields)
+
+
+def normal_name(name: str) -> str:
+    """A name in lower case, its words joined by ``_``; units in brackets are left out.
+
+    >>> [normal_name(name) for name in ("Frame #", "frameNumber", "BBox X", "w (px)")]
+    ['frame', 'frame_number', 'x', 'w']
+    """
+    name = re.sub(r"[(\[].*?[)\]]", "", name)
+    name = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z]$)", "_", name)
+    name = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    plain = _PREFIX.sub("", name, count=1) if _PREFIX.match(name) else name
+    return plain if plain in _COORDINATES else name
+
+
+def split_fields(line: str) -> list[str]:
+    """The fields of a line, without quotes and white space around them.
+
+    Raises:
+        ValueError: a quote that does not end.
+    """
+    separator = separator_of(line)
+    if separator is None:
+        return line.split()
+    (fields,) = csv.reader(
+        [line.strip(" ")], delimiter=separator, skipinitialspace=True, strict=True
+    )
+    return [field.strip() for field in fields]
+
+
+def _choose_box(plain: Sequence[str]) -> tuple[str, tuple[int, ...]]:
+    """The form of the boxes, and where their numbers are."""
+    twice = [name for name in plain if name in _COORDINATES and plain.count(name) > 1]
+    if twice:
+        raise TableError(f"column {twice[0]!r} occurs twice, expected one")
+    found = {box: form for box, form in _BOXES.items() if set(box) <= set(plain)}
+    corners = [box for box, form in found.items() if form == "corners"]
+    if len(corners) == 1:  # width and height beside them are of the image, or of these
+        about = {(*corners[0][:2], "width", "height")}
+        found = {box: form for box, form in found.items() if box not in about}
+    if len(found) > 1:
+        several = " and ".join(",".join(box) for box in found)
+        raise TableError(f"columns {several}: expected one reading of the boxes")
+    if not found:
+        raise TableError(f"no box, expected {EXPECTED}")
+    ((box, form),) = found.items()
+    return form, tuple(plain.index(name) for name in box)
+
+
+def _may_matter(name: str, form: str) -> bool:
+    """Whether a column that is not understood might be a part of a key or a box."""
+    words = name.split("_")
+    if name in _COORDINATES or re.fullmatch(r"[xy]_?\d+", name):
+        return not (form == "corners" and name in ("width", "height"))
+    if len(words) > 1 and words[-1] in _ABOUT_SIZE:
+        return False
+    return not _KEY_WORDS.isdisjoint(words)
+
+
+def _read_row(number: int, fields: Sequence[str], columns: Columns) -> LabelRow:
+    """A line by its columns; raises ValueError saying what was expected."""
+    expected = f"expected {','.join(columns.names)}"
+    if len(fields) != len(columns.names):
+        raise ValueError(expected)
+    values = {key: fields[place] for key, place in columns.keys.items()}
+    cells = [fields[place] for place in columns.box]
+    try:
+        decimals = {mark for cell in cells for mark in ".," if mark in cell}
+        if len(decimals) > 1:
+            raise ValueError
+        box = [parse_number(cell) for cell in cells] if any(cells) else [math.nan] * 4
+        row = LabelRow(number, _as_ltwh(box, columns.form))
+        if "frame" in values:
+            row = row._replace(frame=_whole(values["frame"]))
+        if "time" in values or "time_ms" in values:
+            row = row._replace(seconds=_seconds(values))
+        if "confidence" in values and values["confidence"]:
+            row = row._replace(confidence=parse_number(values["confidence"]))
+    except ValueError:
+        raise ValueError(expected) from None
+    lost = values.get("lost", "").lower()
+    if lost not in _FLAGS:
+        raise ValueError(f"expected 0 or 1 as {columns.names[columns.keys['lost']]}")
+    return row._replace(
+        image=values.get("image", ""),
+        track=values.get("track", ""),
+        category=values.get("category", ""),
+        lost=_FLAGS[lost],
+    )
+
+
+def _as_ltwh(box: Sequence[float], form: str) -> tuple[float, float, float, float]:
+    a, b, c, d = box
+    if form == "corners":
+        return a, b, c - a, d - b
+    return (a - c / 2, b - d / 2, c, d) if form == "cxcywh" else (a, b, c, d)
+
+
+def _whole(text: str) -> int:
+    """A frame number; spreadsheets write ``5.0``."""
+    value = parse_number(text)
+    if not (0 <= value < 2**53 and value == int(value)):
+        raise ValueError
+    return int(value)
+
+
+def _seconds(values: dict[str, str]) -> float:
+    """From seconds, ``minutes:seconds``, ``hours:minutes:seconds`` or milliseconds."""
+    if "time" not in values:
+        return parse_number(values["time_ms"]) / 1000
+    parts = values["time"].split(":")
+    if len(parts) > 3:
+        raise ValueError
+    total = 0.0
+    for part in parts:
+        total = 60 * total + parse_number(part)
+    if not 0 <= total < math.inf:
+        raise ValueError
+    return total
+
+
+def _contradiction(table: LabelTable) -> str:
+    """What speaks against the columns in the numbers alone; nothing, as a rule."""
+    boxes = table.boxes[~no_target(table.boxes)]
+    if len(boxes) and (np.abs(boxes) <= 1).all() and (boxes[:, 2:] < 1).any():
+        return "all boxes are fractions of 1, expected pixels"
+    if not table.columns.named and not table.columns.keys and counts(boxes[:, 0]):
+        return (
+            "the first of four columns counts 1, 2, 3, …, expected x,y,w,h (or a first "
+            "line of names)"
+        )
+    return ""
+
+
+def counts(values: np.ndarray) -> bool:
+    """Whether numbers are 0, 1, 2, … or 1, 2, 3, …, at least 5 of them."""
+    return len(values) >= 5 and any(
+        np.array_equal(values, np.arange(first, first + len(values)))
+        for first in (0, 1)
+    )
+
+
+def _is_number(field: str) -> bool:
+    try:
+        parse_number(field)
+    except ValueError:
+        return False
+    return True
+
+
+def same_fault_in_all(tracks: Sequence[Sequence[int]], faults: Sequence[int]) -> bool:
+    """Whether there is a fault beside the first, or the last, line of every track.
+
+    That is no accident: a header that counts as a row, or frames counted from 1.
+
+    Args:
+        tracks: the lines of each that can be used, rising.
+        faults: the lines that cannot.
+    """
+    if len(tracks) < 2:
+        return False  # that may be an accident
+    bad = set(faults)
+    before = all(lines[0] - 1 in bad for lines in tracks)
+    return before or all(lines[-1] + 1 in bad for lines in tracks)

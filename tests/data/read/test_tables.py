@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siamrpn_jax.data.read.tables import (
+    TableError,
+    check_sizes,
+    find_columns,
+    normal_name,
+    read_table,
+    same_fault_in_all,
+    split_fields,
+)
+
+
+def table(tmp_path, *lines: str, name="a.csv"):
+    path = tmp_path / name
+    path.write_text("\n".join(lines) + "\n")
+    return read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "keys", "form"),
+    [
+        ("10,20,30,40", "", "ltwh"),
+        ("0 10 20 30 40", "frame", "ltwh"),
+        ("0,the cat,10,20,30,40", "frame track", "ltwh"),
+        ("frame_id,x,y,w,h", "frame", "ltwh"),
+        ("Frame #,Track ID,BB Left,bb top,bb width,bb height", "frame track", "ltwh"),
+        ("frameno\tid\tx1\ty1\tx2\ty2", "frame track", "corners"),
+        ("frame;target;left;top;width;height", "frame track", "ltwh"),
+        (
+            "filename,width,height,class,xmin,ymin,xmax,ymax",
+            "category image",
+            "corners",
+        ),
+        ("time,object,x,y,w,h", "time track", "ltwh"),
+        ("frameNumber,bboxX,bboxY,bboxW,bboxH", "frame", "ltwh"),
+        ("frame,track,cx,cy,w,h", "frame track", "cxcywh"),
+        ("frame,object,x,y,w,h,score,confidence,lost", None, "ltwh"),
+        ('"frame","X (px)","Y (px)","W (px)","H (px)"', "frame", "ltwh"),
+        ("frame,x,y,w,h,occluded,image_width", "frame", "ltwh"),
+        (",frame,x,y,w,h", "frame", "ltwh"),
+    ],
+)
+def test_columns_that_are_understood(line, keys, form):
+    columns = find_columns(split_fields(line))
+    assert columns.form == form
+    if keys is not None:
+        assert sorted(columns.keys) == keys.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("frame,index,x,y,w,h", "column 'index' is not understood, expected x,y,w,h"),
+        ("frame,playerId,x,y,w,h", "column 'playerId' is not understood"),
+        ("frame,x,y,w,h,x2,y2", "column 'x2' is not understood"),
+        ("x1,y1,x2,y2,x3,y3,x4,y4", "column 'x3' is not understood"),
+        ("frame,frame_id,x,y,w,h", "'frame' and 'frame_id' both name the frame"),
+        ("id,frame,object,x,y,w,h", "'id' and 'object' both name the track"),
+        ("x,y,w,h,cx,cy", "expected one reading of the boxes"),
+        ("x,y,w,h,x", "column 'x' occurs twice"),
+        ("frame,track", "no box, expected x,y,w,h"),
+        ("1,2,3,4,5,6,7,8", "8 columns without names"),
+        ("1,2,3", "3 columns without names"),
+    ],
+)
+def test_columns_that_are_refused(line, message):
+    with pytest.raises(TableError, match=message):
+        find_columns(split_fields(line))
+
+
+def test_names_are_compared_by_their_words():
+    names = ["Frame #", "frameNumber", "FRAME_NO", "BBox X", "w [px]", "track-id"]
+    wanted = ["frame", "frame_number", "frame_no", "x", "w", "track_id"]
+    assert [normal_name(name) for name in names] == wanted
+
+
+coordinate = st.integers(0, 500)
+sides = st.integers(1, 300)
+
+
+@given(
+    st.lists(st.tuples(coordinate, coordinate, sides, sides), min_size=1, max_size=6)
+)
+def test_all_forms_give_the_same_boxes(tmp_path_factory, boxes):
+    folder = tmp_path_factory.mktemp("forms")
+    forms = {
+        "x,y,w,h": lambda x, y, w, h: (x, y, w, h),
+        "x1,y1,x2,y2": lambda x, y, w, h: (x, y, x + w, y + h),
+        "cx,cy,w,h": lambda x, y, w, h: (x + w / 2, y + h / 2, w, h),
+    }
+    for names, convert in forms.items():
+        rows = [",".join(map(str, convert(*box))) for box in boxes]
+        np.testing.assert_array_equal(table(folder, names, *rows).boxes, boxes)
+
+
+def test_what_else_a_row_says(tmp_path):
+    found = table(
+        tmp_path,
+        "Frame;Label;Id;X;Y;W;H;Lost;Confidence",
+        "3;red car;7;1,5;2;30;40;0;0,25",
+        "5.0;;a;;;;;true;",
+    )
+    first, second = found.rows
+    assert (first.frame, first.category, first.track) == (3, "red car", "7")
+    assert (first.ltwh, first.lost, first.confidence) == ((1.5, 2, 30, 40), False, 0.25)
+    assert (second.frame, second.lost, second.confidence) == (5, True, None)
+    assert np.isnan(second.ltwh).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1.5", 1.5), ("01:02.5", 62.5), ("1:00:00", 3600)]
+)
+def test_times(tmp_path, text, seconds):
+    (row,) = table(tmp_path, "time,x,y,w,h", f"{text},1,2,3,4").rows
+    assert row.seconds == seconds
+    (row,) = table(tmp_path, "timestamp_ms,x,y,w,h", "250,1,2,3,4").rows
+    assert row.seconds == 0.25
+
+
+def test_bad_rows_are_faults_of_their_own(tmp_path):
+    lines = ["frame,x,y,w,h", "0,1,2,3,4", "x,1,2,3,4", "", "1.5,1,2,3,4", "2,1,2,3"]
+    found = table(tmp_path, *lines, "-1,1,2,3,4", '3,"1,2,3,4', "4,1_0,2,3,4")
+    assert [row.frame for row in found.rows] == [0]
+    assert list(found.faults) == [3, 5, 6, 7, 8, 9]
+    assert found.faults[3] == "line 3 is 'x,1,2,3,4', expected frame,x,y,w,h"
+    # Decimal commas and decimal points in one row: one of them means something else.
+    assert table(tmp_path, "x;y;w;h", "1,5;2.5;3;4").faults
+
+
+def test_numbers_against_the_columns_are_refused(tmp_path):
+    with pytest.raises(TableError, match=r"a\.csv: all boxes are fractions of 1"):
+        table(tmp_path, "x,y,w,h", ".1,.2,.3,.4", ".1,.2,.3,.4")
+    with pytest.raises(TableError, match="the first of four columns counts"):
+        table(tmp_path, *(f"{n},20,30,40" for n in range(1, 8)))
+    with pytest.raises(TableError, match=r"a\.csv: is empty"):
+        table(tmp_path, "")
+    corners = [f"{t},{10 + t},{8 + t},{40 + t},{28 + t}" for t in range(6)]
+    with pytest.raises(TableError, match=r"fit as corners .*expected a first line"):
+        check_sizes(table(tmp_path, *corners), (320, 240))
+    check_sizes(table(tmp_path, "frame,x,y,w,h", *corners), (320, 240))
+
+
+def test_a_fault_of_all_targets_is_no_accident():
+    tracks = [[2, 3, 4], [11, 12]]
+    assert same_fault_in_all(tracks, [5, 13])
+    assert same_fault_in_all(tracks, [1, 10, 40])
+    assert not same_fault_in_all(tracks, [5, 40])
+    assert not same_fault_in_all([[2, 3]], [1])
