@@ -1,7 +1,10 @@
-"""Turns the errors that a user can mend into one line on stderr."""
+"""How a command ends: the errors that a user can mend in one line, and signals."""
 
+import contextlib
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 from siamrpn_jax.common.errors import InputError, MissingExtraError
 
@@ -20,3 +23,21 @@ def run_or_exit(run: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+@contextlib.contextmanager
+def ending_cleanly() -> Iterator[None]:
+    """In the body SIGTERM raises SystemExit, so that what is half written goes.
+
+    The status is the shell's for a signal, 128 + 15: schedulers must not read the end
+    as success.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

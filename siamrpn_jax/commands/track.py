@@ -4,14 +4,16 @@ import contextlib
 import csv
 import dataclasses
 import itertools
+import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import tyro
 
-from siamrpn_jax.commands.errors import run_or_exit
+from siamrpn_jax.commands.errors import ending_cleanly, run_or_exit
 from siamrpn_jax.common.errors import InputError
 
 if TYPE_CHECKING:  # --help must not wait for JAX
@@ -19,7 +21,7 @@ if TYPE_CHECKING:  # --help must not wait for JAX
 
     from siamrpn_jax.api import Results
     from siamrpn_jax.media.animation import AnimationWriter
-    from siamrpn_jax.media.video import Video
+    from siamrpn_jax.media.video import Video, VideoWriter
 
 DEFAULT_FPS = 25.0
 """Speed of a film whose source declares none."""
@@ -56,8 +58,11 @@ class Config:
 def run(config: Config) -> None:
     """Tracks, and writes ``boxes.csv`` and the annotated film.
 
+    The boxes grow in ``boxes.partial.csv``, which stays where the end does not come.
+
     Raises:
-        InputError: a bad box, video, or weights file.
+        InputError: a bad box, video, or weights file; or, once all boxes are written,
+            a film or animation that could not be.
         FileNotFoundError: no such video.
     """
     boxes = [parse_box(text) for text in config.box]
@@ -71,7 +76,6 @@ def run(config: Config) -> None:
     first = next(frames, None)
     if first is None:
         raise InputError(f"{config.video}: no frames")
-    animation = _open_animation(config, fps=video.fps or DEFAULT_FPS)
     targets = boxes or _ask_for_box(first)
     tracker = load(config.weights)
     out = config.out or Path("tracks") / video.name
@@ -79,11 +83,15 @@ def run(config: Config) -> None:
     film, table = out / f"{video.name}.{config.format}", out / "boxes.csv"
     if film.exists() and film.resolve() == Path(config.video).resolve():
         raise InputError(f"{film}: is the video itself, choose another --out")
-    speeds = _write(results, video, first, film=film, table=table, animation=animation)
-    print(f"boxes  {table}\nfilm   {film}")
-    if animation:
-        print(f"anim   {animation.path}")
+    pictures = _open_pictures(config, film, fps=video.fps or DEFAULT_FPS, first=first)
+    speeds = _write(results, video, table=table, pictures=pictures)
+    print(f"boxes  {table}")
+    for kind, picture in zip(("film  ", "anim  "), pictures, strict=False):
+        if not picture.problem:
+            print(f"{kind} {picture.path}")
     print(_speed_line(speeds))
+    if problems := [picture.problem for picture in pictures if picture.problem]:
+        raise InputError(f"{'; '.join(problems)}; {table} is whole")
 
 
 def parse_box(text: str) -> tuple[float, ...]:
@@ -113,23 +121,61 @@ def _ask_for_box(frame: "np.ndarray") -> "np.ndarray":
     return ask_for_box(frame)
 
 
-def _open_animation(config: Config, *, fps: float) -> "AnimationWriter | None":
-    from siamrpn_jax.media.animation import AnimationWriter
+class _Picture:
+    """A by-product, drawn frame by frame: its faults do not end the tracking."""
 
-    if config.animation is None:
-        return None
-    width, stride = config.animation_width, config.animation_stride
-    return AnimationWriter(config.animation, fps=fps, width=width, stride=stride)
+    def __init__(self, writer: "VideoWriter | AnimationWriter", size: tuple[int, int]):
+        self.path = writer.path
+        self.problem = ""
+        self._writer, self._size = writer, size
+
+    def write(self, frame: "np.ndarray") -> None:
+        """Adds a frame; one of another size is scaled to the first one's."""
+        import cv2
+
+        if frame.shape[1::-1] != self._size:
+            frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
+        self._try(lambda: self._writer.write(frame))
+
+    def end(self, error: BaseException | None) -> None:
+        """Finishes the file, or removes it after an error."""
+        kind = type(error) if error else None
+        trace = error.__traceback__ if error else None
+        self._try(lambda: self._writer.__exit__(kind, error, trace))
+
+    def _try(self, call: Callable[[], object]) -> None:
+        if self.problem:
+            return
+        try:
+            call()
+        except Exception as error:  # of OpenCV, FFmpeg, the disk
+            self.problem = f"{self.path}: not written ({error})"
+            with contextlib.suppress(Exception):
+                self._writer.__exit__(type(error), error, error.__traceback__)
+
+
+def _open_pictures(
+    config: Config, film: Path, *, fps: float, first: "np.ndarray"
+) -> list[_Picture]:
+    """The annotated film, and the animation if it is asked for."""
+    from siamrpn_jax.media.animation import AnimationWriter
+    from siamrpn_jax.media.video import VideoWriter
+
+    size = (first.shape[1], first.shape[0])
+    pictures = []
+    if config.animation is not None:  # first: what cannot be is said before a film is
+        width, stride = config.animation_width, config.animation_stride
+        writer = AnimationWriter(config.animation, fps=fps, width=width, stride=stride)
+        pictures.append(_Picture(writer, size))
+    return [_Picture(VideoWriter(film, fps=fps, size=size), size), *pictures]
 
 
 def _write(
     results: Iterator["Results"],
     video: "Video",
-    first: "np.ndarray",
     *,
-    film: Path,
     table: Path,
-    animation: "AnimationWriter | None",
+    pictures: list[_Picture],
 ) -> list[float]:
     """Writes all files, and returns the milliseconds of each frame.
 
@@ -137,33 +183,50 @@ def _write(
     """
     from tqdm import tqdm
 
-    from siamrpn_jax.common.files import replacing
-    from siamrpn_jax.media.video import VideoWriter
-
-    size = (first.shape[1], first.shape[0])
-    fps = video.fps or DEFAULT_FPS
     speeds: list[float] = []
-    with (
-        VideoWriter(film, fps=fps, size=size) as writer,
-        replacing(table) as part,
-        open(part, "w", newline="", encoding="utf-8") as file,
-        animation or contextlib.nullcontext(),
-        tqdm(results, total=video.length, disable=None) as shown,
-    ):
-        rows = csv.writer(file)
-        rows.writerow(_COLUMNS)
-        try:
-            for result in shown:
-                drawn = result.plot()
-                writer.write(drawn)
-                if animation:
-                    animation.write(drawn)
-                rows.writerows(_rows(result))
-                speeds.append(result.speed_ms)
-        except KeyboardInterrupt:
-            if video.length is not None or not speeds:
-                raise
+    with ending_cleanly(), _finishing(pictures):
+        results = itertools.chain([next(results)], results)  # a bad box leaves no file
+        with _growing(table) as file:
+            rows = csv.writer(file)
+            rows.writerow(_COLUMNS)
+            try:
+                for result in tqdm(results, total=video.length, disable=None):
+                    rows.writerows(_rows(result))
+                    file.flush()
+                    drawn = result.plot()
+                    for picture in pictures:
+                        picture.write(drawn)
+                    speeds.append(result.speed_ms)
+            except KeyboardInterrupt:
+                if video.length is not None or not speeds:
+                    raise
     return speeds
+
+
+@contextlib.contextmanager
+def _finishing(pictures: list[_Picture]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        for picture in pictures:
+            picture.end(error)
+        raise
+    for picture in pictures:
+        picture.end(None)
+
+
+@contextlib.contextmanager
+def _growing(table: Path) -> Iterator[TextIO]:
+    """A file that is called partial until its end; it stays if that does not come."""
+    table.parent.mkdir(parents=True, exist_ok=True)
+    partial = table.with_suffix(f".partial{table.suffix}")
+    try:
+        with open(partial, "w", newline="", encoding="utf-8") as file:
+            yield file
+        os.replace(partial, table)
+    except BaseException:
+        print(f"boxes so far: {partial}", file=sys.stderr)
+        raise
 
 
 def _rows(result: "Results") -> list[list[object]]:

@@ -155,12 +155,3 @@ def parse_options(options: list[str], default: Config) -> Config:
         args=options,
         default=default,
     )
-
-
-# Before the loop
-
-
-# In the loop
-
-
-# After the loop

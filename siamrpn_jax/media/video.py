@@ -7,6 +7,7 @@ import contextlib
 import glob
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -28,7 +29,9 @@ from siamrpn_jax.data.read.images import (
 from siamrpn_jax.data.read.sequences import FRAME_FOLDERS
 
 WHOLE = 0.95
-"""Share of the declared frames that a whole film has: declarations may be rough."""
+"""Share of its declared length that a whole film has: declarations may be rough."""
+
+_PRINTF = re.compile(r"%(?:0(\d+))?d")
 
 
 class Video:
@@ -40,8 +43,9 @@ class Video:
     Args:
         source: a video file; a folder of images (in natural order: 2 before 10), or of
             a sequence, which has them in ``img/`` or ``color/``; a pattern such as
-            ``"frames/*.png"``; ``"camera"`` or a camera's number; or an iterable of
-            images ([H, W, 3] RGB, [H, W] grey, or [H, W, 4] RGBA; uint8).
+            ``"frames/*.png"`` or ``"frames/%04d.png"``; ``"camera"`` or a camera's
+            number; or an iterable of images ([H, W, 3] RGB, [H, W] grey, or [H, W, 4]
+            RGBA; uint8).
 
     A film that ends long before the length it declares is logged as a warning.
 
@@ -97,7 +101,9 @@ class Video:
         if not decoded:
             self._open_with_pyav(path, opened=opened)
             frames = _pyav_frames
-        self._frames = lambda: _told_if_cut(frames(path), path, length=self.length)
+        self._frames = lambda: _warned_if_cut(
+            frames(path), path, length=self.length, fps=self.fps
+        )
 
     def _open_with_pyav(self, path: str, *, opened: bool) -> None:
         """Tries the decoders of PyAV; OpenCV's wheel has none for AV1, for one."""
@@ -124,7 +130,7 @@ class Video:
                 raise InputError(f"camera {index} cannot be opened: is it connected?")
             self.fps = _positive(capture.get(cv2.CAP_PROP_FPS))
         self.name = "camera"
-        self._frames = lambda: _opencv_frames(index)
+        self._frames = lambda: (frame for _, frame in _opencv_frames(index))
 
 
 class VideoWriter:
@@ -206,11 +212,22 @@ def _find_images(source: str) -> list[Path]:
         if images := list_images(Path(source, name)):
             return images
     matching = filter(is_image, map(Path, glob.glob(source)))
+    if numbered := _PRINTF.search(Path(source).name):
+        matching = _numbered_images(Path(source), numbered)
     if not Path(source).is_dir() and (images := natural_sort(matching)):
         return images
     raise FileNotFoundError(
         f"{source}: expected a video file, a folder or pattern of images, or 'camera'"
     )
+
+
+def _numbered_images(pattern: Path, place: re.Match[str]) -> list[Path]:
+    """The images of a pattern such as ``%04d.jpg``, of FFmpeg's and OpenCV's kind."""
+    name = pattern.name
+    digits = rf"\d{{{int(place[1])},}}" if place[1] else r"(?:0|[1-9]\d*)"
+    before, after = (re.escape(part) for part in _PRINTF.split(name)[::2])
+    matches = re.compile(before + digits + after).fullmatch
+    return [path for path in list_images(pattern.parent) if matches(path.name)]
 
 
 def _positive(value: float) -> float | None:
@@ -238,30 +255,65 @@ def _capture(source: str | int) -> Iterator[cv2.VideoCapture]:
         capture.release()
 
 
-def _opencv_frames(source: str | int) -> Iterator[np.ndarray]:
+_Timed = tuple[float, np.ndarray]
+"""The second in which a frame begins, and the frame."""
+
+
+def _opencv_frames(source: str | int) -> Iterator[_Timed]:
     with _capture(source) as capture:
         while True:
             decoded, frame = capture.read()
             if not decoded:
                 return
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            seconds = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            yield seconds, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
-def _told_if_cut(
-    frames: Iterator[np.ndarray], path: str, *, length: int | None
+def _warned_if_cut(
+    frames: Iterator[_Timed], path: str, *, length: int | None, fps: float | None
 ) -> Iterator[np.ndarray]:
-    """Passes frames on; decoders end at a broken place as if it were the end."""
-    count = 0
-    for frame in frames:
+    """Passes frames on; decoders end at a broken place as if it were the end.
+
+    A declared number of frames is an estimate, of films of no constant speed a bad one:
+    the time of the last frame decides.
+    """
+    count, last = 0, 0.0
+    for last, frame in frames:  # noqa: B007 (the last one is looked at)
         yield frame
         count += 1
-    if length is not None and count < WHOLE * length:
+    if length is None or fps is None or count >= WHOLE * length:
+        return
+    found, declared = last + 1 / fps, length / fps
+    if found < WHOLE * declared and not _has_edits(path):
         logging.getLogger(__name__).warning(
-            "%s: ended after %d of the %d frames that it declares: is it whole?",
-            path,
-            count,
-            length,
+            "%s: ended after %.1f of the %.1f seconds that it declares: is it whole?",
+            *(path, found, declared),
         )
+
+
+def _has_edits(path: str) -> bool:
+    """Whether an MP4 or MOV file leaves out a part of what it holds by an edit list.
+
+    Cutting without decoding makes such: what it declares counts the part left out.
+    """
+    try:
+        with open(path, "rb") as file:
+            while len(head := file.read(8)) == 8:
+                size = int.from_bytes(head[:4], "big")
+                if head[4:] == b"moov":
+                    moov = file.read(min(size, 2**24))
+                    # After the name: version and flags, count, duration, start.
+                    place = moov.find(b"elst")
+                    start = moov[place + 16 : place + 20]
+                    return place >= 0 and int.from_bytes(start, "big", signed=True) > 0
+                if size == 1:
+                    size = int.from_bytes(file.read(8), "big") - 8
+                if size < 8:
+                    return False
+                file.seek(size - 8, os.SEEK_CUR)
+    except OSError:
+        pass
+    return False
 
 
 def _pyav_declared(path: str) -> tuple[float | None, int | None]:
@@ -272,13 +324,14 @@ def _pyav_declared(path: str) -> tuple[float | None, int | None]:
         return float(stream.average_rate or 0) or None, stream.frames or None
 
 
-def _pyav_frames(path: str) -> Iterator[np.ndarray]:
+def _pyav_frames(path: str) -> Iterator[_Timed]:
     av = require("av", extra="video")
     with av.open(path) as container:
         for frame in container.decode(video=0):
             image = frame.to_ndarray(format="rgb24")
             # Phones store portrait films lying down, with a rotation beside them.
-            yield np.ascontiguousarray(np.rot90(image, k=frame.rotation // 90))
+            turned = np.ascontiguousarray(np.rot90(image, k=frame.rotation // 90))
+            yield float(frame.time or 0), turned
 
 
 class _WebmEncoder:

@@ -74,7 +74,7 @@ def test_mp4_round_trip_or_the_extra_is_named(tmp_path):
     assert {frame.shape for frame in film} == {(48, 64, 3)}
     found = [frame[:47, :63] for frame in film]
     assert_alike(found, frames)
-    assert_alike([f[:47, :63] for f in video._pyav_frames(str(path))], frames)
+    assert_alike([f[:47, :63] for _, f in video._pyav_frames(str(path))], frames)
 
 
 @pytest.mark.parametrize("width, height", [(63, 47), (33, 16)])
@@ -249,6 +249,7 @@ class Declared:
 
     def get(self, key):
         names = {"fps": cv2.CAP_PROP_FPS, "length": cv2.CAP_PROP_FRAME_COUNT}
+        names["milliseconds"] = cv2.CAP_PROP_POS_MSEC
         told = {names[name]: value for name, value in self._declared.items()}
         return told.get(key, self._capture.get(key))
 
@@ -281,7 +282,47 @@ def test_a_film_that_ends_early_is_a_warning(
     assert len(list(film)) == 4
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == warnings
-    assert all("film.webm: ended after 4 of the 100 frames" in m for m in messages)
+    assert all("film.webm: ended after 0.4 of the 10.0 seconds" in m for m in messages)
+
+
+def test_films_of_no_constant_speed_are_whole(tmp_path, monkeypatch, caplog):
+    """Twice the frames are declared, but the last one comes at the end."""
+    write_film(tmp_path / "film.webm")
+    open_capture = cv2.VideoCapture
+    monkeypatch.setattr(
+        cv2,
+        "VideoCapture",
+        lambda path: Declared(open_capture(path), length=8, milliseconds=700.0),
+    )
+    assert len(list(Video(tmp_path / "film.webm"))) == 4
+    assert not caplog.records
+
+
+def test_what_an_edit_list_leaves_out_is_not_missing(tmp_path):
+    def box(name, content):
+        return (8 + len(content)).to_bytes(4, "big") + name + content
+
+    def edit(start):
+        entry = (0).to_bytes(4, "big") + (1).to_bytes(4, "big")
+        entry += (900).to_bytes(4, "big") + start.to_bytes(4, "big", signed=True)
+        return box(b"moov", box(b"edts", box(b"elst", entry + bytes(4))))
+
+    path = tmp_path / "film.mp4"
+    for start, expected in ((512, True), (0, False), (-1, False)):
+        path.write_bytes(box(b"ftyp", b"isom") + box(b"mdat", bytes(99)) + edit(start))
+        assert video._has_edits(str(path)) is expected
+    for damaged in (b"", bytes(40), path.read_bytes()[:130]):
+        path.write_bytes(damaged)
+        assert not video._has_edits(str(path))
+
+
+def test_numbered_patterns(tmp_path):
+    for name in ("f0001.png", "f0002.png", "f0010.png", "f3.png", "g0001.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    assert Video(tmp_path / "f%04d.png").length == 3
+    assert Video(tmp_path / "f%d.png").length == 1
+    with pytest.raises(FileNotFoundError, match="expected a video file, a folder or"):
+        Video(tmp_path / "h%04d.png")
 
 
 def test_missing_camera_is_one_line(capfd):
