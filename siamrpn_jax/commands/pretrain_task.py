@@ -21,9 +21,17 @@ from siamrpn_jax.training.step import TrainState
 
 def pretrain(config: Config, writers: Sequence[logs.MetricWriter]) -> dict[str, Any]:
     """Does what ``pretrain.run`` says."""
+    with run.begin(config, batch_size=config.recipe.batch_size) as devices:
+        return _pretrain(config, devices, writers)
+
+
+def _pretrain(
+    config: Config,
+    devices: Sequence[step.Device],
+    writers: Sequence[logs.MetricWriter],
+) -> dict[str, Any]:
     if not config.resume:
         run.check_new(config)
-    devices = run.begin(config, batch_size=config.recipe.batch_size)
     size = config.recipe.model.image_size
     data, held_out = open_labelled(config.recipe.data, image_size=size)
     started = _describe_run(config, data)

@@ -101,10 +101,10 @@ def run(config: Config, *, writers: "Sequence[MetricWriter]" = ()) -> dict[str, 
             by the first process only.
 
     Returns:
-        the model card of the weights; empty if a signal stopped the run, and in all
-        processes but the first.
+        the model card of the weights; empty in all processes but the first.
 
     Raises:
+        training.run.Stopped: a signal stopped the run, after its checkpoint.
         InputError: the run exists already, the batch does not fit the devices, the
             loss is not finite, or processes do not fit together.
         InputError: nothing to resume, or a run of another config.

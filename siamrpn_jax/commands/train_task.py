@@ -32,9 +32,17 @@ _UNSEEN_SEED = 2**32
 
 def train(config: Config, writers: Sequence[logs.MetricWriter]) -> dict[str, Any]:
     """Does what ``train.run`` says."""
+    with run.begin(config, batch_size=config.recipe.batch_size) as devices:
+        return _train(config, devices, writers)
+
+
+def _train(
+    config: Config,
+    devices: Sequence[step.Device],
+    writers: Sequence[logs.MetricWriter],
+) -> dict[str, Any]:
     started = describe_run(config)
     recipe = started.recipe
-    devices = run.begin(config, batch_size=recipe.batch_size)
     data, validation = loader.open_datasets(
         recipe.data,
         exemplar_size=recipe.model.exemplar_size,

@@ -1,8 +1,10 @@
 """Writing files so that nobody ever sees half of one, and folders one at a time."""
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +13,9 @@ from typing import Any
 import filelock
 
 from siamrpn_jax.common.errors import InputError
+
+_TEMPORARY = re.compile(r"\..+-[0-9a-f]{8}(\.\w+)?")
+"""The names that ``replacing`` gives."""
 
 LOCK_NAME = ".lock"
 """The hidden file by which processes keep each other from writing to a folder."""
@@ -49,21 +54,44 @@ def write_json(path: str | Path, report: Mapping[str, Any]) -> None:
 def lock_folder(folder: Path) -> Iterator[None]:
     """Keeps other processes from writing to a folder; made where it is missing.
 
-    The lock ends with the process that holds it, however it ends.
+    The lock ends with the process that holds it, however it ends. What ``replacing``
+    left there when a process was killed is removed first.
 
     Raises:
         InputError: another process writes to the folder.
     """
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / LOCK_NAME, timeout=0):
             try:
+                _remove_temporaries(folder)
                 yield
             finally:
                 with contextlib.suppress(OSError):  # Windows keeps what is open
                     (folder / LOCK_NAME).unlink()
+                if is_new:
+                    with contextlib.suppress(OSError):  # it holds something now
+                        folder.rmdir()
     except filelock.Timeout:
         raise InputError(
             f"{folder}: another process writes to this folder: wait for it, or choose "
             "another folder"
         ) from None
+
+
+def _remove_temporaries(folder: Path) -> None:
+    for path in folder.iterdir():
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of all files at any depth of a folder, by their paths in it."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")
+            found[path.relative_to(folder).as_posix()] = digest.hexdigest()
+    return found

@@ -194,6 +194,9 @@ class RunOptions:
     """Folder of the run."""
     resume: bool = False
     """Continue the run in ``out`` from its newest checkpoint."""
+    checkpoint: int | None = None
+    """With ``resume``: the step of an older checkpoint to continue from. What was saved
+    after it is removed."""
     workers: int = 0
     """Processes that make batches; 0: threads of this process."""
     threads: int = 2
@@ -210,3 +213,5 @@ class RunOptions:
         """Raises InputError on numbers out of range."""
         check_least(self, 1, "threads", "log_every")
         check_least(self, 0, "workers", "checkpoint_minutes")
+        if self.checkpoint is not None and not self.resume:
+            raise InputError(f"checkpoint {self.checkpoint} is for --resume")

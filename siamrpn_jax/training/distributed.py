@@ -83,13 +83,14 @@ def start(config: ProcessConfig) -> None:
 def ending_together() -> Iterator[None]:
     """One of several processes that fails in the body ends at once, after its message.
 
-    JAX alone would first wait for the others, which wait for this one.
+    JAX alone would first wait for the others, which wait for this one. Ctrl-C ends a
+    single process at once, too: Python's own end would crash in the loader's threads.
     """
     try:
         yield
     except BaseException as error:
         code = error.code if isinstance(error, SystemExit) else 1
-        if not code or not jax.distributed.is_initialized():
+        if not code or not (code == 130 or jax.distributed.is_initialized()):
             raise
         if not isinstance(error, SystemExit):
             traceback.print_exc()

@@ -33,6 +33,7 @@ from tqdm.auto import tqdm
 
 from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import InputError, require
+from siamrpn_jax.common.files import lock_folder
 from siamrpn_jax.training import checkpoints, distributed, logs
 from siamrpn_jax.training import step as training
 from siamrpn_jax.training.checkpoints import Checkpoints
@@ -48,6 +49,13 @@ for up to a minute that it did not exist."""
 Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 Validate = Callable[[Any], dict[str, float]]
 """Figures of weights on held-out data."""
+
+
+class Stopped(SystemExit):
+    """A signal stopped a run, after its checkpoint.
+
+    The status is 128 + the signal, so that no scheduler takes the run for done.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +103,12 @@ def fit(
         writers: where metrics go beside the run's own files; used by the first process.
 
     Returns:
-        the model card; empty if a signal stopped the run, and in all processes but the
-        first.
+        the model card; empty in all processes but the first.
 
     Raises:
-        InputError: the loss is not finite, or processes do not share the folder.
-        InputError: the checkpoint is of another model.
+        InputError: the loss is not finite, processes do not share the folder, or the
+            checkpoint is damaged or of another model.
+        Stopped: a signal stopped the run, after its checkpoint.
     """
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(
@@ -109,8 +117,12 @@ def fit(
         state = training.init_state(
             jax.random.key(task.seed), model=task.model, config=task.schedule
         )
-        resumes = options.resume and store.latest_step() is not None
-        state = store.restore(state) if resumes else task.start_from(state)
+        if options.resume and (store.latest_step() is not None or options.checkpoint):
+            state = store.restore(state, step=options.checkpoint)
+        else:
+            state = task.start_from(state)
+            if options.resume:
+                distributed.log("no checkpoint to resume from: the run starts anew")
         write_config(options, started)
         clock = Clock(options, task, int(state.step))
         distributed.log(headline(options, task, state, devices))
@@ -122,7 +134,8 @@ def fit(
         state, stopped = loop.run(state, step_fn, stream, task.validate, devices)
     if stopped:
         distributed.log(f"stopped at step {int(state.step)}; go on with --resume")
-        return {}
+        distributed.wait("end of the stopped run")
+        raise Stopped(128 + stopped)
     card = task.release(state, clock.seconds) if distributed.is_first() else {}
     distributed.wait("end of the run")
     return card
@@ -156,7 +169,7 @@ class Loop:
         stream: Iterator[Any],
         validate: Validate,
         devices: Sequence[training.Device],
-    ) -> tuple[TrainState, bool]:
+    ) -> tuple[TrainState, int]:
         """Trains to the end or to a signal; the last state is saved.
 
         Args:
@@ -167,7 +180,8 @@ class Loop:
             devices: those of ``step_fn``.
 
         Returns:
-            the last state, and whether a signal stopped the run before its end.
+            the last state, and the number of the signal that stopped the run before its
+            end, or 0.
         """
         cv2.setNumThreads(1)  # the loader's threads fill the cores
         own_devices = len(devices) // jax.process_count()
@@ -181,7 +195,7 @@ class Loop:
             stack.enter_context(self._stop)
             state = self._run(state, step_fn, batches, validate)
             stopped, _ = distributed.agree(stop=self._stop.requested, save=False)
-        return state, stopped
+        return state, (self._stop.number or signal.SIGTERM) if stopped else 0
 
     def _run(
         self,
@@ -251,21 +265,29 @@ class Loop:
 # Before the loop
 
 
-def begin(options: RunOptions, *, batch_size: int) -> list[training.Device]:
+@contextlib.contextmanager
+def begin(
+    options: RunOptions, *, batch_size: int
+) -> Iterator[Sequence[training.Device]]:
     """Joins the other processes, if there are any, and chooses the devices.
 
+    In the body the run's folder is this run's alone.
+
     Raises:
-        InputError: the batch does not fit the devices, or processes do not fit
-            together.
-        InputError: the other processes cannot be joined.
+        InputError: the batch does not fit the devices, processes do not fit together or
+            cannot be joined, or another run writes to the folder.
         MissingExtraError: the extra ``train`` is not installed.
     """
     require("tensorboardX", extra="train")
     require("matplotlib", extra="train")
     distributed.start(options.process)
-    devices = choose_devices(options, batch_size=batch_size)
-    check_processes_agree(options)
-    return devices
+    alone = (
+        lock_folder(options.out) if distributed.is_first() else contextlib.nullcontext()
+    )
+    with alone:
+        devices = choose_devices(options, batch_size=batch_size)
+        check_processes_agree(options)
+        yield devices
 
 
 def check_new(options: RunOptions) -> None:
@@ -383,8 +405,14 @@ class _StopSignal:
     """While active, SIGTERM and SIGINT ask the loop to save and stop."""
 
     def __init__(self):
-        self.requested = False
+        self.number = 0
+        """Of the first signal that came."""
         self._previous: dict[int, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal came."""
+        return bool(self.number)
 
     def __enter__(self) -> "_StopSignal":
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -396,7 +424,7 @@ class _StopSignal:
             signal.signal(number, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
+        self.number = number
         signal.signal(number, self._previous[number])  # a second one ends at once
 
 

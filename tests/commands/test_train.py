@@ -52,9 +52,9 @@ def start(out: Path, *options: str) -> subprocess.Popen:
     )
 
 
-def finish(process: subprocess.Popen) -> str:
+def finish(process: subprocess.Popen, status: int = 0) -> str:
     output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
+    assert process.returncode == status, output
     return output
 
 
@@ -104,7 +104,7 @@ def test_terminated_and_resumed_equals_whole(whole_run, tmp_path):
     process = start(out, *TINY)
     wait_for_step(out, 3)
     process.send_signal(signal.SIGTERM)
-    assert "go on with --resume" in finish(process)
+    assert "go on with --resume" in finish(process, 128 + signal.SIGTERM)
     assert not (out / "weights.safetensors").exists()
     finish(start(out, "--resume", "--evaluate", "0", "--log-every", "3"))
     assert same_weights(out, whole_run)
@@ -200,7 +200,7 @@ def test_layers_thaw_without_trained_weights(tmp_path, capsys):
 
 
 def test_run_killed_before_its_first_checkpoint_starts_from_the_same_weights(
-    whole_run, tmp_path, monkeypatch
+    whole_run, tmp_path, monkeypatch, capsys
 ):
     config = tiny_config(tmp_path / "run", epochs=1, steps_per_epoch=1)
     recipe = dataclasses.replace(
@@ -221,6 +221,9 @@ def test_run_killed_before_its_first_checkpoint_starts_from_the_same_weights(
 
     monkeypatch.setattr(run.Loop, "run", first_state)
     train.run(dataclasses.replace(config, resume=True, init=None))
+    assert (
+        "no checkpoint to resume from: the run starts anew" in capsys.readouterr().out
+    )
     loaded = weights.load_weights(whole_run).variables["params"]
     assert all(
         jax.tree.leaves(jax.tree.map(lambda a, b: (a == b).all(), start[0], loaded))

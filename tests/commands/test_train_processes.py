@@ -117,7 +117,7 @@ def test_signalled_killed_and_resumed_equals_whole(whole, runs, tmp_path):
     wait_for_step(out, 3)
     processes[1].send_signal(signal.SIGTERM)
     first, second = finish(processes)
-    assert [p.returncode for p in processes] == [0, 0], first + second
+    assert [p.returncode for p in processes] == [143, 143], first + second
     assert "go on with --resume" in first
     assert not (out / "weights.safetensors").exists()
     stopped = metrics(out)[-1]["step"]

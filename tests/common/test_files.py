@@ -99,3 +99,18 @@ def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
     with files.lock_folder(tmp_path / "new"):
         assert "new: another process writes to this folder" in other_process()
     assert other_process() == "locked\n"
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    left = tmp_path / f".weights-{'0' * 8}.safetensors"
+    for path in (left, tmp_path / ".hidden", tmp_path / "weights.safetensors"):
+        path.touch()
+    with files.lock_folder(tmp_path):
+        pass
+    assert names(tmp_path) == [".hidden", "weights.safetensors"]
+
+
+def test_a_folder_that_was_only_locked_goes_again(tmp_path):
+    with files.lock_folder(tmp_path / "new"):
+        pass
+    assert names(tmp_path) == []

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -71,6 +72,58 @@ def test_only_the_newest_are_kept(tmp_path, state):
     store.close()
     kept = sorted(p.name for p in tmp_path.iterdir() if p.name.isdigit())
     assert kept == ["2", "3"]
+
+
+@pytest.fixture
+def two(tmp_path, state):
+    """A store with checkpoints of the steps 7 and 9, and its folder."""
+    store = Checkpoints(tmp_path)
+    store.save(state)
+    store.save(state.replace(step=jnp.int32(9)))
+    yield store, tmp_path
+    store.close()
+
+
+def test_every_flipped_bit_and_missing_file_is_named(two, state):
+    store, folder = two
+    files = [path for path in (folder / "9").rglob("*") if path.is_file()]
+    assert len(files) > 3
+    rng = np.random.default_rng(0)
+    for path in files:
+        name = path.relative_to(folder / "9").as_posix()
+        whole = path.read_bytes()
+        if whole:
+            data = bytearray(whole)
+            data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+            path.write_bytes(data)
+            with pytest.raises(InputError, match=f"9: {re.escape(name)} was changed"):
+                store.restore(state)
+        path.unlink()
+        with pytest.raises(
+            InputError, match=r"is missing; --checkpoint 7 goes on from"
+        ):
+            store.restore(state)
+        path.write_bytes(whole)
+    assert int(store.restore(state).step) == 9
+
+
+def test_an_older_whole_checkpoint_can_be_taken(two, state):
+    store, folder = two
+    shutil.rmtree(folder / "9" / "state")
+    with pytest.raises(InputError, match="no checkpoint 8, there are 7, 9"):
+        store.restore(state, step=8)
+    assert int(store.restore(state, step=7).step) == 7
+    assert store.latest_step() == 7
+    store.save(state.replace(step=jnp.int32(8)))
+    kept = {path.name for path in folder.iterdir()}
+    assert kept == {"7", "8", "7.sha256.json", "8.sha256.json"}
+
+
+def test_checkpoints_without_checksums_are_taken(two, state):
+    """Those of an earlier version of the package."""
+    store, folder = two
+    (folder / "9.sha256.json").unlink()
+    assert int(store.restore(state).step) == 9
 
 
 def test_nothing_to_restore(tmp_path, state):
