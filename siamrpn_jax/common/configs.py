@@ -1,6 +1,7 @@
 """Configs as JSON and back, and what differs between two of them."""
 
 import dataclasses
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -28,8 +29,9 @@ def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
     """Builds a config of the given dataclass.
 
     Raises:
-        InputError: for a field that the dataclass does not have, or a value that is
-            none of a field's choices.
+        InputError: for a field that the dataclass does not have or that is missing, a
+            value of another type than the field's or none of its choices, and a number
+            that is not finite or out of the field's range.
 
     Files of older versions stay readable: fields that are missing take their defaults,
     and the class variable ``FORMER`` of a dataclass maps names that its fields once had
@@ -49,6 +51,13 @@ def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
     fields = {}
     for key, value in values.items():
         fields[key] = _parse(hints[key], value, name=f"{kind.__name__}.{key}")
+    required = {
+        field.name
+        for field in dataclasses.fields(typing.cast(Any, kind))
+        if field.default is field.default_factory is dataclasses.MISSING
+    }
+    if missing := sorted(required - set(fields)):
+        raise InputError(f"{kind.__name__} misses {', '.join(missing)}")
     return kind(**fields)
 
 
@@ -67,22 +76,58 @@ def differences(
 
 
 def _parse(hint: Any, value: Any, *, name: str) -> Any:
-    if typing.get_origin(hint) is typing.Literal:
-        choices = typing.get_args(hint)
-        if value not in choices:
-            expected = ", ".join(map(repr, choices))
-            raise InputError(f"{name} is {value!r}, expected one of {expected}")
+    """A JSON value as the type of a field."""
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    if value is None and types.NoneType in options:
+        return None
+    faults = []
     for option in options:
-        if dataclasses.is_dataclass(option) and isinstance(value, Mapping):
-            return from_json(typing.cast(Any, option), value)
-        if typing.get_origin(option) is tuple and isinstance(value, list):
-            return _tuple(value)
+        try:
+            return _parse_one(option, value, name)
+        except InputError as error:
+            faults.append(error)
+    raise faults[0]
+
+
+def _parse_one(hint: Any, value: Any, name: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _parse_one(arguments[0], value, name)
+    if origin is typing.Literal:
+        if value not in arguments:
+            expected = ", ".join(map(repr, arguments))
+            raise InputError(f"{name} is {value!r}, expected one of {expected}")
+        return value
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise InputError(f"{name} is {value!r}, expected fields by name")
+        return from_json(typing.cast(Any, hint), value)
+    if origin is tuple:
+        return _parse_tuple(arguments, value, name)
+    if hint is float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"{name} is {value!r}, expected a number")
+        if not -sys.float_info.max <= value <= sys.float_info.max:
+            raise InputError(f"{name} is {value!r}, expected a finite number")
+    elif hint in _EXPECTED and type(value) is not hint:
+        raise InputError(f"{name} is {value!r}, expected {_EXPECTED[hint]}")
     return value
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(_tuple(item) for item in value) if isinstance(value, list) else value
+_EXPECTED = {int: "a whole number", bool: "true or false", str: "text"}
+
+
+def _parse_tuple(arguments: tuple[Any, ...], value: Any, name: str) -> Any:
+    if not isinstance(value, list | tuple):
+        raise InputError(f"{name} is {value!r}, expected a list")
+    if arguments[-1] is Ellipsis:
+        arguments = arguments[:1] * len(value)
+    if len(arguments) != len(value):
+        raise InputError(f"{name} is {value!r}, expected {len(arguments)} values")
+    return tuple(
+        _parse(hint, item, name=name)
+        for hint, item in zip(arguments, value, strict=True)
+    )
 
 
 def _is_union(hint: Any) -> bool:

@@ -24,6 +24,21 @@ def check_least(config: object, least: float, *names: str) -> None:
             raise InputError(f"{name} is {value}, expected at least {least}")
 
 
+def check_range(config: object, low: float, high: float, *names: str) -> None:
+    """Checks fields of a config, or each element where they are tuples.
+
+    None passes, and so do arrays: the numbers of some configs are data.
+
+    Raises:
+        InputError: naming the first field that is not in ``low``..``high``.
+    """
+    for name in names:
+        value = getattr(config, name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, int | float) and not low <= one <= high:
+                raise InputError(f"{name} is {value}, expected {low:g} to {high:g}")
+
+
 class MissingExtraError(ImportError):
     """An optional dependency is not installed; the message says how to get it."""
 

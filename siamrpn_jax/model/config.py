@@ -7,7 +7,7 @@ import dataclasses
 import math
 from typing import ClassVar, Literal
 
-from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.errors import InputError, check_range
 
 ConvImpl = Literal["auto", "xla", "winograd"]
 CorrelationImpl = Literal["group", "taps"]
@@ -31,6 +31,11 @@ class BackboneConfig:
     bn_momentum: float = 0.9
     """Share of the old value in the running BatchNorm averages at each step."""
 
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        check_range(self, 1, 2**16, "widths")
+        check_range(self, 0, 1, "bn_momentum")
+
 
 @dataclasses.dataclass(frozen=True)
 class HeadConfig:
@@ -51,6 +56,11 @@ class HeadConfig:
     correlation: CorrelationImpl = "taps"
     """Formulation of the up-channel correlation; see ``correlate``."""
 
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        check_range(self, 1, 2**16, "width")
+        check_range(self, 1, 31, "kernel_size")
+
 
 @dataclasses.dataclass(frozen=True)
 class AnchorConfig:
@@ -70,6 +80,13 @@ class AnchorConfig:
     against 32x96 px for 1/3 and 3).
     """
 
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range, or no ratio."""
+        check_range(self, 1, 2**16, "base_size")
+        check_range(self, 0.01, 100, "ratios")
+        if not self.ratios:
+            raise InputError("ratios are none, expected at least one anchor")
+
 
 @dataclasses.dataclass(frozen=True)
 class InputConfig:
@@ -81,6 +98,11 @@ class InputConfig:
     """Subtracted, in grey levels and in ``order``."""
     std: tuple[float, float, float] = (60.0, 60.0, 60.0)
     """Divided by."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        check_range(self, -1e6, 1e6, "mean")
+        check_range(self, 1e-6, 1e6, "std")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +131,11 @@ class ModelConfig:
     """Type of the convolutions; parameters, statistics and outputs stay float32."""
     conv_impl: ConvImpl = "auto"
     """Formulation of the convolutions; see ``convolutions.conv2d``."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        check_range(self, 8, 2**13, "exemplar_size", "instance_size")
+        check_range(self, 0, 10, "context")
 
     @property
     def score_size(self) -> int:

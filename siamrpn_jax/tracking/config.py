@@ -3,14 +3,16 @@
 import dataclasses
 from typing import Literal
 
+from siamrpn_jax.common.errors import check_range
+
 
 @dataclasses.dataclass(frozen=True)
 class TrackerConfig:
     """How a box is chosen among the proposals; each stage can be switched off."""
 
     center_size: int | None = None
-    """g: only the middle g x g cells of the score map compete; None takes all. On a map
-    of odd side, an even g counts as the next lower odd one, and the other way round."""
+    """g: only the middle g x g cells of the score map compete; None takes all. Odd on a
+    map of odd side, even on one of even side."""
     penalty_k: float = 0.055
     """k of Eq. 13, strength of the penalty on changes of size and ratio; 0: none."""
     window_influence: float = 0.42
@@ -48,3 +50,13 @@ class TrackerConfig:
     lost_search: float = 1.0
     """While lost, the width and height of the search region relative to the usual; 1:
     no wider search."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range; arrays are not looked at."""
+        check_range(self, 1, 1e3, "center_size", "top_k")
+        check_range(self, 0, 100, "penalty_k", "motion")
+        check_range(self, 0, 1, "window_influence", "size_lr", "voting_iou", "nms_iou")
+        check_range(self, 0, 1, "margin_rate", "lost_below", "found_above")
+        check_range(self, 0.01, 1e4, "min_size", "lost_search")
+        check_range(self, -1e6, 1e6, "confidence_bias")
+        check_range(self, -1e6, 1e6, "confidence_support", "confidence_margin")

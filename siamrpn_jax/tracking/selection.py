@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model import boxes
 from siamrpn_jax.model.network import Detection, SiamRPN, model_anchors
 from siamrpn_jax.tracking import crops
@@ -208,7 +209,14 @@ def _window_and_center(
     cells, per_cell = model.config.score_size, len(model.config.anchors.ratios)
     hann = np.hanning(cells).astype(np.float32)
     window = np.outer(hann, hann)
-    radius = ((config.center_size or cells) - 1) / 2
+    side = min(config.center_size or cells, cells)
+    if (cells - side) % 2:
+        parity = "odd" if cells % 2 else "even"
+        raise InputError(
+            f"center_size is {side} on a map of {cells}x{cells} cells, expected an "
+            f"{parity} number"
+        )
+    radius = (side - 1) / 2
     near = np.abs(np.arange(cells) - (cells - 1) / 2) <= radius
     inside = np.outer(near, near)
     return np.repeat(window, per_cell), np.repeat(inside, per_cell)

@@ -49,7 +49,8 @@ def load_weights(source: str | Path = "small") -> Loaded:
     Raises:
         FileNotFoundError: there is neither a file nor bundled weights of that name.
         InputError: the file is no weights file of a whole tracker, its card is
-            broken, or its arrays do not fit its configs.
+            broken or out of range, or its arrays do not fit its configs or hold
+            numbers that are not finite.
     """
     path = find(source)
     loaded = read_file(path)
@@ -88,6 +89,7 @@ def read_file(path: Path) -> Loaded | LoadedBackbone:
         raise InputError(
             f"{path} has an unreadable config or card{_writer(metadata)}: {error}"
         ) from None
+    check_values(path, flat)
     variables = traverse_util.unflatten_dict(flat, sep="/")
     if kind == "backbone":
         check_shapes(path, backbone_shapes(read["backbone"]), flat)
@@ -215,6 +217,22 @@ def check_shapes(
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise InputError(f"{path} does not fit: {'; '.join(wrong[:5])}{more}")
+
+
+def check_values(path: str | Path, flat: Mapping[str, np.ndarray]) -> None:
+    """Checks the numbers of a file.
+
+    Raises:
+        InputError: naming an array that is not float32, holds a number that is not
+            finite, or a variance below 0.
+    """
+    for name, array in flat.items():
+        if array.dtype != np.float32:
+            raise InputError(f"{path}: {name} is {array.dtype}, expected float32")
+        if not np.isfinite(array).all():
+            raise InputError(f"{path}: {name} holds numbers that are not finite")
+        if name.endswith("/var") and (array < 0).any():
+            raise InputError(f"{path}: {name} holds variances below 0")
 
 
 _CONFIGS: dict[str, Any] = {

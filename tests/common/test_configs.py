@@ -101,3 +101,41 @@ def test_differences_of_networks():
     assert found == [
         "backbone.widths: [96, 256, 384, 384, 256] -> [192, 512, 768, 768, 512]"
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (TrackerConfig, {"size_lr": float("nan")}, "size_lr is nan, expected a finite"),
+        (TrackerConfig, {"penalty_k": 10**400}, "expected a finite number"),
+        (
+            TrackerConfig,
+            {"window_influence": 1.5},
+            "window_influence is 1.5, expected 0",
+        ),
+        (TrackerConfig, {"top_k": True}, "top_k is True, expected a whole number"),
+        (TrackerConfig, {"top_k": 8.0}, "top_k is 8.0, expected a whole number"),
+        (
+            ModelConfig,
+            {"instance_size": "188"},
+            "instance_size is '188', expected a who",
+        ),
+        (ModelConfig, {"context": -100}, "context is -100, expected 0 to 10"),
+        (ModelConfig, {"anchors": {"ratios": [0, 1]}}, r"ratios is \(0, 1\), expected"),
+        (
+            ModelConfig,
+            {"anchors": {"ratios": []}},
+            "ratios are none, expected at least",
+        ),
+        (ModelConfig, {"anchors": [1]}, r"anchors is \[1\], expected fields by name"),
+        (ModelConfig, {"input": {"std": [0, 1, 1]}}, "std is"),
+        (ModelConfig, {"input": {"mean": [1, 2]}}, "expected 3 values"),
+        (ModelConfig, {"backbone": {"widths": [8, "x"]}}, "widths is 'x', expected a"),
+        (ModelConfig, {"backbone": {"widths": 8}}, "widths is 8, expected a list"),
+        (Outer, {"inner": {}}, "Outer misses name"),
+        (Outer, {"name": None}, "name is None, expected text"),
+    ],
+)
+def test_values_of_another_type_or_out_of_range_are_named(kind, values, message):
+    with pytest.raises(InputError, match=message):
+        configs.from_json(kind, values)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model import boxes
 from siamrpn_jax.model.network import Detection, model_anchors
 from siamrpn_jax.tracking import selection
@@ -159,7 +160,7 @@ def test_ranking_against_a_slow_formula(config):
 
 
 @pytest.mark.parametrize(
-    ("center_size", "side"), [(None, 9), (9, 9), (7, 7), (4, 3), (1, 1), (20, 9)]
+    ("center_size", "side"), [(None, 9), (9, 9), (7, 7), (3, 3), (1, 1), (20, 9)]
 )
 def test_the_centre_region_has_so_many_cells(center_size, side):
     config = TrackerConfig(center_size=center_size, window_influence=0.0)
@@ -170,6 +171,12 @@ def test_the_centre_region_has_so_many_cells(center_size, side):
     expected = np.zeros((F, F, K), bool)
     expected[margin : F - margin, margin : F - margin] = True
     np.testing.assert_array_equal(competing, expected)
+
+
+def test_a_centre_region_that_has_no_middle_cell_is_refused(detects):
+    detects(detection_at())
+    with pytest.raises(InputError, match="center_size is 4 on a map of 9x9 cells"):
+        step((200, 150, 40, 40), config=TrackerConfig(center_size=4))
 
 
 def test_stages_change_the_winner(detects):

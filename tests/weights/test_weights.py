@@ -92,6 +92,27 @@ def test_truncated_file(tmp_path, variables):
         weights.load_weights(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x.astype(np.float64), "is float64, expected float32"),
+        (lambda x: np.full_like(x, np.nan), "holds numbers that are not finite"),
+        (lambda x: -1 - np.abs(x), "holds variances below 0"),
+    ],
+)
+def test_numbers_that_no_network_has_are_refused(tmp_path, variables, change, message):
+    path = tmp_path / "weights.safetensors"
+    name = "batch_stats/backbone/bn1/var"
+    save(path, variables)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    arrays = safetensors.numpy.load_file(path)
+    arrays[name] = change(arrays[name])
+    safetensors.numpy.save_file(arrays, path, metadata)
+    with pytest.raises(InputError, match=f"weights.safetensors: {name} {message}"):
+        weights.load_weights(path)
+
+
 def test_unknown_name(tmp_path):
     with pytest.raises(FileNotFoundError, match="no weights 'large'.*small"):
         weights.load_weights("large")
