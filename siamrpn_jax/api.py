@@ -11,6 +11,7 @@ top-left corner, width, height, in continuous pixels (the image is [0, W] x [0, 
 """
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.data.read.images import check_frame
+from siamrpn_jax.data.read.images import ImageError, check_frame
 from siamrpn_jax.media.drawing import draw_boxes
 from siamrpn_jax.media.video import Video
 from siamrpn_jax.model.boxes import (
@@ -79,6 +80,19 @@ class Tracker:
         self._init, self._step = make_tracker(model, self._weights, config=config)
         self._started = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the compiled functions, with arrays of NumPy: for other processes."""
+        kept = {k: v for k, v in vars(self).items() if k not in ("_init", "_step")}
+        return jax.tree.map(
+            lambda x: np.asarray(x) if isinstance(x, jax.Array) else x, kept
+        )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Makes the functions anew; they compile at the first call."""
+        vars(self).update(state)
+        made = make_tracker(self._model, self._weights, config=self._config)
+        self._init, self._step = made
+
     def init(self, image: Any, box: Any) -> None:
         """Starts on a frame.
 
@@ -91,7 +105,7 @@ class Tracker:
             siamrpn_jax.model.boxes.BoxError: a box is not finite, has no area, or lies
                 outside the frame.
         """
-        frame = check_frame(np.asarray(image))
+        frame = check_frame(_as_array(image))
         boxes = check_boxes(box, frame)
         start = ltwh_to_cxcywh(boxes).astype(np.float32)
         self._frame_size = frame.shape[1::-1]
@@ -132,11 +146,12 @@ class Tracker:
 
         Raises:
             siamrpn_jax.data.read.images.ImageError: not such an image.
+            InputError: the network's answer is not finite.
             RuntimeError: ``init`` was not called before.
         """
         if not self._started:
             raise RuntimeError("update before init: call init(frame, box) first")
-        image = check_frame(np.asarray(image))
+        image = check_frame(_as_array(image))
         if image.shape[1::-1] != self._frame_size:
             self._change_frame_size(image.shape[1::-1])
         frame = jnp.asarray(_pad(image, self._pad_to))
@@ -152,6 +167,12 @@ class Tracker:
             self._state, output = self._step(self._template, self._state, frame)
         wanted = (output.box, output.score, output.confidence, output.lost)
         boxes, scores, confidences, lost = jax.device_get(wanted)
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            self._started = False
+            raise InputError(
+                "the network's answer is not a number, and tracking ends here: are the "
+                "weights those of this network?"
+            )
         if self._many:
             self.score = scores.astype(np.float64)
             self.confidence = confidences.astype(np.float64)
@@ -234,23 +255,40 @@ def track(
         boxes: the targets in the first frame, ``ltwh`` [4] or [N, 4].
         tracker: what to track with; by default ``load("small")``.
 
-    Yields:
-        The ``Results`` of each frame, the first one with the boxes given.
+    Returns:
+        An iterator over the ``Results`` of each frame, the first one with the boxes
+        given. The first frame is read, and the tracker starts, at the call.
 
     Raises:
         model.boxes.BoxError, InputError, FileNotFoundError: as
-            ``Tracker.init`` and ``Video`` say.
+            ``Tracker.init`` and ``Video`` say; here, or at a later frame.
     """
     tracker = tracker or load()
     video = source if isinstance(source, Video) else Video(source)
-    found = np.atleast_2d(np.asarray(boxes, np.float64))
+    frames = iter(video)
+    first = next(frames, None)
+    if first is None:
+        raise InputError(f"{video.name}: no frames")
+    start = time.perf_counter()
+    found = np.atleast_2d(check_boxes(boxes, first))
+    # One box takes the plain path, which vmap over one target would only slow.
+    tracker.init(first, found[0] if len(found) == 1 else found)
+    return _track(tracker, first, frames, found, start=start)
+
+
+def _track(
+    tracker: Tracker,
+    first: np.ndarray,
+    frames: Iterator[np.ndarray],
+    found: np.ndarray,
+    *,
+    start: float,
+) -> Iterator[Results]:
+    """The results of a tracker that has started on the first frame."""
     ids = tuple(range(len(found)))
-    for index, frame in enumerate(video):
-        start = time.perf_counter()
-        if index == 0:
-            # One box takes the plain path, which vmap over one target would only slow.
-            tracker.init(frame, found[0] if len(found) == 1 else found)
-        else:
+    for index, frame in enumerate(itertools.chain([first], frames)):
+        if index:
+            start = time.perf_counter()
             found = np.atleast_2d(tracker.update(frame))
         scores = np.atleast_1d(np.asarray(tracker.score, np.float64))
         confidence = np.atleast_1d(np.asarray(tracker.confidence, np.float64))
@@ -277,6 +315,14 @@ def _label(number: int, confidence: float, lost: bool) -> str:
 def _with_frame_size(state: TrackState, size: tuple[int, ...]) -> TrackState:
     like = state.frame_size
     return state.replace(frame_size=jnp.broadcast_to(jnp.float32(size), like.shape))
+
+
+def _as_array(image: Any) -> np.ndarray:
+    """An array of what NumPy takes; of a PIL image, if its mode is RGB or grey."""
+    mode = getattr(image, "mode", None)
+    if isinstance(mode, str) and mode not in ("RGB", "RGBA", "L"):
+        raise ImageError(f"image of mode {mode}, expected RGB: image.convert('RGB')")
+    return np.asarray(image)
 
 
 def _pad(frame: np.ndarray, multiple: int) -> np.ndarray:

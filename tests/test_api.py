@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import pickle
 from typing import Any
 
 import jax
@@ -13,8 +14,10 @@ from siamrpn_jax.evaluation.runner import OnePassTracker
 from siamrpn_jax.model import boxes
 from siamrpn_jax.model.config import BackboneConfig, HeadConfig, ModelConfig
 from siamrpn_jax.model.network import SiamRPN
+from siamrpn_jax.tracking import step as step_module
 from siamrpn_jax.tracking.config import TrackerConfig
-from siamrpn_jax.tracking.step import init_track, track_step
+from siamrpn_jax.tracking.slots import add_target, empty_slots, track_many
+from siamrpn_jax.tracking.step import init_track, track_clip, track_step
 from siamrpn_jax.weights import save_weights
 
 MODEL = SiamRPN(
@@ -102,7 +105,7 @@ def test_starting_again_forgets(tracker, frames):
 def test_new_targets_are_not_compiled_for(tracker, frames):
     tracker.init(frames[0], TARGETS[0])
     tracker.update(frames[1])
-    jitted: list[Any] = [init_track, track_step]
+    jitted: list[Any] = [step_module._init_track, track_step]
     before = [function._cache_size() for function in jitted]
     tracker.init(frames[0], TARGETS[1])
     tracker.update(frames[1])
@@ -126,7 +129,7 @@ def test_sizes_of_a_bucket_compile_once(variables, tracker):
     large = np.random.default_rng(1).integers(0, 255, (2, 96, 144, 3), np.uint8)
     tracker.init(large[0], TARGETS[0])  # multiples of 48: nothing to pad
     tracker.update(large[1])
-    jitted: list[Any] = [init_track, track_step]
+    jitted: list[Any] = [step_module._init_track, track_step]
     before = [function._cache_size() for function in jitted]
     for height, width in ((96, 144), (49, 97), (80, 100)):
         padding.init(large[0, :height, :width], TARGETS[0])
@@ -293,3 +296,94 @@ def test_frames_may_change_their_size(variables, boxes):
         assert again.shape == boxes.shape
     # Were the larger frame's rest seen instead, padding would not give the same.
     np.testing.assert_allclose(*found, atol=1e-2)
+
+
+def test_a_tracker_goes_to_another_process_and_on(tracker, frames):
+    """Before it is started, and in the midst of a film."""
+    for target in (TARGETS[0], TARGETS):
+        other = pickle.loads(pickle.dumps(tracker))
+        tracker.init(frames[0], target)
+        other.init(frames[0], target)
+        again = pickle.loads(pickle.dumps(other))
+        for frame in frames[1:]:
+            expected = tracker.update(frame)
+            np.testing.assert_array_equal(again.update(frame), expected)
+            np.testing.assert_array_equal(again.confidence, tracker.confidence)
+
+
+def test_numbers_that_are_none_end_the_tracking(variables, frames):
+    broken = jax.tree.map(lambda x: x * np.float32(np.nan), variables)
+    tracker = api.Tracker(MODEL, broken, CONFIG)
+    tracker.init(frames[0], TARGETS[0])
+    with pytest.raises(InputError, match="is not a number, and tracking ends here"):
+        tracker.update(frames[1])
+    with pytest.raises(RuntimeError, match="update before init"):
+        tracker.update(frames[1])
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ([1, 2, 1e19, 4], "expected sides of 0.001 to 1e"),
+        ([1, 2, 1e-22, 4], "expected sides of 0.001 to 1e"),
+        ([1, 2, np.inf, 4], "expected finite x,y,w,h"),
+        (["1", "2", "3", "4"], "expected four numbers"),
+        ([True, True, True, True], "expected four numbers"),
+        (None, "expected four numbers"),
+    ],
+)
+def test_boxes_are_checked_by_all_who_start_from_them(
+    tracker, variables, frames, box, message
+):
+    slots = empty_slots(2, model=MODEL)
+    starts = [
+        lambda: tracker.init(frames[0], box),
+        lambda: init_track(variables, frames[0], box, model=MODEL),
+        lambda: add_target(variables, slots, 0, frames[0], box, model=MODEL),
+        lambda: api.track(frames, box, tracker=tracker),
+    ]
+    for start in starts:
+        with pytest.raises(boxes.BoxError, match=message):
+            start()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda x: x / np.float32(255), lambda x: x[..., :2], lambda x: x.astype(int)],
+    ids=["float", "two channels", "int"],
+)
+def test_frames_are_checked_by_all_who_take_them(tracker, variables, frames, change):
+    frame = change(frames[0])
+    box = boxes.ltwh_to_cxcywh(TARGETS[0]).astype(np.float32)
+    weights: Any = {"model": MODEL}
+    template, state = init_track(variables, frames[0], box, **weights)
+    slots, clip = empty_slots(2, model=MODEL), frame[None]
+    tracker.init(frames[0], TARGETS[0])
+    calls = [
+        lambda: tracker.init(frame, TARGETS[0]),
+        lambda: tracker.update(frame),
+        lambda: init_track(variables, frame, box, **weights),
+        lambda: track_step(variables, template, state, frame, **weights),
+        lambda: track_clip(variables, template, state, clip, **weights),
+        lambda: track_many(variables, slots, clip, **weights),
+        lambda: api.track([frame], TARGETS[0], tracker=tracker),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match="expected RGB uint8"):
+            call()
+
+
+def test_pictures_of_other_colours_are_refused(tracker):
+    image = pytest.importorskip("PIL.Image")
+    grey = image.new("L", (100, 80))
+    tracker.init(grey, TARGETS[0])
+    for mode in ("CMYK", "P", "YCbCr", "1"):
+        with pytest.raises(ImageError, match=f"image of mode {mode}, expected RGB"):
+            tracker.init(grey.convert(mode), TARGETS[0])
+
+
+def test_errors_come_at_the_call(tracker, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        api.track(tmp_path / "none.mp4", TARGETS[0], tracker=tracker)
+    with pytest.raises(InputError, match="frames: no frames"):
+        api.track([], TARGETS[0], tracker=tracker)

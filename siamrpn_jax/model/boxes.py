@@ -12,6 +12,7 @@ Every function takes arrays of shape ``[..., 4]`` and computes with the library 
 its first argument comes from.
 """
 
+import reprlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -22,6 +23,10 @@ if TYPE_CHECKING:  # host code that works on NumPy boxes never loads JAX
     import jax
 
 Array = TypeVar("Array", np.ndarray, "jax.Array")
+
+
+MIN_SIDE, MAX_SIDE = 1e-3, 1e6
+"""What a box to start from may measure, pixels: beyond, float32 loses the target."""
 
 
 class BoxError(InputError):
@@ -191,10 +196,7 @@ def check_boxes(boxes: Any, frame: np.ndarray) -> np.ndarray:
     Raises:
         BoxError: naming the box, the value, and what was expected.
     """
-    try:
-        array = np.array(boxes, np.float64)
-    except (TypeError, ValueError) as error:
-        raise BoxError(f"box {boxes!r}: expected four numbers x,y,w,h") from error
+    array = _numbers(boxes)
     if array.ndim not in (1, 2) or array.shape[-1] != 4 or array.size == 0:
         raise BoxError(
             f"boxes of shape {array.shape}: expected [4] or [N, 4] with x,y,w,h"
@@ -202,16 +204,49 @@ def check_boxes(boxes: Any, frame: np.ndarray) -> np.ndarray:
     height, width = frame.shape[:2]
     for box in np.atleast_2d(array):
         x, y, w, h = box
-        if not np.isfinite(box).all() or w <= 0 or h <= 0:
-            raise BoxError(
-                f"box {box.tolist()}: expected finite x,y,w,h with w and h above 0"
-            )
+        _check_sides(box, w, h)
         if x >= width or y >= height or x + w <= 0 or y + h <= 0:
             raise BoxError(
                 f"box {box.tolist()}: outside the frame of {width}x{height} pixels, "
                 "expected to meet it"
             )
     return array
+
+
+def check_start(box: Any) -> None:
+    """Checks a box ``cxcywh`` [4] to start from.
+
+    Raises:
+        BoxError: naming the value and what was expected.
+    """
+    array = _numbers(box)
+    if array.shape != (4,):
+        raise BoxError(f"box of shape {array.shape}: expected four numbers cx,cy,w,h")
+    _check_sides(array, *array[2:])
+
+
+def _numbers(boxes: Any) -> np.ndarray:
+    """As float64; text and truth values are no numbers."""
+    try:
+        array = np.asarray(boxes)
+        if array.dtype.kind not in "iuf":
+            raise TypeError
+    except (TypeError, ValueError) as error:
+        raise BoxError(
+            f"box {reprlib.repr(boxes)}: expected four numbers x,y,w,h"
+        ) from error
+    return array.astype(np.float64)
+
+
+def _check_sides(box: np.ndarray, w: float, h: float) -> None:
+    if not np.isfinite(box).all() or w <= 0 or h <= 0:
+        raise BoxError(
+            f"box {box.tolist()}: expected finite x,y,w,h with w and h above 0"
+        )
+    if min(w, h) < MIN_SIDE or max(w, h) > MAX_SIDE:
+        raise BoxError(
+            f"box {box.tolist()}: expected sides of {MIN_SIDE:g} to {MAX_SIDE:g} pixels"
+        )
 
 
 def _namespace(array: Any) -> Any:

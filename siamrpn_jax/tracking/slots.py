@@ -29,6 +29,7 @@ from siamrpn_jax.tracking.selection import select_box
 from siamrpn_jax.tracking.state import (
     TrackOutput,
     TrackState,
+    check_frames,
     first_state,
     search_patch,
 )
@@ -94,7 +95,7 @@ def add_target(
         frame_size: as for ``tracking.step.init_track``.
 
     Raises:
-        InputError: there is no such slot.
+        InputError: there is no such slot; frame or box as for ``init_track``.
     """
     _check_slot(slots, slot)
     started = init_track(weights, frame, box, model=model, frame_size=frame_size)
@@ -134,7 +135,11 @@ def track_many(
         the slots with their new states, and the outputs, ``[N, …]``. In empty slots,
         and in those whose video has no frame here, the state stays as it is; scores,
         evidence and confidence are 0, and none is lost.
+
+    Raises:
+        InputError: the frames have another type or shape.
     """
+    check_frames(frames, axes="V, H, W, 3")
     frames = jnp.asarray(frames)
     seen = slots.active & (slots.video >= 0) & (slots.video < len(frames))
     crop = functools.partial(search_patch, model=model)

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.typing import ArrayLike
 
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking import crops
 from siamrpn_jax.tracking.config import TrackerConfig
@@ -112,6 +114,22 @@ def first_state(box: jax.Array, fill: jax.Array, frame_size: jax.Array) -> Track
         search_shift=jnp.zeros(2, jnp.float32),
         search_scale=jnp.float32(1),
     )
+
+
+def check_frames(frames: ArrayLike, *, axes: str) -> None:
+    """Checks the form of frames; their values are not looked at.
+
+    Args:
+        frames: RGB uint8.
+        axes: what to call their axes, for example ``H, W, 3``.
+
+    Raises:
+        InputError: another type or shape.
+    """
+    shape, dtype = jnp.shape(frames), jnp.result_type(frames)
+    right = len(shape) == axes.count(",") + 1 and shape[-1] == 3 and 0 not in shape
+    if not right or dtype != jnp.uint8:
+        raise InputError(f"frame of {dtype} {list(shape)}, expected RGB uint8 [{axes}]")
 
 
 def float32_numbers(config: TrackerConfig) -> TrackerConfig:

@@ -19,9 +19,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from siamrpn_jax.model import fused
+from siamrpn_jax.model.boxes import BoxError, check_start
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.model.rpn import Template
 from siamrpn_jax.tracking import crops
@@ -30,6 +32,7 @@ from siamrpn_jax.tracking.selection import select_box
 from siamrpn_jax.tracking.state import (
     TrackOutput,
     TrackState,
+    check_frames,
     first_state,
     float32_numbers,
     search_patch,
@@ -62,18 +65,21 @@ def track_step(
 
     Returns:
         the next state, and the output for this frame.
+
+    Raises:
+        InputError: the frame has another type or shape.
     """
+    check_frames(frame, axes="H, W, 3")
     first = jnp.zeros((), jnp.int32)
     x = search_patch(state, frame[None], first, model=model)
     detection = fused.detect(model, weights, template, x[None])
     return select_box(state, detection, model=model, config=config)
 
 
-@functools.partial(jax.jit, static_argnames="model")
 def init_track(
     weights: Weights,
-    frame: jax.Array,
-    box: jax.Array,
+    frame: ArrayLike,
+    box: ArrayLike,
     *,
     model: SiamRPN,
     frame_size: ArrayLike | None = None,
@@ -90,8 +96,29 @@ def init_track(
 
     Returns:
         the detection kernels, batch axis 1, and the first state.
+
+    Raises:
+        InputError: the frame has another type or shape.
+        BoxError: so has the box; or, where its values are known, they make none.
     """
-    box = jnp.asarray(box, jnp.float32)
+    check_frames(frame, axes="H, W, 3")
+    if not isinstance(box, Tracer):
+        check_start(box)
+    elif jnp.shape(box) != (4,) or jnp.result_type(box).kind not in "iuf":
+        raise BoxError(f"box of {jax.typeof(box)}: expected four numbers cx,cy,w,h")
+    return _init_track(weights, frame, box, model=model, frame_size=frame_size)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _init_track(
+    weights: Weights,
+    frame: ArrayLike,
+    box: ArrayLike,
+    *,
+    model: SiamRPN,
+    frame_size: ArrayLike | None,
+) -> tuple[Template, TrackState]:
+    frame, box = jnp.asarray(frame), jnp.asarray(box, jnp.float32)
     if model.config.crop == "pysot":  # x + (w - 1) / 2 comes back as x + w / 2
         box -= jnp.array([0.5, 0.5, 0.0, 0.0])
     whole = frame.shape[1::-1] if frame_size is None else frame_size
@@ -145,7 +172,11 @@ def track_clip(
 
     Returns:
         the last state, and the outputs stacked along a first axis of length T.
+
+    Raises:
+        InputError: the frames have another type or shape.
     """
+    check_frames(frames, axes="T, H, W, 3")
     weights = fused.as_fused(model, weights)  # once, not in every step
 
     def step(state: TrackState, frame: jax.Array) -> tuple[TrackState, TrackOutput]:

@@ -4,17 +4,19 @@ Two formats hold a pickle whose tensors are calls of ``torch._utils``' functions
 storages: a zip archive (PyTorch 1.6 and later), and one file of several pickles with
 the raw storages behind them (0.1.10 and later). A pickle is a program. Here it can do
 nothing but make the tensors and plain containers of ``_GLOBALS``: whatever else it
-names is refused, and never imported.
+names is never imported. It becomes an inert stub, which is left out where it lies
+beside a sound table of tensors (settings beside a ``state_dict``), and else refused.
 """
 
 import io
 import math
 import operator
 import pickle
+import reprlib
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -30,7 +32,8 @@ def read_torch(path: str | Path) -> Any:
 
     Returns:
         the saved object: tensors as read-only arrays, bfloat16 as float32; dicts,
-        lists, tuples, sets, strings, numbers and None as they are.
+        lists, tuples, sets, strings, numbers and None as they are. Entries of the
+        outermost dict that hold anything else are left out beside a table of tensors.
 
     Raises:
         InputError: naming the file, what is wrong with it, and what was expected.
@@ -39,9 +42,9 @@ def read_torch(path: str | Path) -> Any:
     head = _head(path)
     try:
         if head[:4] == _ZIP:
-            return _read_zip(path)
+            return _without_stubs(_read_zip(path))
         if head[:1] == b"\x80" and _LEGACY_MAGIC in head[:16]:
-            return _read_legacy(path.read_bytes())
+            return _without_stubs(_read_legacy(path.read_bytes()))
     except zipfile.BadZipFile as error:
         raise InputError(f"{path} is a broken zip archive: {error}") from None
     except _Broken as error:
@@ -97,6 +100,15 @@ STORAGES = {
 }
 """NumPy's type for each of PyTorch's; bfloat16, which NumPy lacks, as its bits."""
 
+_MAX_RATIO = 20
+"""How far the members of a zip archive may be compressed; PyTorch does not compress."""
+
+_MAX_REPEAT = 10_000
+"""How often a tensor may show the elements of its storage."""
+
+_HASHABLE = (str, bytes, int, float, bool, type(None))
+"""What keys of dicts and elements of sets may be, alone or as a tuple."""
+
 _WIDENED = ("BFloat16Storage",)
 """Types that become float32."""
 
@@ -133,6 +145,8 @@ def _head(path: str | Path) -> bytes:
 def _read_zip(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
+        if sum(sizes.values()) > _MAX_RATIO * path.stat().st_size:
+            raise _Broken("declares far more bytes than it holds: not by torch.save")
         programs = [name for name in sizes if f"/{name}".endswith("/data.pkl")]
         if len(programs) != 1:
             raise _Broken(
@@ -175,7 +189,7 @@ def _read_legacy(data: bytes) -> Any:
     """Storages follow the pickle that uses them, so it is run twice."""
     file = io.BytesIO(data)
     for _ in ("magic number", "protocol version", "system"):
-        _unpickle(file, _no_storage)
+        _without_stubs(_unpickle(file, _no_storage))
     start, declared = file.tell(), {}
 
     def declare(key: str, dtype: np.dtype, count: int) -> np.ndarray:
@@ -234,10 +248,73 @@ def _unpickle(file: io.BytesIO, open_storage: Opener) -> Any:
     except EOFError:
         raise _Broken("ends within its pickle: the file is truncated") from None
     except Exception as error:  # pickle promises no particular ones
-        raise _Broken(f"has a broken pickle: {error}") from None
+        raise _Broken(f"has a broken pickle: {str(error)[:200]}") from None
 
 
-class _Unpickler(pickle.Unpickler):
+def _without_stubs(saved: Any) -> Any:
+    """What was saved, without entries that are unknown beside a table of tensors."""
+    name = _find_stub(saved)
+    if name is None:
+        return saved
+    if isinstance(saved, dict):
+        kept = {k: v for k, v in saved.items() if _find_stub(v) is None}
+        if any(_is_table(value) for value in kept.values()):
+            return kept
+    raise _Broken(
+        f"holds {name}, which is not loaded: expected tensors and plain containers "
+        "alone, such as a state_dict"
+    )
+
+
+def _is_table(value: Any) -> bool:
+    tensors = value.values() if isinstance(value, dict) else ()
+    return any(isinstance(tensor, np.ndarray) for tensor in tensors)
+
+
+def _find_stub(value: Any) -> str | None:
+    """The name of something unknown in a value, if there is any; each part once."""
+    seen, rest = set(), [value]
+    while rest:
+        one = rest.pop()
+        kind = one if isinstance(one, type) else type(one)
+        if issubclass(kind, _Stub):
+            return kind.named
+        if id(one) not in seen and isinstance(one, dict | list | tuple | set):
+            seen.add(id(one))
+            rest += [*one, *one.values()] if isinstance(one, dict) else one
+    return None
+
+
+class _Stub:
+    """Stands for something unknown: nothing that a pickle does to it does anything."""
+
+    named = ""
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Whatever it is called with."""
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any):
+        pass
+
+    def _ignore(self, *_: Any) -> None:
+        pass
+
+    __setstate__ = append = extend = add = update = __setitem__ = _ignore
+
+
+def _stub(name: str) -> type[_Stub]:
+    return type("_Stub", (_Stub,), {"named": name[:200]})
+
+
+_PythonUnpickler: Any = vars(pickle)["_Unpickler"]
+
+
+class _Unpickler(_PythonUnpickler):
+    """In Python: each key is looked at before it is hashed, see ``_check_keys``."""
+
+    dispatch = dict(_PythonUnpickler.dispatch)
+
     def __init__(self, file: io.BytesIO, open_storage: Opener):
         super().__init__(file, encoding="latin1")
         self._open_storage = open_storage
@@ -248,16 +325,13 @@ class _Unpickler(pickle.Unpickler):
             return _Storage(name)
         function = _GLOBALS.get((module, name))
         if function is None:
-            raise _Broken(
-                f"holds {module}.{name}, which is not loaded: expected tensors and "
-                "plain containers alone, such as a state_dict"
-            )
+            return _stub(f"{module}.{name}")
         return _Function(function)
 
     def persistent_load(self, pid: Any) -> np.ndarray:
         kind, storage, key, _, count, *view = pid
         if kind != "storage" or not isinstance(storage, _Storage) or any(view):
-            raise _Broken(f"refers to {pid!r}, expected a storage")
+            raise _Broken(f"refers to {reprlib.repr(pid)}, expected a storage")
         key, count = str(key), operator.index(count)
         if key not in self._storages:
             values = self._open_storage(key, np.dtype(STORAGES[storage.name]), count)
@@ -265,6 +339,38 @@ class _Unpickler(pickle.Unpickler):
                 values = (values.astype(np.uint32) << 16).view(np.float32)
             self._storages[key] = values
         return self._storages[key]
+
+
+_HASHING: dict[bytes, Callable[[list[Any]], list[Any]]] = {
+    pickle.SETITEM: lambda stack: stack[-2:-1],
+    pickle.SETITEMS: lambda stack: stack[::2],
+    pickle.DICT: lambda stack: stack[::2],
+    pickle.ADDITEMS: lambda stack: stack,
+    pickle.FROZENSET: lambda stack: stack,
+}
+"""The operations of a pickle that hash something, and where that is on its stack."""
+
+
+def _check_keys(keys: Iterable[Any]) -> None:
+    """A pickle of a kilobyte can make nested tuples whose hash takes hours."""
+    for key in keys:
+        parts = key if isinstance(key, tuple) else (key,)
+        if not all(isinstance(part, _HASHABLE) for part in parts):
+            raise _Broken(f"has {reprlib.repr(key)} as a key, expected text")
+
+
+def _checking_keys(operation: bytes) -> Callable[[Any], None]:
+    original = _PythonUnpickler.dispatch[operation[0]]
+
+    def load(unpickler: Any) -> None:
+        _check_keys(_HASHING[operation](unpickler.stack))
+        original(unpickler)
+
+    return load
+
+
+for _operation in _HASHING:
+    _Unpickler.dispatch[_operation[0]] = _checking_keys(_operation)
 
 
 class _Storage:
@@ -315,6 +421,11 @@ def _rebuild_tensor(
     numbers = (offset, *size, *stride)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     inside = 0 in size or last < len(storage)
+    if inside and math.prod(size) > _MAX_REPEAT * max(len(storage), 1):
+        raise _Broken(
+            f"has a tensor of size {reprlib.repr(size)} on a storage of {len(storage)} "
+            "elements: repeated too often"
+        )
     if min(numbers) < 0 or offset > len(storage) or not inside:
         raise _Broken(
             f"has a tensor of size {size}, stride {stride} and offset {offset}, which "
@@ -332,9 +443,22 @@ def _rebuild_parameter(data: np.ndarray, *_: Any) -> np.ndarray:
 
 def _rebuild_scalar(kind: _NumpyType, data: bytes) -> Any:
     dtype = np.dtype(kind.code)
-    if dtype.kind not in "biuf" or len(data) != dtype.itemsize:
+    if dtype.kind not in "biuf":
+        return _stub(f"a NumPy scalar of type {kind.code}")()
+    if len(data) != dtype.itemsize:
         raise _Broken(f"has a NumPy scalar of type {kind.code}, expected a number")
     return np.frombuffer(data, dtype)[0]
+
+
+def _make_set(elements: Any) -> set[Any]:
+    _check_keys(elements)
+    return set(elements)
+
+
+def _make_device(*parts: Any) -> str:
+    if not all(isinstance(part, str | int) for part in parts):
+        raise _Broken("has a device that is no text")
+    return ":".join(map(str, parts))
 
 
 def _encode(text: str, *_: Any) -> bytes:
@@ -343,10 +467,10 @@ def _encode(text: str, *_: Any) -> bytes:
 
 _GLOBALS: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): _Dict,
-    ("builtins", "set"): set,
-    ("__builtin__", "set"): set,
+    ("builtins", "set"): _make_set,
+    ("__builtin__", "set"): _make_set,
     ("torch", "Size"): tuple,
-    ("torch", "device"): lambda *args: ":".join(map(str, args)),
+    ("torch", "device"): _make_device,
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,

@@ -105,7 +105,7 @@ def test_sizes_of_padded_frames_share_one_trace(variables):
         return step(template, state, padded[1])[1].box
 
     first = track(80, 60)
-    jitted: list[Any] = [init_track, track_step]
+    jitted: list[Any] = [tracker._init_track, track_step]
     before = [function._cache_size() for function in jitted]
     assert np.abs(track(70, 50) - first).max() > 0
     assert [function._cache_size() for function in jitted] == before

@@ -2,6 +2,7 @@ import io
 import os
 import pickle
 import tarfile
+import time
 import zipfile
 
 import numpy as np
@@ -190,6 +191,47 @@ def test_reduce_of_a_real_pickle_does_nothing(make, path, tmp_path, monkeypatch)
     with pytest.raises(InputError, match="holds posix.system|holds nt.system"):
         read(path, make({"weight": Evil()}))
     assert not marker.exists()
+
+
+@each_format
+def test_what_is_unknown_beside_a_state_dict_is_left_out(make, path, tmp_path):
+    """Settings, samplers, and evil alike: nothing of it is imported or run."""
+    marker = tmp_path / "marker"
+    extras = {
+        "namespace": Call(Global("argparse", "Namespace"), (), {"lr": 0.1}),
+        "counter": Call(Global("collections", "Counter"), ({3: 1},)),
+        "half": Global("torch", "float16"),
+        **touch(marker),
+    }
+    found = read(path, make({"state_dict": {"w": KERNEL}, "epoch": 3, **extras}))
+    assert list(found) == ["state_dict", "epoch"]
+    np.testing.assert_array_equal(found["state_dict"]["w"], KERNEL)
+    inside = {"state_dict": {"w": KERNEL, "x": extras["namespace"]}}
+    with pytest.raises(InputError, match="holds argparse.Namespace"):
+        read(path, make(inside))
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("end", [b"\x94}h\x3cNs.", b"Q."], ids=["key", "persistent"])
+def test_nested_tuples_take_no_time(path, end):
+    """Four bytes a level, and twice as many elements at each."""
+    program = b"\x80\x04)" + b"".join(b"\x94h%c\x86" % n for n in range(60)) + end
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", program)
+    start = time.monotonic()
+    with pytest.raises(InputError, match="as a key|expected a storage|broken pickle"):
+        read(path, buffer.getvalue())
+    assert time.monotonic() - start < 5
+
+
+def test_a_zip_that_declares_gigabytes(path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"." * 10)
+        archive.writestr("archive/data/0", bytes(10**7))
+    with pytest.raises(InputError, match="declares far more bytes than it holds"):
+        read(path, buffer.getvalue())
 
 
 def test_evil_in_the_header_of_a_legacy_file(path, tmp_path):

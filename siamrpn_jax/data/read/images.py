@@ -3,20 +3,23 @@
 Everything here returns RGB ``uint8 [H, W, 3]``; OpenCV's BGR order stays inside.
 """
 
+import io
 import re
-import struct
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO
 
 import cv2
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.headers import image_size, without_turn
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 """File names that count as frames, in lower case."""
+
+MAX_PIXELS = 2**27
+"""Larger images are not decoded: a kilobyte can declare gigabytes."""
 
 
 class ImageError(InputError):
@@ -68,45 +71,38 @@ def read_image(path: str | PathLike[str]) -> np.ndarray:
     """
     try:
         data = Path(path).read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{path}: cannot be read ({reason})") from error
     return decode_image(data, name=str(path))
 
 
 def read_size(path: str | PathLike[str]) -> tuple[int, int]:
-    """Width and height of an image file: from its header where it is PNG or JPEG.
+    """Width and height of an image file, from its header where that is known.
 
     Raises:
-        ImageError: the file is missing, unreadable or no image.
+        ImageError: the file is missing, unreadable or no image, or holds more than
+            ``MAX_PIXELS``.
     """
     try:
         with open(path, "rb") as file:
-            head = file.read(24)
-            if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) == 24:
-                width, height = struct.unpack(">II", head[16:])
-                return width, height
-            size = _jpeg_size(file) if head[:2] == b"\xff\xd8" else None
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+            size = image_size(file)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{path}: cannot be read ({reason})") from error
     if size is None:
         height, width = read_image(path).shape[:2]
         return width, height
+    _check_pixels(size, str(path))
     return size
 
 
-def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
-    """From the frame header of a JPEG; None where none is found."""
-    file.seek(2)
-    while len(marker := file.read(4)) == 4 and marker[0] == 0xFF:
-        # C0 to CF start a frame, but for the tables C4 and CC and the reserved C8.
-        if marker[1] & 0xF0 == 0xC0 and marker[1] not in (0xC4, 0xC8, 0xCC):
-            header = file.read(5)
-            if len(header) < 5:
-                return None
-            height, width = struct.unpack(">xHH", header)
-            return width, height
-        file.seek(int.from_bytes(marker[2:], "big") - 2, 1)
-    return None
+def _check_pixels(size: tuple[int, int], name: str) -> None:
+    width, height = size
+    if min(size) < 1 or width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name}: declares {width}x{height} pixels, expected 1 to {MAX_PIXELS:,}"
+        )
 
 
 def decode_image(data: bytes, *, name: str) -> np.ndarray:
@@ -124,10 +120,17 @@ def decode_image(data: bytes, *, name: str) -> np.ndarray:
         RGB ``uint8 [H, W, 3]``.
 
     Raises:
-        ImageError: the bytes are empty, truncated or no image.
+        ImageError: the bytes are empty, truncated or no image, or declare more than
+            ``MAX_PIXELS``.
     """
     if not data:
         raise ImageError(f"{name}: the file is empty, expected an image")
+    file = io.BytesIO(data)
+    size = image_size(file)
+    if size is not None:
+        _check_pixels(size, name)
+    file.seek(0)
+    data = without_turn(data, file)
     # cv2.imread would return a truncated jpeg with a grey tail; imdecode refuses it.
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:

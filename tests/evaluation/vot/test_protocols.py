@@ -408,7 +408,7 @@ def test_a_start_compiles_nothing(tmp_path):
     (sequence,) = read_vot_dataset(tmp_path)
     tracker = Unsteady()
     protocols.warm_up(tracker, sequence)
-    jitted: list[Any] = [device.init_track, device.track_step]
+    jitted: list[Any] = [device._init_track, device.track_step]
     before = [function._cache_size() for function in jitted]
     result = protocols.run_baseline(tracker, sequence, config=ProtocolConfig())
     assert sum(len(row) == 1 and row[0] == 1 for row in result.regions) >= 3
