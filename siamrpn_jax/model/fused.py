@@ -18,6 +18,7 @@ from siamrpn_jax.model.config import ConvImpl
 from siamrpn_jax.model.convolutions import TransformedKernel
 from siamrpn_jax.model.layers import BatchNorm
 from siamrpn_jax.model.network import Detection, SiamRPN, make_detection, normalise
+from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.model.rpn import Template
 
 _BRANCHES = ("cls", "reg")
@@ -50,6 +51,7 @@ class FusedWeights(struct.PyTreeNode):
 
 
 @functools.partial(jax.jit, static_argnums=0)
+@standard_promotion
 def fuse(model: SiamRPN, variables: Any) -> FusedWeights:
     """Makes the weights to track with.
 
@@ -88,6 +90,7 @@ def fuse(model: SiamRPN, variables: Any) -> FusedWeights:
     return FusedWeights(tuple(features), template, search, *outputs)
 
 
+@standard_promotion
 def embed_template(model: SiamRPN, weights: Any, z: jax.Array) -> Template:
     """Exemplar patches to detection kernels (paper, section 4.1).
 
@@ -107,6 +110,7 @@ def embed_template(model: SiamRPN, weights: Any, z: jax.Array) -> Template:
     return Template(*kernels)
 
 
+@standard_promotion
 def detect(model: SiamRPN, weights: Any, template: Template, x: jax.Array) -> Detection:
     """Search patches to logits and offsets (paper, section 4.2).
 
@@ -199,7 +203,7 @@ def _fold(
     """Kernel and bias of a convolution followed by its BatchNorm, if it has one."""
     params = variables["params"][part]
     kernel = params[conv]["kernel"]
-    bias = params[conv].get("bias", jnp.zeros(kernel.shape[-1]))
+    bias = params[conv].get("bias", jnp.zeros(kernel.shape[-1], kernel.dtype))
     if norm not in params:
         return kernel, bias
     stats = variables["batch_stats"][part][norm]

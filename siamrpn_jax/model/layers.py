@@ -34,7 +34,7 @@ class Conv(nn.Module):
     def __call__(self, maps: Maps) -> Maps:
         """``[B, H, W, C]`` maps to ``[B, H', W', features]`` maps."""
         shape = (self.size, self.size, maps[0].shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         kernel = kernel.astype(self.dtype)
         maps = tuple(
             convolutions.conv2d(
@@ -44,7 +44,8 @@ class Conv(nn.Module):
         )
         if not self.use_bias:
             return maps
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        zeros = nn.initializers.zeros_init()
+        bias = self.param("bias", zeros, (self.features,), jnp.float32)
         return tuple(x + bias.astype(x.dtype) for x in maps)
 
 
@@ -82,9 +83,12 @@ class BatchNorm(nn.Module):
         """
         shape = (maps[0].shape[-1],)
         ones, zeros = nn.initializers.ones_init(), nn.initializers.zeros_init()
-        scale, bias = self.param("scale", ones, shape), self.param("bias", zeros, shape)
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-        running_var = self.variable("batch_stats", "var", jnp.ones, shape)
+        scale = self.param("scale", ones, shape, jnp.float32)
+        bias = self.param("bias", zeros, shape, jnp.float32)
+        running_mean = self.variable(
+            "batch_stats", "mean", jnp.zeros, shape, jnp.float32
+        )
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         mean, var = running_mean.value, running_var.value
         if train and layer_of("/".join(self.path)) not in fixed:
             mean, var = _moments(maps, axis_name)
@@ -112,7 +116,7 @@ def _moments(maps: Maps, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
     rows = [x.reshape(-1, x.shape[-1]).astype(jnp.float32) for x in maps]
     count = sum(len(x) for x in rows)
     # A product with ones is the fast way to sum down long columns on a CPU.
-    mean = jnp.stack([jnp.ones(len(x)) @ x for x in rows]).sum(0) / count
+    mean = jnp.stack([jnp.ones(len(x), x.dtype) @ x for x in rows]).sum(0) / count
     if axis_name is not None:
         mean = jax.lax.pmean(mean, axis_name)
     var = jnp.stack([jnp.square(x - mean).sum(0) for x in rows]).sum(0) / count

@@ -13,6 +13,7 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model import anchors, rpn
 from siamrpn_jax.model.backbone import Backbone
 from siamrpn_jax.model.config import InputConfig, ModelConfig, total_stride
+from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.model.rpn import Template
 
 
@@ -56,6 +57,7 @@ class SiamRPN(nn.Module):
         else:
             self.head = rpn.DepthwiseHead(*head_args, config.backbone.bn_momentum)
 
+    @standard_promotion
     def __call__(
         self,
         z: jax.Array,
@@ -96,11 +98,13 @@ class SiamRPN(nn.Module):
         logits = self.head.classify(search.cls, kernel, **bn, update=False)
         return PairOutput(detection, _split(logits, 2))
 
+    @standard_promotion
     def embed_template(self, z: jax.Array) -> Template:
         """Exemplar patches ``[B, Z, Z, 3]`` to detection kernels; once per target."""
         (features,) = self.backbone((normalise(z, self.config.input),))
         return self.head.embed_template(features, train=False)
 
+    @standard_promotion
     def detect(self, template: Template, x: jax.Array) -> Detection:
         """Search patches ``[B, X, X, 3]`` to logits and offsets; once per frame."""
         (features,) = self.backbone((normalise(x, self.config.input),))
@@ -110,10 +114,11 @@ class SiamRPN(nn.Module):
             self.head.regress(search.reg, template.reg_kernel, train=False),
         )
 
+    @standard_promotion
     def init_variables(self, rng: jax.Array) -> dict:
         """Fresh ``{"params": …, "batch_stats": …}``."""
         z, x = self.config.exemplar_size, self.config.instance_size
-        patches = jnp.zeros((1, z, z, 3)), jnp.zeros((1, x, x, 3))
+        patches = jnp.zeros((1, z, z, 3), jnp.uint8), jnp.zeros((1, x, x, 3), jnp.uint8)
         return jax.jit(self.init)(rng, *patches)
 
 
@@ -122,7 +127,7 @@ def normalise(patches: jax.Array, config: InputConfig) -> jax.Array:
     patches = patches.astype(jnp.float32)
     if config.order == "bgr":
         patches = patches[..., ::-1]
-    return (patches - jnp.array(config.mean)) / jnp.array(config.std)
+    return (patches - jnp.float32(config.mean)) / jnp.float32(config.std)
 
 
 def make_detection(logits: jax.Array, deltas: jax.Array) -> Detection:

@@ -128,7 +128,9 @@ def _look(
     Returns:
         the two pixels, int32 ``[n]`` each, and the weight of the second.
     """
-    offsets = (jnp.arange(size) + 0.5 - size / 2) * (side / size) - 0.5
+    offsets = (jnp.arange(size, dtype=jnp.float32) + 0.5 - size / 2) * (
+        side / size
+    ) - 0.5
     # Far outside only "outside" matters; the clip keeps the integers in range.
     x = jnp.clip(center + offsets, -2.0, limit + 1.0)
     floor = jnp.floor(x)
@@ -145,7 +147,7 @@ def _look_in_whole_pixels(
     nothing beyond its own pixels is seen.
     """
     side = jnp.maximum(jnp.round(side), 1.0)
-    halves = (2 * jnp.arange(size) + 1) * side.astype(jnp.int32) - size
+    halves = (2 * jnp.arange(size, dtype=jnp.int32) + 1) * side.astype(jnp.int32) - size
     floor = (halves // (2 * size)).astype(jnp.float32)
     x = floor + (halves % (2 * size)) / (2 * size)  # rounded as there
 

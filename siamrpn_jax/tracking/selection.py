@@ -89,7 +89,7 @@ def rank_proposals(
         model: for anchors and sizes.
         config: constants of penalty and window, and the centre region.
     """
-    anchors = jnp.asarray(model_anchors(model.config))
+    anchors = jnp.asarray(model_anchors(model.config), jnp.float32)
     proposals = boxes.decode(detection.reg_deltas.reshape(-1, 4), anchors)
     scores = jax.nn.softmax(detection.cls_logits.reshape(-1, 2))[:, 1]
     penalties = change_penalty(

@@ -23,6 +23,7 @@ from jax.typing import ArrayLike
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model import fused
 from siamrpn_jax.model.network import SiamRPN
+from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.model.rpn import Template
 from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.tracking.selection import select_box
@@ -51,20 +52,22 @@ class Slots(struct.PyTreeNode):
     """bool ``[N]``: holds a target."""
 
 
+@standard_promotion
 def empty_slots(count: int, *, model: SiamRPN) -> Slots:
     """``count`` slots without a target."""
     config, side = model.config, model.config.template_size
     shape = (count, side, side, config.head.width)
     anchors = len(config.anchors.ratios)
     up_channel = config.head.kind == "up_channel"
+    zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
     return Slots(
         template=Template(
-            cls_kernel=jnp.zeros((*shape, 2 * anchors) if up_channel else shape),
-            reg_kernel=jnp.zeros((*shape, 4 * anchors) if up_channel else shape),
+            cls_kernel=zeros((*shape, 2 * anchors) if up_channel else shape),
+            reg_kernel=zeros((*shape, 4 * anchors) if up_channel else shape),
         ),
         # Any box of positive size: what is computed for it is thrown away.
         state=jax.vmap(first_state)(
-            jnp.ones((count, 4)), jnp.zeros((count, 3)), jnp.ones((count, 2))
+            1 + zeros((count, 4)), zeros((count, 3)), 1 + zeros((count, 2))
         ),
         video=jnp.zeros(count, jnp.int32),
         active=jnp.zeros(count, bool),
@@ -113,6 +116,7 @@ def drop_target(slots: Slots, slot: int) -> Slots:
 
 
 @functools.partial(jax.jit, static_argnames="model")
+@standard_promotion
 def track_many(
     weights: Weights,
     slots: Slots,
@@ -169,6 +173,7 @@ def _check_slot(slots: Slots, slot: int) -> None:
 
 
 @jax.jit
+@standard_promotion
 def _fill_slot(
     slots: Slots, slot: ArrayLike, template: Template, state: TrackState, video: int
 ) -> Slots:

@@ -25,6 +25,7 @@ from jax.typing import ArrayLike
 from siamrpn_jax.model import fused
 from siamrpn_jax.model.boxes import BoxError, check_start
 from siamrpn_jax.model.network import SiamRPN
+from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.model.rpn import Template
 from siamrpn_jax.tracking import crops
 from siamrpn_jax.tracking.config import TrackerConfig
@@ -44,6 +45,7 @@ themselves: then each call fuses them."""
 
 
 @functools.partial(jax.jit, static_argnames="model")
+@standard_promotion
 def track_step(
     weights: Weights,
     template: Template,
@@ -110,6 +112,7 @@ def init_track(
 
 
 @functools.partial(jax.jit, static_argnames="model")
+@standard_promotion
 def _init_track(
     weights: Weights,
     frame: ArrayLike,
@@ -120,7 +123,7 @@ def _init_track(
 ) -> tuple[Template, TrackState]:
     frame, box = jnp.asarray(frame), jnp.asarray(box, jnp.float32)
     if model.config.crop == "pysot":  # x + (w - 1) / 2 comes back as x + w / 2
-        box -= jnp.array([0.5, 0.5, 0.0, 0.0])
+        box -= jnp.array([0.5, 0.5, 0.0, 0.0], jnp.float32)
     whole = frame.shape[1::-1] if frame_size is None else frame_size
     whole = jnp.asarray(whole, jnp.float32)
     fill = crops.channel_mean(frame, frame_size=whole)
@@ -159,6 +162,7 @@ def make_tracker(
 
 
 @functools.partial(jax.jit, static_argnames="model")
+@standard_promotion
 def track_clip(
     weights: Weights,
     template: Template,

@@ -9,11 +9,13 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.training.batch import Batch, RawBatch, RawPatches
 
 _BITS = 19  # Of a pixel's fraction in fixed point, which then reaches ±4096 pixels.
 
 
+@standard_promotion
 def render(raw: RawBatch, *, exemplar_size: int, instance_size: int) -> Batch:
     """Makes the patches of a batch.
 
@@ -62,7 +64,7 @@ def render_patch(patch: RawPatches, *, size: int) -> jax.Array:
         pixels = _round(correlate(pixels, jnp.asarray(patch.blur)))
     if patch.noise is not None:
         key = jax.random.key(patch.noise_seed)
-        noise = jax.random.normal(key, (size, size, 1)) * patch.noise
+        noise = jax.random.normal(key, (size, size, 1), jnp.float32) * patch.noise
         pixels = _round(pixels + noise)
     return pixels.astype(jnp.uint8)
 

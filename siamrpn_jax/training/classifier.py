@@ -15,6 +15,7 @@ import optax
 
 from siamrpn_jax.model.backbone import Backbone
 from siamrpn_jax.model.network import normalise
+from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.training.batch import LabelledBatch
 from siamrpn_jax.training.config import ClassifierConfig, ClassifierTrainConfig
 from siamrpn_jax.training.step import Metrics, TrainState
@@ -39,6 +40,7 @@ class Classifier(nn.Module):
         self.backbone = Backbone(config.backbone, config.conv_impl, config.dtype)
         self.classifier = nn.Dense(self.classes)
 
+    @standard_promotion
     def __call__(
         self,
         images: jax.Array,
@@ -66,12 +68,14 @@ class Classifier(nn.Module):
         )
         return self.classifier(nn.relu(features).astype(jnp.float32).mean((1, 2)))
 
+    @standard_promotion
     def init_variables(self, rng: jax.Array) -> dict:
         """Fresh ``{"params": …, "batch_stats": …}``."""
         size = self.config.image_size
-        return jax.jit(self.init)(rng, jnp.zeros((1, size, size, 3)))
+        return jax.jit(self.init)(rng, jnp.zeros((1, size, size, 3), jnp.uint8))
 
 
+@standard_promotion
 def class_loss(
     params: Any,
     state: TrainState,
@@ -100,6 +104,7 @@ def class_loss(
 
 
 @functools.partial(jax.jit, static_argnames="model")
+@standard_promotion
 def label_ranks(
     variables: Any, batch: LabelledBatch, *, model: Classifier
 ) -> jax.Array:

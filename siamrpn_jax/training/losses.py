@@ -115,8 +115,8 @@ def cross_entropies(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _unit_boxes(deltas: jax.Array, targets: Targets) -> tuple[jax.Array, jax.Array]:
     """Predicted and true boxes in units of their anchors, which IoUs do not notice."""
     unit = np.array([0, 0, 1, 1], np.float32)
-    predicted = boxes.decode(deltas.astype(jnp.float32), jnp.asarray(unit))
-    return predicted, boxes.decode(targets.deltas, jnp.asarray(unit))
+    predicted = boxes.decode(deltas.astype(jnp.float32), jnp.asarray(unit, jnp.float32))
+    return predicted, boxes.decode(targets.deltas, jnp.asarray(unit, jnp.float32))
 
 
 def _negatives(

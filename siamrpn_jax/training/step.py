@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from siamrpn_jax.model import boxes, fused
 from siamrpn_jax.model.network import SiamRPN, model_anchors
+from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.training import augmentation, losses, targets
 from siamrpn_jax.training.batch import Batch, RawBatch
 from siamrpn_jax.training.config import ScheduleConfig, TrainConfig
@@ -75,6 +76,7 @@ class Loss(Protocol):
         ...
 
 
+@standard_promotion
 def init_state(
     rng: jax.Array, *, model: TrainableNetwork, config: ScheduleConfig
 ) -> TrainState:
@@ -95,6 +97,7 @@ def init_state(
     )
 
 
+@standard_promotion
 def train_step(
     state: TrainState,
     batch: Any,
@@ -221,6 +224,7 @@ def prefetch(
     yield from waiting
 
 
+@standard_promotion
 def pair_loss(
     params: Any,
     state: TrainState,
@@ -263,7 +267,7 @@ def pair_loss(
     )
     size = len(batch.z)
     rngs = _sample_rngs(jax.random.fold_in(state.rng, state.step), size, axis_name)
-    anchors = jnp.asarray(model_anchors(model.config))
+    anchors = jnp.asarray(model_anchors(model.config), jnp.float32)
     make = functools.partial(targets.make_targets, config=config.targets)
     wanted = jax.vmap(make, in_axes=(0, 0, 0, None))(
         rngs, jnp.asarray(batch.box), jnp.asarray(batch.positive), anchors
@@ -293,6 +297,7 @@ def eval_variables(state: TrainState) -> dict[str, Any]:
 
 
 @functools.partial(jax.jit, static_argnames="model")
+@standard_promotion
 def pair_iou(variables: Any, batch: Batch, *, model: SiamRPN) -> jax.Array:
     """IoU of the best-scored proposal with the target for each pair, ``[B]``."""
     size = len(batch.z)
@@ -303,7 +308,7 @@ def pair_iou(variables: Any, batch: Batch, *, model: SiamRPN) -> jax.Array:
     best = jnp.argmax(logits[..., 1] - logits[..., 0], axis=-1)
     deltas = detection.reg_deltas.reshape(size, -1, 4)
     deltas = jnp.take_along_axis(deltas, best[:, None, None], axis=1)[:, 0]
-    anchors = jnp.asarray(model_anchors(model.config))[best]
+    anchors = jnp.asarray(model_anchors(model.config), jnp.float32)[best]
     return boxes.iou(boxes.decode(deltas, anchors), jnp.asarray(batch.box))
 
 

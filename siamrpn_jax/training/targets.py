@@ -71,7 +71,9 @@ def _sample(
     rng: jax.Array, candidates: jax.Array, count: jax.Array | int, *, most: int
 ) -> jax.Array:
     """A random subset of ``count`` of the candidates; ``most`` is its static bound."""
-    lottery = jnp.where(candidates, jax.random.uniform(rng, candidates.shape), -1.0)
+    lottery = jnp.where(
+        candidates, jax.random.uniform(rng, candidates.shape, jnp.float32), -1.0
+    )
     _, winners = jax.lax.top_k(lottery, min(most, candidates.size))
     drawn = jnp.arange(len(winners)) < count
     return jnp.zeros_like(candidates).at[winners].set(drawn) & candidates
