@@ -95,7 +95,8 @@ def batch(config: ModelConfig, count: int, *, seed: int = 0) -> Batch:
     center = config.instance_size * rng.uniform(0.35, 0.65, (count, 2))
     extent = config.anchors.base_size * rng.uniform(0.8, 1.2, (count, 2))
     box = np.concatenate([center, extent], 1).astype(np.float32)
-    return Batch(z, x, box, (np.arange(count) % 4 != 3).astype(np.float32))
+    origins = np.repeat(np.arange(count, dtype=np.uint32)[:, None], 2, 1)
+    return Batch(z, x, box, (np.arange(count) % 4 != 3).astype(np.float32), origins)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "size"))

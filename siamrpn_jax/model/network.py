@@ -94,7 +94,7 @@ class SiamRPN(nn.Module):
         )
         if not in_batch:
             return PairOutput(detection, None)
-        kernel = _roll(template.cls_kernel, axis_name)
+        kernel = previous_of(template.cls_kernel, axis_name)
         logits = self.head.classify(search.cls, kernel, **bn, update=False)
         return PairOutput(detection, _split(logits, 2))
 
@@ -156,15 +156,15 @@ def count_parameters(config: ModelConfig) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
 
 
-def _roll(kernels: jax.Array, axis_name: str | None) -> jax.Array:
+def previous_of(values: jax.Array, axis_name: str | None) -> jax.Array:
     """Shifts ``[B, …]`` by one along the batch of all devices."""
-    last = kernels[-1:]
+    last = values[-1:]
     n = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-    if n * len(kernels) == 1:
+    if n * len(values) == 1:
         raise InputError("in_batch_negatives needs batches of at least 2 pairs")
     if axis_name is not None:
         last = jax.lax.ppermute(last, axis_name, [(i, (i + 1) % n) for i in range(n)])
-    return jnp.concatenate([last, kernels[:-1]])
+    return jnp.concatenate([last, values[:-1]])
 
 
 def _split(maps: jax.Array, values: int) -> jax.Array:

@@ -32,7 +32,7 @@ def render(raw: RawBatch, *, exemplar_size: int, instance_size: int) -> Batch:
         jax.vmap(functools.partial(render_patch, size=size))(patches)
         for patches, size in ((raw.z, exemplar_size), (raw.x, instance_size))
     )
-    return Batch(z, x, raw.box, raw.positive)
+    return Batch(z, x, raw.box, raw.positive, raw.origins)
 
 
 def render_patch(patch: RawPatches, *, size: int) -> jax.Array:

@@ -17,6 +17,9 @@ class Batch(NamedTuple):
     """The target in the search patch, ``cxcywh`` float32 ``[B, 4]`` in its pixels."""
     positive: Array
     """float32 ``[B]``: 1 where the search patch shows the exemplar's target, else 0."""
+    origins: Array
+    """uint32 ``[B, 2]``: what the target of the exemplar and that of the search patch
+    belong to; patches of one origin may show the same target."""
 
 
 class LabelledBatch(NamedTuple):
@@ -69,4 +72,6 @@ class RawBatch(NamedTuple):
     box: Array
     """As in ``Batch``."""
     positive: Array
+    """As in ``Batch``."""
+    origins: Array
     """As in ``Batch``."""

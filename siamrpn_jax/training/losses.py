@@ -45,12 +45,18 @@ def classification_loss(
 
 
 def in_batch_loss(
-    logits: jax.Array, *, config: LossConfig, axis_name: str | None
+    logits: jax.Array,
+    same_origin: jax.Array,
+    *,
+    config: LossConfig,
+    axis_name: str | None,
 ) -> jax.Array:
     """Cross-entropy of pairs whose exemplar shows another target: all are negatives.
 
     Args:
         logits: ``[B, N, 2]`` of search patches against other pairs' exemplars.
+        same_origin: bool ``[B]``: the exemplar's target may be in the patch; such
+            pairs are left out.
         config: ``hard_negatives``.
         axis_name: device axis to take the mean over, or None.
 
@@ -58,8 +64,8 @@ def in_batch_loss(
         this device's share of the loss.
     """
     _, loss_negative = cross_entropies(logits)
-    everything = jnp.ones(loss_negative.shape, bool)
-    return _negatives(loss_negative, everything, config, axis_name)
+    counted = jnp.broadcast_to(~same_origin[:, None], loss_negative.shape)
+    return _negatives(loss_negative, counted, config, axis_name)
 
 
 def regression_loss(

@@ -19,7 +19,7 @@ from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from siamrpn_jax.model import boxes, fused
-from siamrpn_jax.model.network import SiamRPN, model_anchors
+from siamrpn_jax.model.network import SiamRPN, model_anchors, previous_of
 from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.training import augmentation, losses, targets
 from siamrpn_jax.training.batch import Batch, RawBatch
@@ -284,7 +284,9 @@ def pair_loss(
         loss += config.losses.giou_weight * metrics["giou_loss"]
     if output.in_batch_logits is not None:
         in_batch = output.in_batch_logits.reshape(size, -1, 2)
-        metrics["in_batch_loss"] = losses.in_batch_loss(in_batch, **kwargs)
+        exemplars = previous_of(jnp.asarray(batch.origins), axis_name)[:, :1]
+        same_origin = (exemplars == batch.origins).any(-1)
+        metrics["in_batch_loss"] = losses.in_batch_loss(in_batch, same_origin, **kwargs)
         loss += config.losses.in_batch_negatives * metrics["in_batch_loss"]
     return loss, ({"loss": loss, **metrics}, updates["batch_stats"])
 

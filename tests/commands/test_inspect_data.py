@@ -24,6 +24,7 @@ def make_labelled(*, positive: bool = True, anchor: bool = True) -> Labelled:
         np.full((64, 64, 3), 100, np.uint8),
         np.array([40.0, 30, 24, 12], np.float32),
         np.float32(positive),
+        np.zeros(2, np.uint32),
     )
     return Labelled(pair, np.array([0, anchor, 0], bool), np.array([1, 0, 1], bool))
 

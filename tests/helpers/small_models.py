@@ -41,4 +41,5 @@ def random_batch(size: int, config: ModelConfig, *, seed: int) -> Batch:
         x=rng.integers(0, 256, (size, x, x, 3), np.uint8),
         box=np.concatenate([center, extent], 1).astype(np.float32),
         positive=(np.arange(size) % 4 != 3).astype(np.float32),
+        origins=np.arange(2 * size, dtype=np.uint32).reshape(size, 2),
     )

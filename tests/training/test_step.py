@@ -367,3 +367,20 @@ def test_a_step_renders_what_the_device_augments():
         strict=True,
     ):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
+
+
+def test_a_neighbour_of_the_same_origin_is_no_negative():
+    """Without others the loss of in-batch negatives is 0, and moves nothing."""
+    losses = dataclasses.replace(SGD.losses, in_batch_negatives=1.0)
+    config = dataclasses.replace(SGD, losses=losses)
+    step = functools.partial(training.train_step, model=MODEL, config=config)
+    batch = random_batch(4, TINY, seed=0)
+    state = training.init_state(jax.random.key(0), model=MODEL, config=config)
+    _, others = jax.jit(step)(state, batch)
+    assert others["in_batch_loss"] > 0.1
+    for origins in (
+        np.zeros((4, 2)),
+        np.stack([np.arange(4), np.arange(-1, 3) % 4], 1),
+    ):
+        same = batch._replace(origins=origins.astype(np.uint32))
+        assert jax.jit(step)(state, same)[1]["in_batch_loss"] == 0

@@ -101,7 +101,7 @@ class CropTracks:
             rng: the source of randomness.
             max_interval: largest distance of the two in source frames. Where the
                 folder asks for neighbours, they are at most that many annotated frames
-                apart as well.
+                apart as well, and two records wherever there are two.
         """
         index, neighbours = self.records.index, self.records.neighbours
         track = int(self.tracks[self._tracks.draw(rng)])
@@ -111,9 +111,14 @@ class CropTracks:
         number = int(index.frames[first])
         low = start + int(np.searchsorted(frames, number - max_interval, "left"))
         high = start + int(np.searchsorted(frames, number + max_interval, "right"))
-        if neighbours is not None:
-            low, high = max(low, first - neighbours), min(high, first + neighbours + 1)
-        return RecordPair(track, first, int(rng.integers(low, high)))
+        if neighbours is None:
+            return RecordPair(track, first, int(rng.integers(low, high)))
+        low, high = max(low, first - neighbours), min(high, first + neighbours + 1)
+        if high - low == 1:
+            return RecordPair(track, first, first)
+        # With so few of them, the record itself would too often be its own partner.
+        second = int(rng.integers(low, high - 1))
+        return RecordPair(track, first, second + (second >= first))
 
     def draw_same_category(
         self, rng: np.random.Generator, track: int

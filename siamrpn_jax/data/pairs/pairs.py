@@ -38,7 +38,7 @@ from siamrpn_jax.data.pairs.photometry import (
 )
 from siamrpn_jax.data.pairs.requests import CropRequest, Picture, pack, render
 from siamrpn_jax.data.read.pool import Pool, Target
-from siamrpn_jax.data.sampling import Weighted
+from siamrpn_jax.data.sampling import Weighted, name_hash
 from siamrpn_jax.data.scenes.generated import Scene
 from siamrpn_jax.model.boxes import ltwh_to_cxcywh
 from siamrpn_jax.training.batch import RawBatch
@@ -145,6 +145,10 @@ class Pair(NamedTuple):
     positive: np.float32
     """1 if the target of ``z`` is in ``x``, else 0."""
 
+    origins: np.ndarray
+    """``uint32 [2]``: what the target of ``z`` and that of ``x`` belong to, as numbers
+    that are equal for equal origins."""
+
 
 class _Draw(NamedTuple):
     """A pair before anything is cropped."""
@@ -153,7 +157,7 @@ class _Draw(NamedTuple):
     x: CropRequest
     box: np.ndarray
     origin: "_TargetOrigin"
-    """What the target belongs to."""
+    """What the target of ``z`` belongs to."""
 
     shown: "frozenset[_TargetOrigin]"
     """The origins of which ``x`` shows a part."""
@@ -219,7 +223,7 @@ class PairDataset:
             ImageError: an image cannot be decoded, or is not of the annotated size.
             RecordError: a record of a prepared folder cannot be used.
         """
-        rng, drawn, positive = self._draw_pair(index)
+        rng, drawn, positive, origins = self._draw_pair(index)
         changes = draw_photometry(rng, self.augment)
         sizes = self.exemplar_size, self.instance_size
         z, x = (
@@ -228,7 +232,7 @@ class PairDataset:
                 (drawn.z, drawn.x), changes, sizes, strict=True
             )
         )
-        return Pair(z, x, drawn.box, positive)
+        return Pair(z, x, drawn.box, positive, origins)
 
     def raw(self, index: int) -> RawBatch:
         """The same pair before it is cropped and coloured, for ``augmentation.render``.
@@ -239,7 +243,7 @@ class PairDataset:
         Returns:
             One pair, without the axis B.
         """
-        rng, drawn, positive = self._draw_pair(index)
+        rng, drawn, positive, origins = self._draw_pair(index)
         z, x = (
             pack(request, change, rng, size=size, canvas=canvas, changes=possible)
             for request, change, size, canvas, possible in zip(
@@ -251,7 +255,7 @@ class PairDataset:
                 strict=True,
             )
         )
-        return RawBatch(z, x, drawn.box, positive)
+        return RawBatch(z, x, drawn.box, positive, origins)
 
     def describe(self) -> str:
         """One line about what was found and how it is mixed."""
@@ -290,16 +294,21 @@ class PairDataset:
             max(self.instance_size, *(c.search_crop for c in crops)),
         )
 
-    def _draw_pair(self, index: int) -> tuple[np.random.Generator, _Draw, np.float32]:
+    def _draw_pair(
+        self, index: int
+    ) -> tuple[np.random.Generator, _Draw, np.float32, np.ndarray]:
         """All of a pair but its looks, which the generator is to draw next."""
         # Validation draws differ from those of training even where the data is shared.
         rng = np.random.default_rng((self.config.seed, index, int(self.validation)))
         drawn = self._draw(rng, index)
         positive = not rng.random() < self.config.negative_probability
+        searched = drawn
         if not positive:
-            other = self._draw_other(rng, index, drawn)
-            drawn = drawn._replace(x=other.x, box=other.box)
-        return rng, drawn, np.float32(positive)
+            searched = self._draw_other(rng, index, drawn)
+            drawn = drawn._replace(x=searched.x, box=searched.box)
+        names = (repr(one.origin) for one in (drawn, searched))
+        origins = np.array([name_hash(name) for name in names], np.uint32)
+        return rng, drawn, np.float32(positive), origins
 
     def _draw(self, rng: np.random.Generator, index: int) -> _Draw:
         match self._sources.draw(rng):

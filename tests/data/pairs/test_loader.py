@@ -59,6 +59,7 @@ def test_form_of_a_batch(dataset):
     assert batch.x.shape == (4, 64, 64, 3) and batch.x.dtype == np.uint8
     assert batch.box.shape == (4, 4) and batch.box.dtype == np.float32
     assert batch.positive.shape == (4,) and batch.positive.dtype == np.float32
+    assert batch.origins.shape == (4, 2) and batch.origins.dtype == np.uint32
     np.testing.assert_array_equal(batch.x[3], dataset[3].x)
 
 
