@@ -10,7 +10,6 @@ images have an address in place of ``file_name``, is one: ``--annotations
 lvis_v1_train.json --images .``, with the folder ``train2017`` in ``--raw``.
 """
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 
 from data_prep.stills import still_track
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
+from siamrpn_jax.common.files import read_json
 
 KEPT = frozenset(
     "images annotations categories id image_id category_id name file_name coco_url "
@@ -151,12 +151,7 @@ def _load(path: Path) -> dict[str, Any]:
     def slim(entry: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in entry.items() if key in KEPT}
 
-    try:
-        content = json.loads(path.read_bytes(), object_hook=slim)
-    except OSError as error:
-        raise PreparationError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise PreparationError(f"{path}: is not JSON ({error})") from error
+    content = read_json(path, error=PreparationError, object_hook=slim)
     if not isinstance(content, dict):
         raise PreparationError(f"{path}: is a list, expected images and annotations")
     return content
@@ -172,7 +167,7 @@ def _file_name(entry: dict[str, Any]) -> str:
 def _size(entry: dict[str, Any] | None) -> tuple[int, int] | None:
     try:
         return (int(entry["width"]), int(entry["height"])) if entry else None
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -189,7 +184,7 @@ def _rule(annotation: dict[str, Any], min_side: float) -> str:
 def _box(bbox: Any) -> tuple[float, float, float, float] | None:
     try:
         x, y, w, h = map(float, bbox)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return x, y, w, h
 

@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 
-from data_prep.tracks import Rejection, Track
+from data_prep.tracks import PreparationError, Rejection, Track
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read import formats
 from siamrpn_jax.data.read.formats import no_target, parse_numbers
@@ -166,6 +167,20 @@ def read_lines(path: Path) -> tuple[list[str], str]:
         return formats.read_lines(path), ""
     except InputError as error:
         return [], str(error).removeprefix(f"{path}: ")
+
+
+def read_xml(path: Path) -> ElementTree.Element:
+    """The root of an XML file.
+
+    Raises:
+        PreparationError: what is wrong with it, without its name.
+    """
+    try:
+        return ElementTree.fromstring(path.read_bytes())
+    except OSError as error:
+        raise PreparationError(f"cannot be read ({error.strerror})") from error
+    except (ElementTree.ParseError, LookupError, ValueError, RecursionError) as error:
+        raise PreparationError(f"is no XML ({error})") from error
 
 
 def list_names(folder: Path, suffix: str) -> list[str]:

@@ -20,11 +20,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
-from xml.etree import ElementTree
 
 import numpy as np
 
-from data_prep.rows import list_names
+from data_prep.rows import list_names, read_xml
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 
 OCCLUDED = 0.5
@@ -177,10 +176,10 @@ def _list_frames(video: Video) -> tuple[list[str], list[Rejection]]:
 def _read_xml(path: Path, drawn_only: bool) -> Annotation:
     """Objects of one frame; those that cannot be read are rejected alone."""
     try:
-        root = ElementTree.fromstring(path.read_bytes())
+        root = read_xml(path)
         tags = {part.tag: part.text for part in root.iterfind("size/*")}
         size = int(_number(tags, "width")), int(_number(tags, "height"))
-    except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:
+    except ValueError as error:
         return Annotation(path, None, [], [_reject(path, f"cannot be read: {error}")])
     boxes, rejections = [], []
     for index, element in enumerate(root.iterfind("object")):

@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from xml.etree import ElementTree
 
-from data_prep.rows import read_lines
+import numpy as np
+
+from data_prep.rows import read_lines, read_xml
 from data_prep.stills import still_track
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 from data_prep.vid import OCCLUDED
+from siamrpn_jax.data.read.formats import parse_number
 
 
 @dataclass(frozen=True)
@@ -74,15 +77,12 @@ def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
     """A track for each object of one image."""
     image: Image = unit.content
     try:
-        root = ElementTree.fromstring(image.annotations.read_bytes())
-    except OSError as error:
-        reason = f"cannot be read ({error.strerror})"
-        yield Rejection(str(image.annotations), None, reason)
-        return
-    except ElementTree.ParseError as error:
-        yield Rejection(str(image.annotations), None, f"is no XML ({error})")
+        root = read_xml(image.annotations)
+    except PreparationError as error:
+        yield Rejection(str(image.annotations), None, str(error))
         return
     size = _numbers(root.find("size"), "width", "height")
+    size = size if np.isfinite(size).all() else []
     for number, item in enumerate(root.findall("object")):
         if _flag(item, "difficult") and not image.difficult:
             continue
@@ -109,7 +109,7 @@ def _numbers(parent: ElementTree.Element | None, *names: str) -> list[float]:
     if parent is None:
         return []
     try:
-        return [float(parent.findtext(name) or "") for name in names]
+        return [parse_number((parent.findtext(name) or "").strip()) for name in names]
     except ValueError:
         return []
 

@@ -23,7 +23,7 @@ from data_prep.shards import Content, Progress, ShardJob, Work, read_finished
 from data_prep.tracks import Dataset, Options, PreparationError, Unit
 from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import check_least
-from siamrpn_jax.common.files import replacing
+from siamrpn_jax.common.files import read_json, replacing
 from siamrpn_jax.data.crops.format import FORMAT_VERSION, CropConfig
 from siamrpn_jax.data.crops.reader import STATE_FOLDER
 
@@ -179,10 +179,7 @@ def _agree(folder: Path, plan: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())  # everything else can be made again
         return
-    try:
-        old = json.loads(path.read_text())
-    except ValueError as error:
-        raise PreparationError(f"{path}: is no plan ({error})") from error
+    old = read_json(path, error=PreparationError)
     if differing := _differences(old, json.loads(text)):
         raise PreparationError(
             f"{folder}: was begun with other options or data:\n  "

@@ -44,10 +44,14 @@ from data_prep.tracks import (
     VideoFrame,
 )
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.formats import parse_number
 from siamrpn_jax.data.read.sequences import walk
 from siamrpn_jax.media.video import Video
 
 COLUMNS = 10
+_LONGEST_MS = 1e9
+"""Times beyond, twelve days, are damage."""
+
 FRAMES_A_SECOND = 30
 """At which source frames are numbered."""
 
@@ -268,10 +272,13 @@ def _parse(fields: list[str]) -> Row | None:
     if not (visible or presence in ("absent", "uncertain")):
         return None
     try:
-        x0, x1, y0, y1 = map(float, borders) if visible else [np.nan] * 4
-        return Row(int(ms), category, visible, (x0, y0, x1 - x0, y1 - y0))
+        x0, x1, y0, y1 = map(parse_number, borders) if visible else [np.nan] * 4
+        time = parse_number(ms)
     except ValueError:
         return None
+    if not (0 <= time < _LONGEST_MS and time == int(time)):
+        return None
+    return Row(int(time), category, visible, (x0, y0, x1 - x0, y1 - y0))
 
 
 def _lines(csv: Path) -> Iterator[str]:

@@ -50,6 +50,31 @@ def write_json(path: str | Path, report: Mapping[str, Any]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_json(
+    path: str | Path, *, error: type[InputError] = InputError, **options: Any
+) -> Any:
+    """Reads a JSON file of somebody else's.
+
+    Args:
+        path: the file.
+        error: what is raised.
+        **options: of ``json.loads``.
+
+    Raises:
+        InputError: as ``error``, naming the file: it cannot be read, is no JSON, or is
+            nested deeper than anybody writes.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as problem:  # ValueError: a NUL in the name
+        reason = getattr(problem, "strerror", None) or problem
+        raise error(f"{path}: cannot be read ({reason})") from problem
+    try:
+        return json.loads(data.decode("utf-8-sig"), **options)
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path}: is not JSON ({str(problem)[:200]})") from problem
+
+
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
     """Keeps other processes from writing to a folder; made where it is missing.

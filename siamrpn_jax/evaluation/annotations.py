@@ -1,7 +1,6 @@
 """Ground truth as PySOT keeps it: one JSON file for a data set (VOT2018.json, …)."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.files import read_json
 from siamrpn_jax.data.read.formats import no_target
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
 from siamrpn_jax.evaluation.vot.regions import area
@@ -101,7 +101,9 @@ def _vot_annotation(
     attributes = {}
     for key in PYSOT_ATTRIBUTES:
         flags = entry.get(key) or [0] * len(regions)  # PySOT leaves some lists empty
-        if len(flags) != len(regions) or not set(flags) <= {0, 1}:
+        if not isinstance(flags, list) or not all(flag in (0, 1) for flag in flags):
+            raise ResultError(f"{path}: {name}: {key} is no list of 0 and 1")
+        if len(flags) != len(regions):
             raise ResultError(
                 f"{path}: {name}: {key} has {len(flags)} values, expected 0 or 1 for "
                 f"each of {len(regions)} frames"
@@ -115,10 +117,7 @@ def _vot_annotation(
 def _read_entries(path: str | Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Name and content of each sequence in PySOT's JSON."""
     path = Path(path)
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise ResultError(f"{path}: is no JSON ({error})") from error
+    content = read_json(path, error=ResultError)
     if not isinstance(content, dict) or not content:
         raise ResultError(f"{path}: expected an object, a sequence for each key")
     for name, entry in content.items():
@@ -134,7 +133,7 @@ def _rows(
     for index, values in enumerate(entry["gt_rect"]):
         try:
             row = np.array(values, np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             row = np.empty(0)
         if row.ndim != 1 or row.size not in sizes:
             expected = " or ".join(str(size) for size in sizes)

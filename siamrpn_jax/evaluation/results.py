@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from siamrpn_jax.common.files import replacing
-from siamrpn_jax.data.read.formats import parse_numbers
+from siamrpn_jax.data.read.formats import parse_number, parse_numbers
 from siamrpn_jax.evaluation import annotations
 from siamrpn_jax.evaluation.annotations import BoxAnnotation, Origin, ResultError
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
@@ -223,7 +223,7 @@ def read_seconds(path: str | Path, *, frames: int | None = None) -> np.ndarray:
     seconds = []
     for number, line in enumerate(lines, start=1):
         try:
-            value = float(line) if line.strip() else np.nan
+            value = parse_number(line.strip()) if line.strip() else np.nan
         except ValueError:
             value = -1.0
         if value < 0 or value == np.inf:

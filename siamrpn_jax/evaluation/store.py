@@ -7,7 +7,6 @@ One-pass results have two layouts, see ``evaluation.results``: OTB's
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from siamrpn_jax.common.configs import differences
-from siamrpn_jax.common.files import write_json
+from siamrpn_jax.common.files import read_json, write_json
 from siamrpn_jax.data.read.sequences import Sequence
 from siamrpn_jax.evaluation import results
 from siamrpn_jax.evaluation.annotations import BoxAnnotation, ResultError
@@ -197,5 +196,5 @@ def open_results(
 
 def _read_settings(path: Path) -> dict[str, Any]:
     """What a file of settings holds; nothing where it is another tool's."""
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    kept = read_json(path, error=ResultError)
     return kept if isinstance(kept, dict) else {}

@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 
 from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.common.files import checksums, replacing, write_json
+from siamrpn_jax.common.files import checksums, read_json, replacing, write_json
 from siamrpn_jax.training import distributed
 from siamrpn_jax.training.step import TrainState
 
@@ -142,8 +142,8 @@ class Checkpoints:
         if not self._sums(step).exists():
             return ""
         try:
-            saved = json.loads(self._sums(step).read_text())
-        except (OSError, ValueError):
+            saved = read_json(self._sums(step))
+        except InputError:
             return f"{self._sums(step).name} is damaged"
         found = checksums(self._folder / str(step))
         for name, digest in saved.items():
@@ -194,8 +194,8 @@ def read_config(path: Path, kind: type[configs.Config]) -> configs.Config:
     if not path.is_file():
         raise InputError(f"nothing to resume: {path} is missing")
     try:
-        return configs.from_json(kind, json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
+        return configs.from_json(kind, read_json(path))
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a run's config: {error}") from None
 
 

@@ -13,6 +13,7 @@ import math
 import operator
 import pickle
 import reprlib
+import struct
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -45,10 +46,10 @@ def read_torch(path: str | Path) -> Any:
             return _without_stubs(_read_zip(path))
         if head[:1] == b"\x80" and _LEGACY_MAGIC in head[:16]:
             return _without_stubs(_read_legacy(path.read_bytes()))
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{path} is a broken zip archive: {error}") from None
     except _Broken as error:
         raise InputError(f"{path} {error}") from None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+        raise InputError(f"{path} is a broken zip archive: {error}") from None
     raise InputError(
         f"{path} is {_describe(head)}; expected a file that torch.save wrote"
     )

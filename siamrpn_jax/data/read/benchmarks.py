@@ -318,10 +318,10 @@ def _sequence(
 def _read_flags(path: Path, count: int) -> np.ndarray:
     """Whole numbers, one for each frame, in one line or in many."""
     fields = " ".join(read_lines(path, error=SequenceError)).replace(",", " ").split()
-    if len(fields) != count or not all(re.fullmatch("[0-9]+", f) for f in fields):
+    if len(fields) != count or not all(re.fullmatch("[0-9]{1,3}", f) for f in fields):
         raise SequenceError(
-            f"{path}: {len(fields)} values for {count} frames, expected a whole number "
-            "for each"
+            f"{path}: {len(fields)} values for {count} frames, expected a small whole "
+            "number for each"
         )
     return np.array(fields, int)
 

@@ -6,7 +6,6 @@ weighs ``n**-0.4``, a sequence of a group of ``n`` sequences ``n**-0.5`` times t
 of its length. A source then counts with ``n**0.6``, a group with ``n**0.5``.
 """
 
-import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.files import read_json
 from siamrpn_jax.data.read import sequences, stills
 from siamrpn_jax.data.read.images import read_size
 from siamrpn_jax.data.read.store import ImageStore
@@ -349,12 +349,10 @@ def _group(sequence: sequences.Sequence, folder: Path) -> str:
     """Origin: meta.json says it, else the name up to ``_``, else the parent folder."""
     meta = folder / "meta.json"
     if meta.is_file():
-        try:
-            content = json.loads(meta.read_bytes())
-            origin = content.get("benchmark") or content.get("dataset")
-        except (ValueError, AttributeError) as error:
-            raise InputError(f"{meta}: expected a JSON object ({error})") from error
-        if origin:
+        content = read_json(meta)
+        if not isinstance(content, dict):
+            raise InputError(f"{meta}: expected a JSON object")
+        if origin := content.get("benchmark") or content.get("dataset"):
             return str(origin)
     prefix, separator, _ = sequence.name.partition("_")
     return prefix if separator else folder.resolve().parent.name

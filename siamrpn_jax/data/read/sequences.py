@@ -14,7 +14,6 @@ Two peculiarities of OTB are known. A folder with ``groundtruth_rect.1.txt``,
 some of its annotations start late or end early, see ``OTB_FRAMES``.
 """
 
-import csv
 import hashlib
 import logging
 import os
@@ -264,7 +263,7 @@ def _warn(error: OSError) -> None:
 def _is_named(line: str) -> bool:
     try:
         return have_names(split_fields(line))
-    except (ValueError, csv.Error):
+    except TableError:
         return False
 
 

@@ -11,7 +11,6 @@ A folder holds images and ``annotations.json``, an object with
 Boxes that cannot be used are skipped, counted by reason and reported in one warning.
 """
 
-import json
 import logging
 import os
 from collections import Counter
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.files import read_json
 from siamrpn_jax.data.read.images import natural_sort
 from siamrpn_jax.data.read.sequences import walk
 
@@ -139,7 +139,9 @@ def read_stills(folder: str | os.PathLike[str]) -> Stills:
         images = tuple(
             _still(path.parent, entry, objects[key]) for key, entry in entries.items()
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise StillsError(
             f"{path}: malformed ({error!r}); expected {LAYOUT}"
         ) from error
@@ -158,15 +160,9 @@ def read_stills(folder: str | os.PathLike[str]) -> Stills:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise StillsError(
-            f"{path}: cannot be read ({error.strerror}); expected {LAYOUT}"
-        ) from error
-    except ValueError as error:
-        raise StillsError(
-            f"{path}: is not JSON ({error}); expected {LAYOUT}"
-        ) from error
+        return read_json(path, error=StillsError)
+    except StillsError as error:
+        raise StillsError(f"{error}; expected {LAYOUT}") from error
 
 
 def _fault(annotation: dict[str, Any], image: dict[str, Any]) -> str | None:
@@ -175,10 +171,12 @@ def _fault(annotation: dict[str, Any], image: dict[str, Any]) -> str | None:
         return "crowd"
     try:
         x, y, w, h = (float(v) for v in annotation["bbox"])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return "not four numbers"
     if not np.isfinite([x, y, w, h]).all():
         return "not finite"
+    if not all(_is_side(image[key]) for key in ("width", "height")):
+        return "of an image without a size"
     if w <= 0 or h <= 0:
         return "not positive"
     if not (0 <= x + w / 2 <= image["width"] and 0 <= y + h / 2 <= image["height"]):
@@ -193,14 +191,28 @@ def _object(annotation: dict[str, Any], image: dict[str, Any]) -> StillObject:
     segmentation = annotation.get("segmentation")
     polygons = []
     for ring in segmentation if isinstance(segmentation, list) else ():
-        if isinstance(ring, list) and len(ring) >= 6 and len(ring) % 2 == 0:
-            points = np.clip(np.asarray(ring, np.float64).reshape(-1, 2), low, high)
-            polygons.append(points.astype(np.float32))
+        if points := _points(ring):
+            polygons.append(np.clip(points, low, high).astype(np.float32))
     box = np.concatenate([low, high - low]).astype(np.float32)
     return StillObject(box, tuple(polygons))
 
 
+def _is_side(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < 2**31
+
+
+def _points(ring: Any) -> list[tuple[float, float]]:
+    """The corners of a polygon ``x, y, x, y, …``; none of anything else."""
+    if not isinstance(ring, list) or len(ring) < 6 or len(ring) % 2:
+        return []
+    if not all(type(v) in (int, float) and abs(v) < 2**31 for v in ring):
+        return []
+    return list(zip(ring[::2], ring[1::2], strict=True))
+
+
 def _still(folder: Path, entry: dict[str, Any], objects: list[StillObject]) -> Still:
+    if not all(_is_side(entry[key]) for key in ("width", "height")):
+        raise TypeError(f"an image of {entry['width']} x {entry['height']} pixels")
     return Still(
         path=folder / entry["file_name"],
         width=int(entry["width"]),

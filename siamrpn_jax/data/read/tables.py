@@ -204,7 +204,7 @@ def read_table(path: str | os.PathLike[str]) -> LabelTable:
             continue
         try:
             rows.append(_read_row(number, split_fields(line), columns))
-        except (ValueError, csv.Error) as error:
+        except ValueError as error:
             faults[number] = f"line {number} is {line[:80]!r}, {error}"
     table = LabelTable(path, columns, tuple(rows), faults)
     if problem := _contradiction(table):
@@ -292,15 +292,18 @@ def split_fields(line: str) -> list[str]:
     """The fields of a line, without quotes and white space around them.
 
     Raises:
-        ValueError: a quote that does not end.
+        TableError: a quote that does not end.
     """
     separator = separator_of(line)
     if separator is None:
         return line.split()
-    (fields,) = csv.reader(
+    reader = csv.reader(
         [line.strip(" ")], delimiter=separator, skipinitialspace=True, strict=True
     )
-    return [field.strip() for field in fields]
+    try:
+        return [field.strip() for field in next(reader, [])]
+    except csv.Error as error:
+        raise TableError(f"fields that cannot be told apart ({error})") from None
 
 
 def _choose_box(plain: Sequence[str]) -> tuple[str, tuple[int, ...]]:

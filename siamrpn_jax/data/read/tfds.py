@@ -5,13 +5,13 @@ gone through once to find where its records begin.
 """
 
 import functools
-import json
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.files import read_json
 from siamrpn_jax.data.read.array_records import open_array_record
 
 HEADER, FOOTER = 12, 4
@@ -99,10 +99,10 @@ def read_record(shard: Path, place: int) -> bytes:
 
 def _read_info(folder: Path) -> dict[str, Any]:
     path = folder / "dataset_info.json"
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise TfdsError(f"{path}: cannot be read ({error!r})") from error
+    info = read_json(path, error=TfdsError)
+    if not isinstance(info, dict):
+        raise TfdsError(f"{path}: expected a JSON object")
+    return info
 
 
 @functools.lru_cache(maxsize=_OPEN_FILES)

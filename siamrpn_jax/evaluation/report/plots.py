@@ -17,6 +17,7 @@ import numpy as np
 
 from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.files import replacing
+from siamrpn_jax.data.read.formats import read_lines
 from siamrpn_jax.evaluation.ope.metrics import (
     PRECISION_THRESHOLDS,
     SUCCESS_THRESHOLDS,
@@ -325,11 +326,17 @@ def _text(name: str) -> str:
 def _read_metrics(path: str | Path) -> dict[str, tuple[list[float], list[float]]]:
     """Collects ``key -> (steps, values)`` from the lines that hold a finite number."""
     curves: dict[str, tuple[list[float], list[float]]] = {}
-    for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         try:
             record = json.loads(line)
             step = float(record["step"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            RecursionError,
+            OverflowError,
+        ) as error:
             raise InputError(
                 f"{path}:{number}: {line[:80]!r}, expected a JSON object with 'step'"
             ) from error

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.formats import read_lines
 from siamrpn_jax.data.read.images import IMAGE_SUFFIXES, natural_sort, read_size
 from siamrpn_jax.data.read.sequences import SequenceError, polygon_to_ltwh
 from siamrpn_jax.evaluation.vot.regions import area, parse_region
@@ -158,10 +159,7 @@ def _listed(place: Path) -> list[Path]:
 
 
 def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SequenceError(f"{path}: cannot be read as text ({error})") from error
+    return read_lines(path, error=SequenceError)
 
 
 def _parse_region(line: str, where: str) -> np.ndarray:

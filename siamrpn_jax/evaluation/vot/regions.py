@@ -23,6 +23,7 @@ from typing import Literal
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.formats import parse_numbers
 
 UNKNOWN, STARTED, FAILED = 0, 1, 2
 """Codes of frames without a region: no output, (re)start, failure."""
@@ -44,10 +45,7 @@ def parse_region(text: str, *, where: str) -> np.ndarray:
     Raises:
         InputError: it is neither a code nor the finite numbers of a box or a polygon.
     """
-    try:
-        row = np.array([float(field) for field in text.replace(",", " ").split()])
-    except ValueError:
-        row = np.empty(0)
+    row = np.array(parse_numbers(text))
     is_code = row.size == 1 and row[0] in (UNKNOWN, STARTED, FAILED)
     if not (is_code or _is_shape(row)) or not np.isfinite(row).all():
         raise InputError(

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError, MissingExtraError
+from siamrpn_jax.common.files import read_json
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
 from siamrpn_jax.evaluation.vot.metrics import VotFigures
 
@@ -165,7 +166,7 @@ def run_vot(*arguments: str, workspace: Path) -> str:
 def read_analysis(path: str | Path) -> ToolkitFigures:
     """Reads what ``vot analysis`` wrote about one tracker and one experiment."""
     try:
-        report = json.loads(Path(path).read_text())
+        report = read_json(path)
         (experiment,) = report["results"].values()
         [(accuracy, failures, *_)], [(eao,)] = experiment["results"]
         return ToolkitFigures(float(accuracy), float(failures), float(eao))
