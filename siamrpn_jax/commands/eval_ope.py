@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # --help must not wait for JAX
         Convention,
         Entry,
         NetworkCost,
+        Runs,
     )
     from siamrpn_jax.evaluation.runner import OnePassTracker, Run
     from siamrpn_jax.evaluation.store import ResultStore
@@ -78,6 +79,9 @@ class Config:
     results_origin: tuple[Literal[0, 1], ...] = (1,)
     """Coordinate of the first pixel in those files: 1 as in OTB's own, or 0. One for
     all, or with --results-only one for each folder."""
+    skip_broken: bool = False
+    """Score --results-only without the sequences whose files cannot be used; they are
+    named, and the figures are marked as incomplete."""
     force: bool = False
     """Remove the results that are there, and run again."""
     plots: Path | None = None
@@ -156,6 +160,8 @@ def _check_options(config: Config) -> None:
         )
     if config.groundtruth and not scored:
         raise InputError("--groundtruth has no images: expected --results-only")
+    if config.skip_broken and not scored:
+        raise InputError("--skip-broken is for --results-only")
     if config.groundtruth and _is_got10k(config):
         raise InputError(f"{config.benchmark}: expected --sequences, for its images")
     if scored and (config.weights or config.tracker or config.results):
@@ -191,6 +197,7 @@ def read_benchmark(config: Config) -> "Benchmark":
     if config.groundtruth:
         annotations = read_box_annotations(config.groundtruth)
         truths = {key: one.boxes for key, one in annotations.items()}
+        benchmarks.check_names(name, truths)
     else:
         assert config.sequences is not None
         if name:
@@ -347,11 +354,30 @@ def _score_results(config: Config, benchmark: "Benchmark") -> "list[Entry]":
     entries = []
     for name, folder, origin in zip(names, folders, origins, strict=True):
         store = _store(config, folder, origin)
-        runs, network = store.read(benchmark.truths), _network_cost(store.settings())
-        entry = Entry.of(name, runs, benchmark, network=network)
+        runs, missing = _read_runs(config, store, benchmark)
+        network = _network_cost(store.settings())
+        entry = Entry.of(name, runs, benchmark, network=network, missing=missing)
         entries.append(entry)
         output.print_head(benchmark, name)
         for one, metrics in entry.sequences.items():
             output.print_sequence(one, metrics, entry.fps_of(one), metrics.frames)
         output.print_mean(entry)
     return entries
+
+
+def _read_runs(
+    config: Config, store: "ResultStore", benchmark: "Benchmark"
+) -> "tuple[Runs, list[str]]":
+    """A tracker's results, and the sequences whose files cannot be used."""
+    if not config.skip_broken:
+        return store.read(benchmark.truths), []
+    runs, missing = {}, []
+    for name, truth in benchmark.truths.items():
+        try:
+            runs |= store.read({name: truth})
+        except InputError as error:
+            missing.append(name)
+            print(f"{store.folder.name}: left out: {error}")
+    if not runs:
+        raise InputError(f"{store.folder}: no sequence has results that can be used")
+    return runs, missing

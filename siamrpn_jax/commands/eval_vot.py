@@ -54,7 +54,8 @@ class Config:
     """The data set: a folder that ``vot initialize`` made (sequences/list.txt), or one
     with a folder for each sequence."""
     groundtruth: Path | None = None
-    """Instead of root: PySOT's JSON file of the data set; for --results-only."""
+    """Instead of root: PySOT's JSON file of the data set; for --results-only. Beside
+    it, root is the folder of the frames, for the sizes that some such files lack."""
     experiment: Literal["baseline", "realtime", "unsupervised"] = "baseline"
     """baseline: started anew after each failure. realtime: so too, and frames do not
     wait for the tracker. unsupervised: started once."""
@@ -87,6 +88,9 @@ class Config:
     """Frames a second of the realtime experiment; 20 in VOT2017 to VOT2019."""
     grace: int = 3
     """Answers after a start whose lateness realtime forgives, the start's included."""
+    skip_broken: bool = False
+    """Score --results-only without the sequences whose files cannot be used; they are
+    named, and the figures are marked as incomplete."""
     force: bool = False
     """Remove the results that are there, and run again."""
     check_with_toolkit: bool = False
@@ -114,6 +118,10 @@ class _Scored:
     figures: "VotFigures | UnsupervisedFigures"
     warm_up: float | None
     """Seconds; None where nothing was run."""
+    sequences: "tuple[VotSequence, ...]"
+    """Those that were scored."""
+    broken: tuple[str, ...] = ()
+    """Those that were not, as their files cannot be used."""
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -181,8 +189,6 @@ def main(argv: list[str] | None = None) -> None:
 
 def _check_options(config: Config) -> None:
     places = [place for place in (config.root, config.groundtruth) if place]
-    if len(places) > 1:
-        raise InputError("--root and --groundtruth: expected one of them")
     if places and not config.dataset:
         raise InputError(
             f"{places[0]}: expected --dataset, whose year says what EAO is about"
@@ -194,6 +200,8 @@ def _check_options(config: Config) -> None:
         )
     if config.groundtruth and not config.results_only:
         raise InputError("--groundtruth has no images: expected --results-only")
+    if config.skip_broken and not config.results_only:
+        raise InputError("--skip-broken is for --results-only")
     if config.results_only and (config.weights or config.tracker):
         raise InputError("--results-only runs nothing: expected no tracker beside it")
     if config.check_with_toolkit and config.experiment == "unsupervised":
@@ -209,6 +217,7 @@ def _open_dataset(config: Config) -> Iterator[_Dataset]:
     from siamrpn_jax.evaluation.vot import generated
     from siamrpn_jax.evaluation.vot.dataset import read_vot_dataset
     from siamrpn_jax.evaluation.vot.metrics import interval_of
+    from siamrpn_jax.evaluation.vot.years import check_year
 
     if config.dataset is None:
         with tempfile.TemporaryDirectory(prefix="siamrpn-vot-") as folder:
@@ -216,11 +225,13 @@ def _open_dataset(config: Config) -> Iterator[_Dataset]:
             sequences = read_vot_dataset(folder)
             yield _Dataset("synthetic", sequences, generated.INTERVAL)
         return
-    if config.root:
-        sequences = read_vot_dataset(config.root)
+    if config.groundtruth:
+        frames = config.root
+        sequences = annotations.read_vot_annotations(config.groundtruth, frames=frames)
     else:
-        assert config.groundtruth is not None
-        sequences = annotations.read_vot_annotations(config.groundtruth)
+        assert config.root is not None
+        sequences = read_vot_dataset(config.root)
+    check_year(config.dataset, {one.name: len(one) for one in sequences})
     year = int(config.dataset.removeprefix("vot"))
     yield _Dataset(config.dataset, sequences, interval_of(year))
 
@@ -321,20 +332,31 @@ def _score(
     from siamrpn_jax.evaluation.vot import metrics
     from siamrpn_jax.evaluation.vot.protocols import read_runs
 
+    results, broken = {}, []
     try:
-        results = {one.name: read_runs(folder, one) for one in data.sequences}
+        for one in data.sequences:
+            try:
+                results[one.name] = read_runs(folder, one)
+            except InputError as error:
+                if not config.skip_broken:
+                    raise
+                broken.append(one.name)
+                print(f"{name}: left out: {error}")
+        if not results:
+            raise InputError("no sequence has results that can be used")
+        sequences = tuple(one for one in data.sequences if one.name in results)
         runs = _trajectories(results)
         if config.experiment == "unsupervised":
             figures = metrics.evaluate_unsupervised(
                 runs,
-                data.sequences,
+                sequences,
                 convention=config.convention,
                 overlap=config.overlap,
             )
         else:
             figures = metrics.evaluate(
                 runs,
-                data.sequences,
+                sequences,
                 interval=data.interval,
                 convention=config.convention,
                 overlap=config.overlap,
@@ -343,7 +365,7 @@ def _score(
         raise InputError(
             f"{name}: {error} (read from {folder}/<sequence>/<sequence>_001.txt)"
         ) from error
-    return _Scored(name, folder, results, figures, warm_up)
+    return _Scored(name, folder, results, figures, warm_up, sequences, tuple(broken))
 
 
 def _trajectories(
@@ -357,11 +379,11 @@ def _check_with_toolkit(data: _Dataset, scored: _Scored) -> None:
 
     figures = metrics.evaluate(
         _trajectories(scored.results),
-        data.sequences,
+        scored.sequences,
         interval=data.interval,
         convention="toolkit",
     )
-    theirs = toolkit.check_with_toolkit(figures, scored.folder, data.sequences)
+    theirs = toolkit.check_with_toolkit(figures, scored.folder, scored.sequences)
     print(
         f"{scored.name}: the toolkit has the same figures, EAO {theirs.eao:.6f}, "
         f"accuracy {theirs.accuracy:.6f}, weighted failures {theirs.failures:.6f}"
@@ -400,7 +422,8 @@ def _as_json(config: Config, data: _Dataset, scored: _Scored) -> dict[str, Any]:
         "tracker": scored.name,
         "dataset": data.name,
         "experiment": config.experiment,
-        "complete": data.complete,
+        "complete": data.complete and not scored.broken,
+        "broken": list(scored.broken),
         "fps": _fps(scored.results),
         "warm_up_seconds": scored.warm_up,
         "device": _device() if ran else None,
@@ -468,6 +491,11 @@ def _print_table(config: Config, data: _Dataset, scored: list[_Scored]) -> None:
     for one in scored:
         print(_row(one.name, *_cells(one)))
     for one in scored:
+        if one.broken:
+            print(
+                f"{one.name}: INCOMPLETE, without {', '.join(one.broken)}: its figures "
+                "do not compare"
+            )
         if one.warm_up is not None:
             print(
                 f"{one.name}: {one.warm_up:.1f} s of compilation and warm-up, which "
@@ -542,9 +570,10 @@ def _benchmark(config: Config, data: _Dataset, scored: list[_Scored]) -> "VotBen
             VotEntry.of(
                 one.name,
                 one.figures,
-                data.sequences,
+                one.sequences,
                 fps=_fps(one.results),
-                lost=find_vot_failures(_trajectories(one.results), data.sequences),
+                lost=find_vot_failures(_trajectories(one.results), one.sequences),
+                missing=one.broken,
                 note=str(one.folder) if config.results_only else "",
             )
             for one in scored

@@ -1,6 +1,7 @@
 """Ground truth as PySOT keeps it: one JSON file for a data set (VOT2018.json, …)."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,8 +11,14 @@ import numpy as np
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import read_json
 from siamrpn_jax.data.read.formats import no_target
+from siamrpn_jax.data.read.images import read_size
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
 from siamrpn_jax.evaluation.vot.regions import area
+
+log = logging.getLogger(__name__)
+
+Size = tuple[int, int]
+"""Width and height of frames, pixels."""
 
 Origin = Literal[0, 1]
 """What files count pixels from."""
@@ -42,8 +49,15 @@ class BoxAnnotation:
     """What the sequence is difficult for."""
 
 
-def read_vot_annotations(path: str | Path) -> tuple[VotSequence, ...]:
+def read_vot_annotations(
+    path: str | Path, *, frames: Path | None = None
+) -> tuple[VotSequence, ...]:
     """Reads PySOT's JSON of a VOT data set, such as VOT2018.json.
+
+    Args:
+        path: the file.
+        frames: the folder that its names of frames are relative to, for the sizes of
+            sequences that it has none of.
 
     Returns:
         Sequences whose frames are the names in the file; nothing is looked for there.
@@ -53,7 +67,8 @@ def read_vot_annotations(path: str | Path) -> tuple[VotSequence, ...]:
             or has no area.
     """
     return tuple(
-        _vot_annotation(path, name, entry) for name, entry in _read_entries(path)
+        _vot_annotation(path, name, entry, frames)
+        for name, entry in _read_entries(path)
     )
 
 
@@ -67,7 +82,8 @@ def read_box_annotations(
         origin: what it counts pixels from.
 
     Returns:
-        By name. A box with NaN or without area says that the target is absent.
+        By name. A box with NaN or without area says that the target is absent, and so
+        does a 0 in the list ``absent`` of LaSOT.json, which is 1 where it is there.
 
     Raises:
         ResultError: naming the sequence and the frame.
@@ -77,13 +93,20 @@ def read_box_annotations(
         boxes = _rows(path, name, entry, sizes=(4,))
         boxes = np.array([row - shift_of(origin) for row in boxes])
         boxes[no_target(boxes)] = np.nan
+        if entry.get("absent"):
+            if len(entry["absent"]) != len(boxes):
+                raise ResultError(
+                    f"{path}: {name}: absent has {len(entry['absent'])} values for "
+                    f"{len(boxes)} frames, expected one for each"
+                )
+            boxes[~_flags(path, name, entry, "absent", len(boxes))] = np.nan
         attributes = tuple(str(tag) for tag in entry.get("attr") or ())
         found[name] = BoxAnnotation(name, boxes, attributes)
     return found
 
 
 def _vot_annotation(
-    path: str | Path, name: str, entry: Mapping[str, Any]
+    path: str | Path, name: str, entry: Mapping[str, Any], root: Path | None
 ) -> VotSequence:
     regions = _rows(path, name, entry, sizes=(4, 8))
     for index, region in enumerate(regions):
@@ -92,26 +115,51 @@ def _vot_annotation(
                 f"{path}: {name}, frame {index}: {region.tolist()}, expected finite "
                 "numbers of a region with an area"
             )
+    attributes = {}
+    for key in PYSOT_ATTRIBUTES:
+        attributes[key] = _flags(path, name, entry, key, len(regions))
+    frames = tuple(Path(str(image)) for image in entry.get("img_names") or ())
+    size = _size(path, name, entry, root / frames[0] if root and frames else None)
+    return VotSequence(name, frames, tuple(regions), size, attributes, None)
+
+
+def _size(
+    path: str | Path, name: str, entry: Mapping[str, Any], frame: Path | None
+) -> Size | None:
+    """Width and height; None, and a note, where nothing says them."""
     width, height = (entry.get(key) for key in ("width", "height"))
+    if width is None and height is None:
+        if frame:
+            return read_size(frame)
+        log.warning(
+            "%s: %s has no width and height: its regions are not clipped to the frames "
+            "(--root with the frames says them)",
+            *(path, name),
+        )
+        return None
     if not all(isinstance(side, int) and side > 0 for side in (width, height)):
         raise ResultError(
             f"{path}: {name}: width is {width}, height {height}, expected whole "
             "numbers above 0"
         )
-    attributes = {}
-    for key in PYSOT_ATTRIBUTES:
-        flags = entry.get(key) or [0] * len(regions)  # PySOT leaves some lists empty
-        if not isinstance(flags, list) or not all(flag in (0, 1) for flag in flags):
-            raise ResultError(f"{path}: {name}: {key} is no list of 0 and 1")
-        if len(flags) != len(regions):
-            raise ResultError(
-                f"{path}: {name}: {key} has {len(flags)} values, expected 0 or 1 for "
-                f"each of {len(regions)} frames"
-            )
-        attributes[key] = np.array(flags, bool)
-    frames = tuple(Path(str(image)) for image in entry.get("img_names") or ())
-    size = (entry["width"], entry["height"])
-    return VotSequence(name, frames, tuple(regions), size, attributes, None)
+    return entry["width"], entry["height"]
+
+
+def _flags(
+    path: str | Path, name: str, entry: Mapping[str, Any], key: str, count: int
+) -> np.ndarray:
+    """A list of 0 and 1, bool ``[T]``; one that ends early goes on with 0."""
+    values = entry.get(key) or []
+    if not isinstance(values, list) or not all(value in (0, 1) for value in values):
+        raise ResultError(f"{path}: {name}: {key} is no list of 0 and 1")
+    if len(values) > count:
+        raise ResultError(
+            f"{path}: {name}: {key} has {len(values)} values, expected at most one for "
+            f"each of {count} frames"
+        )
+    flags = np.zeros(count, bool)
+    flags[: len(values)] = values
+    return flags
 
 
 def _read_entries(path: str | Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

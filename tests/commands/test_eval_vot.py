@@ -222,7 +222,7 @@ def test_check_with_toolkit(dataset, tmp_path, monkeypatch, capsys):
     [
         (["--root", "x"], "x: expected --dataset"),
         (["--dataset", "vot2018"], "--dataset vot2018: expected --root"),
-        (["--dataset", "vot2018", "--root", "x", "--groundtruth", "y"], "one of them"),
+        (["--skip-broken"], "--skip-broken is for --results-only"),
         (["--dataset", "vot2018", "--groundtruth", "y"], "expected --results-only"),
         (["--results-only", "x", "--tracker", "static"], "expected no tracker"),
         (["--repetitions", "0"], "--repetitions 0"),
@@ -295,3 +295,25 @@ def test_published_results(tmp_path, tracker, eao, accuracy, lost):
     assert report["eao"] == pytest.approx(eao, abs=5e-4)
     assert report["accuracy"] == pytest.approx(accuracy, abs=5e-4)
     assert report["failures"] == lost
+
+
+def test_results_with_a_broken_file_are_scored_without_it(dataset, tmp_path, capsys):
+    results, out = tmp_path / "results", tmp_path / "figures.json"
+    evaluate(*dataset, "--results", results, "--tracker", "static")
+    folder = results / "static" / "baseline"
+    broken = sorted(path.name for path in folder.iterdir() if path.is_dir())[0]
+    (folder / broken / f"{broken}_001.txt").write_text("no region\n")
+    message = fail(capsys, *dataset, "--results-only", results / "static")
+    assert f"{broken}_001.txt" in message
+    report = tmp_path / "report"
+    evaluate(
+        *dataset,
+        *("--results-only", results / "static", "--skip-broken", "--json", out),
+        *("--report", report),
+    )
+    printed = capsys.readouterr().out
+    assert f"static: INCOMPLETE, without {broken}" in printed
+    figures = json.loads(out.read_text())
+    assert figures["complete"] is False and figures["broken"] == [broken]
+    assert broken not in figures["sequences"]
+    assert "incomplete" in (report / "index.html").read_text()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from data_folders import write_image
 from siamrpn_jax.evaluation import annotations, results
 from siamrpn_jax.evaluation.annotations import ResultError
 from siamrpn_jax.evaluation.ope import metrics
@@ -55,11 +56,9 @@ def test_vot_annotations(tmp_path):
         ({"gt_rect": []}, "car: gt_rect is empty"),
         ({"gt_rect": None}, "car: expected an object with a list gt_rect"),
         ({"width": None}, "car: width is None, height 80, expected whole numbers"),
-        (
-            {"occlusion": [1]},
-            "car: occlusion has 1 values, expected 0 or 1 for each of 2",
-        ),
-        ({"occlusion": [1, 7]}, "car: occlusion has 2 values"),
+        ({"occlusion": [1, 0, 1]}, "car: occlusion has 3 values, expected at most one"),
+        ({"occlusion": [1, 7]}, "car: occlusion is no list of 0 and 1"),
+        ({"occlusion": [[], {}]}, "car: occlusion is no list of 0 and 1"),
     ],
 )
 def test_bad_annotations_are_named(tmp_path, change, message):
@@ -67,6 +66,36 @@ def test_bad_annotations_are_named(tmp_path, change, message):
     with pytest.raises(ResultError, match=message) as caught:
         annotations.read_vot_annotations(path)
     assert str(path) in str(caught.value)
+
+
+def test_lists_that_end_early_go_on_with_0(tmp_path):
+    path = write_json(tmp_path / "VOT.json", {"car": ENTRY | {"occlusion": [1]}})
+    (car,) = annotations.read_vot_annotations(path)
+    assert car.attributes["occlusion"].tolist() == [True, False]
+
+
+def test_sizes_that_the_file_lacks(tmp_path, caplog):
+    entry = {
+        key: value for key, value in ENTRY.items() if key not in ("width", "height")
+    }
+    path = write_json(tmp_path / "VOT.json", {"car": entry})
+    (car,) = annotations.read_vot_annotations(path)
+    assert car.size is None
+    assert "car has no width and height: its regions are not clipped" in caplog.text
+    write_image(tmp_path / entry["img_names"][0], np.zeros((80, 100, 3), np.uint8))
+    (car,) = annotations.read_vot_annotations(path, frames=tmp_path)
+    assert car.size == (100, 80)
+
+
+def test_frames_that_lasot_calls_absent(tmp_path):
+    """As in LaSOT.json: 1 where the target is there."""
+    content = {"bird-1": {"gt_rect": [[1, 1, 5, 5]] * 3, "absent": [1, 0, 1]}}
+    path = write_json(tmp_path / "LaSOT.json", content)
+    boxes = annotations.read_box_annotations(path)["bird-1"].boxes
+    assert np.isnan(boxes).any(axis=1).tolist() == [False, True, False]
+    content["bird-1"]["absent"] = [1, 0]
+    with pytest.raises(ResultError, match="absent has 2 values for 3 frames"):
+        annotations.read_box_annotations(write_json(path, content))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"car": 3}', '{"car": {}}'])

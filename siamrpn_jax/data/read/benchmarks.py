@@ -115,6 +115,36 @@ def whole_size(name: BenchmarkName) -> int:
     return _READERS[name].size
 
 
+def check_names(name: BenchmarkName | None, found: Iterable[str]) -> None:
+    """Refuses the sequences of another benchmark.
+
+    Case, ``-`` and ``_`` do not matter: files differ in them.
+
+    Args:
+        name: of the benchmark that is asked for, or None for none.
+        found: the names of the sequences that are there.
+
+    Raises:
+        SequenceError: none of them is of the benchmark, as far as its names are known;
+            or all are of another one.
+    """
+    if name is None:
+        return
+    plain = {one.lower().replace("-", "_") for one in found}
+    known = {
+        other: {one.lower().replace("-", "_") for one in names}
+        for other, names in _NAMES.items()
+    }
+    own = known.get(name, set())
+    others = [other for other, names in known.items() if plain <= names - own]
+    if (own and plain.isdisjoint(own)) or others:
+        whose = f", they are those of {others[0]}" if others else ""
+        raise SequenceError(
+            f"--benchmark {name}: its sequences are not the {len(plain)} that are "
+            f"there{whose}"
+        )
+
+
 def _read_otb(root: Path, name: str) -> Sequence:
     folder, _, number = name.partition("-")
     text = root / folder / f"groundtruth_rect.{f'{number}.' * bool(number)}txt"
@@ -182,6 +212,8 @@ def _read_vatic(path: Path) -> np.ndarray:
         try:
             values = [parse_number(field) for field in line.split()[1:7]]
             x0, y0, x1, y1, _, lost = values
+            if not np.isfinite(values).all():
+                raise ValueError
         except ValueError:
             raise SequenceError(
                 f"{path}:{number}: {line!r}, expected track xmin ymin xmax ymax frame "
@@ -272,6 +304,10 @@ _READERS: dict[str, _Reader] = {
         180, _GOT10K_LAYOUT.format("test"), _got10k_names("test"), _read_got10k_test
     ),
 }
+
+
+_NAMES = {"otb": OTB100, "otb50": OTB50, "lasot": LASOT_TEST}
+"""The sequences of benchmarks whose names are known."""
 
 
 def _boxes(text: Path) -> np.ndarray:

@@ -35,6 +35,11 @@ def print_mean(entry: Entry) -> None:
     print_sequence("mean", entry.mean, entry.fps, frames)
     for name, figure in entry.extra().items():
         print(_row(name, f"{figure:.3f}"))
+    if entry.missing:
+        print(
+            f"INCOMPLETE, without {', '.join(entry.missing)}: these figures do not "
+            "compare"
+        )
     if entry.repaired:
         listed = ", ".join(f"{name} {count}" for name, count in entry.repaired.items())
         print(f"boxes without area: {listed}")
@@ -86,6 +91,7 @@ def write_page(folder: Path, benchmark: Benchmark, entries: Items[Entry]) -> Pat
             entry.sequences,
             entry.extra(),
             entry.fps,
+            missing=entry.missing,
             cost=entry.cost(),
         )
         for entry in entries

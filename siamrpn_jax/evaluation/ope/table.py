@@ -9,7 +9,7 @@ as missed for success but as hit for precision; LaSOT's as missed for both, as h
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -93,6 +93,8 @@ class Entry:
     """Name of a sequence -> predicted boxes without area, where there are some."""
     network: NetworkCost | None = None
     """None for a tracker without one, and where it is not known."""
+    missing: tuple[str, ...] = ()
+    """Sequences without results that can be used: figures are those of the others."""
 
     @classmethod
     def of(
@@ -102,8 +104,16 @@ class Entry:
         benchmark: Benchmark,
         *,
         network: NetworkCost | None = None,
+        missing: Collection[str] = (),
     ) -> Self:
         """Computes the figures of a tracker.
+
+        Args:
+            tracker: its name.
+            runs: its results.
+            benchmark: what it is evaluated on.
+            network: what it costs, where that is known.
+            missing: sequences that are left out.
 
         Raises:
             InputError: a sequence cannot be evaluated.
@@ -112,6 +122,7 @@ class Entry:
         metrics = {
             name: evaluate_runs(name, runs[name], truth, benchmark.convention)
             for name, truth in benchmark.truths.items()
+            if name not in missing
         }
         counts = {n: sum(_empty(r.boxes).sum() for r in runs[n]) for n in metrics}
         return cls(
@@ -122,6 +133,7 @@ class Entry:
             _evaluate_got10k(runs, benchmark) if benchmark.name == GOT10K else None,
             {name: int(count) for name, count in counts.items() if count},
             network,
+            tuple(missing),
         )
 
     @property
@@ -212,7 +224,10 @@ def as_json(entry: Entry, benchmark: Benchmark) -> dict[str, Any]:
     if entry.repaired:
         report["boxes_without_area"] = dict(entry.repaired)
     if benchmark.name:
-        report |= {"benchmark": benchmark.name, "complete": benchmark.complete}
+        complete = benchmark.complete and not entry.missing
+        report |= {"benchmark": benchmark.name, "complete": complete}
+    if entry.missing:
+        report["missing"] = list(entry.missing)
     return report
 
 

@@ -44,8 +44,9 @@ class VotSequence:
     """T image files."""
     regions: tuple[np.ndarray, ...]
     """T regions, float64: ``[4]`` is a box ``ltwh``, ``[8]`` corners x0, y0, …."""
-    size: tuple[int, int]
-    """Width and height of the frames."""
+    size: tuple[int, int] | None
+    """Width and height of the frames; None where no file says it: then regions are not
+    clipped to them."""
     attributes: Mapping[str, np.ndarray]
     """Name of an attribute -> bool ``[T]``, the frames that have it."""
     fps: float | None

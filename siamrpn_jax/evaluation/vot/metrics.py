@@ -345,13 +345,13 @@ def _measure(
     codes = np.array([row[0] if len(row) == 1 else np.nan for row in run])
     starts, failures = np.flatnonzero(codes == STARTED), np.flatnonzero(codes == FAILED)
     _check_turns(codes, where)
-    width, height = sequence.size
-    clipped = overlaps(run, sequence.regions, (width, height), convention=rules.overlap)
+    size = sequence.size
+    clipped = overlaps(run, sequence.regions, size, convention=rules.overlap)
     counted = clipped.copy()
     for start in starts:
         counted[start : start + burn_in] = np.nan
-    if rules == _Rules("legacy", "pysot"):  # PySOT's EAO knows a smaller image
-        size = (width - 1, height - 1)
+    if size and rules == _Rules("legacy", "pysot"):  # its EAO knows a smaller image
+        size = (size[0] - 1, size[1] - 1)
         clipped = overlaps(run, sequence.regions, size, convention=rules.overlap)
     return _Run(sequence, starts, failures, np.nan_to_num(clipped), counted, share)
 

@@ -335,7 +335,7 @@ class _Log:
 
 def _frames(sequence: VotSequence) -> Iterator[tuple[int, np.ndarray]]:
     for index, frame in enumerate(read_ahead(sequence.frames)):
-        if frame.shape[1::-1] != sequence.size:
+        if sequence.size and frame.shape[1::-1] != sequence.size:
             width, height = sequence.size
             raise InputError(
                 f"{sequence.frames[index]}: {frame.shape[1]}x{frame.shape[0]} pixels, "

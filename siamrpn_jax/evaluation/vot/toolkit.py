@@ -181,6 +181,8 @@ def _write_sequence(folder: Path, sequence: VotSequence) -> None:
         for region in sequence.regions
     ]
     (folder / "groundtruth.txt").write_text("\n".join(lines) + "\n")
+    if sequence.size is None:
+        raise InputError(f"{sequence.name}: its frames' size is unknown, expected one")
     width, height = sequence.size
     (folder / "sequence").write_text(
         f"name={sequence.name}\nwidth={width}\nheight={height}\nlength={len(lines)}\n"

@@ -230,3 +230,14 @@ def test_frames_must_be_numbered(tmp_path, monkeypatch):
     write(tmp_path / "Girl" / "groundtruth_rect.txt", BOX)
     with pytest.raises(SequenceError, match="one frame for each number"):
         read("otb", tmp_path)
+
+
+def test_another_benchmarks_sequences_are_refused():
+    benchmarks.check_names("otb", ["jogging_1", "Human4-2"])
+    benchmarks.check_names("otb50", OTB50)
+    benchmarks.check_names("uav123", ["bike1", "car1_2"])
+    benchmarks.check_names(None, ["anything"])
+    with pytest.raises(SequenceError, match="uav123: .* 2 .*those of otb"):
+        benchmarks.check_names("uav123", ["Basketball", "Bird2"])
+    with pytest.raises(SequenceError, match="otb: its sequences are not the 1 that"):
+        benchmarks.check_names("otb", ["bike1"])

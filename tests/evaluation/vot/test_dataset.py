@@ -147,7 +147,7 @@ def test_frames_and_lines_differ(tmp_path):
         ("sequence", "fps=fast", "fps=fast, expected above 0"),
         ("sequence", "width=32\nheight=-1", "height=-1, expected above 0"),
         ("sequence", "channels.color=color/0.jpg", "channels.color=color/0.jpg"),
-        ("sequence", b"\xff\xfe", "cannot be read as text"),
+        ("sequence", b"\xff\xfa", "cannot be read"),
     ],
 )
 def test_bad_files_are_named(tmp_path, name, text, match):

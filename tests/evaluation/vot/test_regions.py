@@ -1,7 +1,6 @@
 import math
 import warnings
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -232,15 +231,30 @@ def test_moved_by_whole_pixels(a, b, move, convention):
     assert measure(move) == pytest.approx(measure((0, 0)))
 
 
+def area_of_clipped(polygon: np.ndarray, window: np.ndarray) -> float:
+    """Area of what two convex polygons share (Sutherland and Hodgman, 1974)."""
+    middle = window.mean(0)
+    points = list(polygon)
+    for start, end in zip(window, np.roll(window, -1, axis=0), strict=True):
+        normal = np.array([start[1] - end[1], end[0] - start[0]])
+        normal = normal * np.sign(normal @ (middle - start))
+        kept, heights = [], [normal @ (point - start) for point in points]
+        for i, (point, height) in enumerate(zip(points, heights, strict=True)):
+            before, lower = points[i - 1], heights[i - 1]
+            if (height < 0) != (lower < 0):
+                kept.append(before + (point - before) * lower / (lower - height))
+            if height >= 0:
+                kept.append(point)
+        points = kept
+    return regions.area(np.ravel(points)) if len(points) > 2 else 0.0
+
+
 @settings(deadline=None)
 @given(rotated(), rotated(), conventions)
 def test_large_regions_come_near_their_exact_area(a, b, convention):
-    """OpenCV's intersection of convex polygons, at 20 times the size."""
+    """Against clipping one convex polygon by the other, at 20 times the size."""
     a, b = a * 20 + 400, b * 20 + 400
-    shared, _ = cv2.intersectConvexConvex(
-        np.asarray(a.reshape(-1, 2), np.float32),
-        np.asarray(b.reshape(-1, 2), np.float32),
-    )
+    shared = area_of_clipped(a.reshape(-1, 2), b.reshape(-1, 2))
     exact = shared / (regions.area(a) + regions.area(b) - shared)
     found = regions.overlap(a, b, (4000, 4000), convention=convention)
     assert found == pytest.approx(exact, abs=0.15)
@@ -301,7 +315,7 @@ def test_text_round_trip_to_a_ten_thousandth(row):
         ("0\n", [0]),
         ("2.0", [2]),
         ("1,2,3,4", [1, 2, 3, 4]),
-        ("1.5\t2  3, 4 \n", [1.5, 2, 3, 4]),
+        ("1.5\t2 3 \t4 \n", [1.5, 2, 3, 4]),
         ("1,2,3,4,5,6e0", [1, 2, 3, 4, 5, 6]),
     ],
 )
@@ -312,7 +326,7 @@ def test_text(text, row):
 @pytest.mark.parametrize(
     "text",
     ["", "3", "-1", "nan", "1,2", "1,2,3", "1,2,3,nan", "1,2,3,inf", "a", "m1,2,3,4"]
-    + ["1,2,3,4,5", "1,2,3,4,5,6,7"],
+    + ["1,2,3,4,5", "1,2,3,4,5,6,7", "1,2 3,4", "1_0,2,3,4"],
 )
 def test_bad_text_is_named(text):
     with pytest.raises(InputError, match=r"^a\.txt:7: .*expected a code 0, 1"):
