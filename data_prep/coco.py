@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from data_prep.stills import still_track
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
-from siamrpn_jax.common.files import read_json
+from siamrpn_jax.common.files import inside, read_json
 
 KEPT = frozenset(
     "images annotations categories id image_id category_id name file_name coco_url "
@@ -114,7 +114,7 @@ def list_images(
             objects.append(Object(number, annotation.get("bbox"), category))
         if objects:
             entry = listed.get(image_id)
-            path = images / _file_name(entry) if entry else None
+            path = _path(annotations, images, entry) if entry else None
             image = Image(annotations, path, _size(entry), tuple(objects))
             units.append(Unit(keys.get(image_id, f"{prefix}image {image_id}"), image))
     if left_out:
@@ -155,6 +155,13 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise PreparationError(f"{path}: is a list, expected images and annotations")
     return content
+
+
+def _path(annotations: Path, images: Path, entry: dict[str, Any]) -> Path:
+    try:
+        return inside(images, _file_name(entry), error=PreparationError)
+    except PreparationError as error:
+        raise PreparationError(f"{annotations}: file_name {error}") from error
 
 
 def _file_name(entry: dict[str, Any]) -> str:

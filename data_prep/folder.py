@@ -3,6 +3,8 @@
 - Sequences: folders with ``groundtruth.txt`` or ``groundtruth_rect.txt`` and frames,
   see ``siamrpn_jax.data.read.sequences``.
 - Stills: folders with ``annotations.json`` and images, see ``data.read.stills``.
+- Exports of annotation tools: MOT, CVAT, Label Studio, Roboflow, YOLO, VIA, see
+  ``data_prep.tools``.
 - Box files: ``NAME.txt``, ``NAME.csv`` or ``NAME.tsv`` beside a film ``NAME.mp4`` (or
   ``.mkv``, ``.webm``, ``.avi``, ``.mov``) or a folder ``NAME`` of images, which may be
   in ``img/`` or ``color/`` of it.
@@ -22,7 +24,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from data_prep import coco
+from data_prep import coco, tools
 from data_prep.rows import read_lines
 from data_prep.tracks import (
     Dataset,
@@ -147,13 +149,18 @@ def list_units(options: FolderOptions) -> list[Unit]:
             prefix="" if folder == raw else f"{_below(raw, folder)}/",
         )
     ]
-    if not (sequences or box_files or stills):
-        raise PreparationError(f"{raw}: holds nothing of the kind")
+    found = [(folder, files) for folder, _, files in walk(raw)]
+    exports = tools.list_units(raw, found)
+    if not (sequences or box_files or stills or exports):
+        hint = tools.describe_unknown(found)
+        raise PreparationError(f"{raw}: holds nothing of the kind{hint}")
     log.warning(
-        "%s: found %d sequences, %d box files, %d stills in %d folders",
+        "%s: found %d sequences, %d box files, %d stills in %d folders, %d units of "
+        "annotation tools",
         *(raw, len(sequences), len(box_files), len(stills), len(folders)),
+        len(exports),
     )
-    return sequences + box_files + stills
+    return sequences + box_files + stills + exports
 
 
 def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
@@ -162,6 +169,8 @@ def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
         yield from _read_sequence(unit)
     elif isinstance(unit.content, BoxFile):
         yield from _read_box_file(unit)
+    elif isinstance(unit.content, tools.ToolContent):
+        yield from tools.read_unit(unit)
     else:
         yield from coco.read_unit(unit)
 
@@ -440,7 +449,8 @@ any of these, at any depth below RAW
   annotations.json and the images that it names (stills, as COCO has them)
   NAME.mp4 and NAME.csv or NAME.txt (a film and its boxes: x,y,w,h or frame,x,y,w,h or
     frame,track,x,y,w,h in each line, or a first line that names columns)
-  NAME/*.jpg and NAME.csv or NAME.txt (images and their boxes)""",
+  NAME/*.jpg and NAME.csv or NAME.txt (images and their boxes)
+  what MOT, CVAT, Label Studio, Roboflow, YOLO and VIA export""",
     origin="your own frames and annotations",
     list_units=list_units,
     read_unit=read_unit,

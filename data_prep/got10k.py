@@ -24,6 +24,7 @@ import numpy as np
 
 from data_prep.rows import numbered_track, read_labels, read_lines, read_rows
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
+from siamrpn_jax.common.files import check_name
 
 UNUSABLE = frozenset(
     f"GOT-10k_Train_{number:06d}" for number in (*range(8623, 8638), 9058, 9059)
@@ -51,6 +52,8 @@ def list_units(options: Got10kOptions) -> list[Unit]:
     names = dict.fromkeys(line.strip() for line in listed if line.startswith(prefix))
     if not names:
         raise PreparationError(f"{folder}: has no list.txt or folders with {prefix}…")
+    for name in names:
+        check_name(name, error=PreparationError)
     return [Unit(name, folder / name) for name in names if name not in UNUSABLE]
 
 

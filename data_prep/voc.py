@@ -25,6 +25,7 @@ from data_prep.rows import read_lines, read_xml
 from data_prep.stills import still_track
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 from data_prep.vid import OCCLUDED
+from siamrpn_jax.common.files import check_name
 from siamrpn_jax.data.read.formats import parse_number
 
 
@@ -64,6 +65,7 @@ def list_units(options: VocOptions) -> list[Unit]:
     for root in found:
         for line in read_lines(root / file)[0]:
             if fields := line.split():
+                check_name(fields[0], error=PreparationError)
                 image = root / "JPEGImages" / f"{fields[0]}.jpg"
                 annotations = root / "Annotations" / f"{fields[0]}.xml"
                 content = Image(image, annotations, options.difficult)

@@ -12,7 +12,6 @@ import fcntl
 import itertools
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from data_prep.shards import Content, Progress, ShardJob, Work, read_finished
 from data_prep.tracks import Dataset, Options, PreparationError, Unit
 from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import check_least
-from siamrpn_jax.common.files import read_json, replacing
+from siamrpn_jax.common.files import read_json, remove_temporaries, replacing
 from siamrpn_jax.data.crops.format import FORMAT_VERSION, CropConfig
 from siamrpn_jax.data.crops.reader import STATE_FOLDER
 
@@ -59,7 +58,8 @@ def prepare(dataset: Dataset, options: Options, *, run: Runner) -> Summary:
     jobs = _divide(dataset, options, _list_units(dataset, options))
     with _locked(options.out):
         _agree(options.out, _plan(dataset, options, jobs))
-        _remove_leftovers(options.out)
+        for place in (options.out, options.out / STATE_FOLDER):
+            remove_temporaries(place)
         work = _remaining(jobs)
         begun = time.monotonic()
         if work.jobs:
@@ -220,13 +220,6 @@ def _locked(folder: Path) -> Iterator[None]:
                 f"{folder}: another preparation is at work in it"
             ) from error
         yield  # closing the file ends the lock, and so does the end of the process
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files of runs that were killed."""
-    for path in (*folder.iterdir(), *(folder / STATE_FOLDER).iterdir()):
-        if re.match(r"\..+-[0-9a-f]{8}\.", path.name):
-            path.unlink()
 
 
 def _remaining(jobs: Sequence[ShardJob]) -> Work:

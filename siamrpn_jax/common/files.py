@@ -14,7 +14,7 @@ import filelock
 
 from siamrpn_jax.common.errors import InputError
 
-_TEMPORARY = re.compile(r"\..+-[0-9a-f]{8}(\.\w+)?")
+_TEMPORARY = re.compile(r"\.[0-9a-f]{12}-part(\.[\w-]+)?")
 """The names that ``replacing`` gives."""
 
 LOCK_NAME = ".lock"
@@ -33,7 +33,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    # Not longer than most names: theirs may be as long as the file system allows.
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}-part{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -48,6 +49,36 @@ def write_json(path: str | Path, report: Mapping[str, Any]) -> None:
     with replacing(path) as temporary:
         text = json.dumps(report, indent=2, allow_nan=False) + "\n"
         temporary.write_text(text, encoding="utf-8")
+
+
+def inside(folder: Path, name: str, *, error: type[InputError] = InputError) -> Path:
+    """A path below a folder, by a name that somebody's file gives.
+
+    Args:
+        folder: where it has to be.
+        name: of a file or folder, or a path with ``/``.
+        error: what is raised.
+
+    Raises:
+        InputError: as ``error``: the name is empty, leads elsewhere, or is none.
+    """
+    parts = name.replace("\\", "/").split("/") if isinstance(name, str) else []
+    plain = all(part and part not in (".", "..") for part in parts)
+    drive = bool(parts) and re.match(r"[A-Za-z]:", parts[0])
+    if not parts or not plain or drive or "\0" in name or max(map(len, parts)) > 255:
+        raise error(f"{name!r:.300}: expected the name of a file in {folder}")
+    return folder.joinpath(*parts)
+
+
+def check_name(name: str, *, error: type[InputError] = InputError) -> str:
+    """The name of a sequence, which becomes the name of a file.
+
+    Raises:
+        InputError: as ``error``: it would be a file somewhere else, or none.
+    """
+    if len(inside(Path(), name, error=error).parts) != 1:
+        raise error(f"{name!r:.300}: expected a name without a path")
+    return name
 
 
 def read_json(
@@ -90,7 +121,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     try:
         with filelock.FileLock(folder / LOCK_NAME, timeout=0):
             try:
-                _remove_temporaries(folder)
+                remove_temporaries(folder)
                 yield
             finally:
                 with contextlib.suppress(OSError):  # Windows keeps what is open
@@ -105,7 +136,11 @@ def lock_folder(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _remove_temporaries(folder: Path) -> None:
+def remove_temporaries(folder: Path) -> None:
+    """Removes what ``replacing`` left in a folder when a process was killed.
+
+    Only for who has the folder alone: others may be at work on theirs.
+    """
     for path in folder.iterdir():
         if _TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.common.files import read_json
+from siamrpn_jax.common.files import check_name, read_json
 from siamrpn_jax.data.read.formats import no_target
 from siamrpn_jax.data.read.images import read_size
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
@@ -171,6 +171,10 @@ def _read_entries(path: str | Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for name, entry in content.items():
         if not isinstance(entry, dict) or not isinstance(entry.get("gt_rect"), list):
             raise ResultError(f"{path}: {name}: expected an object with a list gt_rect")
+        try:
+            check_name(name, error=ResultError)
+        except ResultError as error:
+            raise ResultError(f"{path}: {error}") from error
         yield name, entry
 
 

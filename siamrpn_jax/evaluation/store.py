@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from siamrpn_jax.common.configs import differences
-from siamrpn_jax.common.files import read_json, write_json
+from siamrpn_jax.common.files import check_name, read_json, write_json
 from siamrpn_jax.data.read.sequences import Sequence
 from siamrpn_jax.evaluation import results
 from siamrpn_jax.evaluation.annotations import BoxAnnotation, ResultError
@@ -62,9 +62,16 @@ class ResultStore:
             force: remove the results of these sequences, whatever they came from.
             names: of the sequences.
         """
+        for name in names:
+            check_name(name, error=ResultError)
+        times = {self.time_path(name): name for name in names}
+        if clash := [name for name in names if self.path(name) in times]:
+            raise ResultError(
+                f"{self.folder}: sequences {times[self.path(clash[0])]} and {clash[0]} "
+                "have one name of a file: expected other names"
+            )
         present = [path for name in names if (path := self.path(name)).is_file()]
         if force:
-            times = map(self.time_path, names)
             present += [path for path in times if path.is_file()]
         settings = {**settings, "origin": self.origin}
         open_results(self.folder, settings, present, force=force)

@@ -5,6 +5,7 @@ import pytest
 
 from paths import ROOT
 from siamrpn_jax.common import files
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import replacing
 
 
@@ -102,7 +103,7 @@ def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
-    left = tmp_path / f".weights-{'0' * 8}.safetensors"
+    left = tmp_path / f".{'0' * 12}-part.safetensors"
     for path in (left, tmp_path / ".hidden", tmp_path / "weights.safetensors"):
         path.touch()
     with files.lock_folder(tmp_path):
@@ -114,3 +115,47 @@ def test_a_folder_that_was_only_locked_goes_again(tmp_path):
     with files.lock_folder(tmp_path / "new"):
         pass
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a/b c/d.jpg", "a..b", "..a", "x" * 255])
+def test_names_of_files_in_a_folder(tmp_path, name):
+    assert files.inside(tmp_path, name) == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "/etc/passwd", "..", "../a", "a/../../b", "a//b", "C:\\a", "..\\a", "a\0b"]
+    + ["x" * 256, None, "./a"],
+)
+def test_names_that_lead_elsewhere(tmp_path, name):
+    with pytest.raises(InputError, match="expected the name of a file in"):
+        files.inside(tmp_path, name)
+
+
+def test_a_name_is_no_path():
+    assert files.check_name("Jogging-1") == "Jogging-1"
+    with pytest.raises(InputError, match="expected a name without a path"):
+        files.check_name("a/b")
+
+
+def test_json_of_others(tmp_path):
+    path = tmp_path / "a.json"
+    for data in (b'{"a": 1}', b'\xef\xbb\xbf{"a": 1}'):
+        path.write_bytes(data)
+        assert files.read_json(path) == {"a": 1}
+    for data in (b"{", b"\xff", b"[" * 100_000):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=r"a\.json: is not JSON"):
+            files.read_json(path)
+    with pytest.raises(InputError, match="none: cannot be read"):
+        files.read_json(tmp_path / "none")
+
+
+def test_checksums_tell_any_change(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").write_text("1")
+    (tmp_path / "d").write_text("1")
+    before = files.checksums(tmp_path)
+    assert set(before) == {"a/b/c", "d"} and before["d"] == before["a/b/c"]
+    (tmp_path / "d").write_text("2")
+    assert files.checksums(tmp_path)["d"] != before["d"]

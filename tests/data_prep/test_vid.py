@@ -135,9 +135,12 @@ def test_classes(tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "cannot be read: no element found"),
-        (xml(annotation(0, (0, 0, 9, 9)))[:-30], "cannot be read: unclosed token"),
-        ("not xml", "cannot be read: syntax error"),
+        ("", "cannot be read: is no XML (no element found"),
+        (
+            xml(annotation(0, (0, 0, 9, 9)))[:-30],
+            "cannot be read: is no XML (unclosed token",
+        ),
+        ("not xml", "cannot be read: is no XML (syntax error"),
         (xml(annotation(0, (0, 0, 9, 9)), size=("", 720)), "cannot be read: width is"),
         ("<annotation></annotation>", "width is missing, expected a number"),
         (xml(annotation("", (0, 0, 9, 9))), "object 1: trackid is missing"),

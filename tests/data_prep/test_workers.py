@@ -65,7 +65,8 @@ def test_killed_groups_of_processes_end_byte_identical(reference, tmp_path):
         process = start(reference, out, workers=workers)
         wait_for(
             lambda count=count: (
-                shards_in(out) >= count and (count or list(out.glob(".scenes*")))
+                shards_in(out) >= count
+                and (count or list(out.glob(".*-part.array_record*")))
             ),
             process,
         )
@@ -129,19 +130,19 @@ def test_killed_before_every_rename(tmp_path):
 def test_interrupted_by_the_keyboard(reference, tmp_path):
     out = tmp_path / "out"
     process = start(reference, out, workers=2)
-    wait_for(lambda: list(out.glob(".scenes*")), process)
+    wait_for(lambda: list(out.glob(".*-part.array_record*")), process)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 130
     assert errors == "stopped; run the same command again to go on\n"
-    assert list(out.glob(".scenes*")) == []
+    assert list(out.glob(".*-part.array_record*")) == []
     assert not (out / "index.npz").exists()
 
 
 def test_workers_end_with_their_parent(reference, tmp_path):
     out = tmp_path / "out"
     process = start(reference, out, workers=2)
-    wait_for(lambda: list(out.glob(".scenes*")), process)
+    wait_for(lambda: list(out.glob(".*-part.array_record*")), process)
     process.kill()
     # Their ends of the pipes: all of them have to be closed.
     process.communicate(timeout=20)

@@ -38,6 +38,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.files import check_name
 from siamrpn_jax.data.read.benchmark_lists import (
     LASOT_TEST,
     OTB50,
@@ -231,7 +232,7 @@ def _lasot_names(root: Path) -> list[str]:
     if not any(root.glob("*/*/groundtruth.txt")):
         return []
     listed = root / "testing_set.txt"
-    return _lines(listed) if listed.is_file() else list(LASOT_TEST)
+    return _names(listed) if listed.is_file() else list(LASOT_TEST)
 
 
 def _read_lasot(root: Path, name: str) -> Sequence:
@@ -250,7 +251,7 @@ def _got10k_folder(root: Path, subset: str) -> Path:
 def _got10k_names(subset: str) -> Callable[[Path], list[str]]:
     def names(root: Path) -> list[str]:
         listed = _got10k_folder(root, subset) / "list.txt"
-        return _lines(listed) if listed.is_file() else []
+        return _names(listed) if listed.is_file() else []
 
     return names
 
@@ -367,6 +368,14 @@ def _lines(path: Path) -> list[str]:
         raise _MissingError(str(path))
     lines = read_lines(path, error=SequenceError)
     return [line.strip() for line in lines if line.strip()]
+
+
+def _names(listed: Path) -> list[str]:
+    """Names of sequences in a list, which become names of files."""
+    try:
+        return [check_name(line, error=SequenceError) for line in _lines(listed)]
+    except SequenceError as error:
+        raise SequenceError(f"{listed}: {error}") from error
 
 
 def _stems(folder: Path) -> list[str]:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.common.files import read_json
+from siamrpn_jax.common.files import inside, read_json
 from siamrpn_jax.data.read.images import natural_sort
 from siamrpn_jax.data.read.sequences import walk
 
@@ -214,7 +214,7 @@ def _still(folder: Path, entry: dict[str, Any], objects: list[StillObject]) -> S
     if not all(_is_side(entry[key]) for key in ("width", "height")):
         raise TypeError(f"an image of {entry['width']} x {entry['height']} pixels")
     return Still(
-        path=folder / entry["file_name"],
+        path=inside(folder, entry["file_name"], error=StillsError),
         width=int(entry["width"]),
         height=int(entry["height"]),
         source=str(entry.get("source", folder.resolve().name)),

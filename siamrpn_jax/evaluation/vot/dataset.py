@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.files import check_name, inside
 from siamrpn_jax.data.read.formats import read_lines
 from siamrpn_jax.data.read.images import IMAGE_SUFFIXES, natural_sort, read_size
 from siamrpn_jax.data.read.sequences import SequenceError, polygon_to_ltwh
@@ -148,8 +149,13 @@ def region_to_ltwh(region: np.ndarray) -> np.ndarray:
 
 
 def _listed(place: Path) -> list[Path]:
-    names = [line.strip() for line in _read_lines(place / "list.txt")]
-    folders = [place / name for name in names if name]
+    listed = place / "list.txt"
+    try:
+        names = [line.strip() for line in _read_lines(listed)]
+        names = [check_name(name, error=SequenceError) for name in names if name]
+    except SequenceError as error:
+        raise SequenceError(f"{listed}: {error}") from error
+    folders = [place / name for name in names]
     missing = [p.name for p in folders if not (p / "groundtruth.txt").is_file()]
     if missing or not folders:
         raise SequenceError(
@@ -202,7 +208,8 @@ def _find_frames(
     if not Path(pattern).suffix:
         pattern = f"{pattern.rstrip('/')}/%08d.jpg"
     try:
-        frames = tuple(folder / (pattern % number) for number in range(1, count + 2))
+        numbered = [pattern % number for number in range(1, count + 2)]
+        frames = tuple(inside(folder, name) for name in numbered)
     except (TypeError, ValueError):
         raise SequenceError(
             f"{folder / 'sequence'}: channels.color={pattern}, expected a pattern with "
