@@ -11,10 +11,12 @@ def test_python_examples_run(capsys):
     assert "(8, 4)" in capsys.readouterr().out
 
 
-def test_requirements_are_those_of_the_package():
+def test_requirements_are_those_of_the_package_and_of_training():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["train"]
     lines = (ROOT / "requirements.txt").read_text().splitlines()
-    assert project["dependencies"] == [line for line in lines if line[:1] != "#"]
+    assert wanted == [line for line in lines if line[:1] != "#"]
+    assert any(line.startswith("tensorflow-datasets") for line in lines)
 
 
 def test_links_lead_somewhere():

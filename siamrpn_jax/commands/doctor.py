@@ -10,7 +10,13 @@ import tyro
 
 from siamrpn_jax.commands.errors import run_or_exit
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+PACKAGES = (
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"),
+    *("tensorflow-datasets", "opencv-python", "safetensors", "tyro"),
+)
+
+WRONG_SUMS = ("0.10.2",)
+"""Releases of jaxlib that miscompile some sums for CPUs (jax-ml/jax#39103)."""
 
 EXTRAS = {
     "train": ("matplotlib", "tensorboardX"),
@@ -33,7 +39,7 @@ def run(config: Config) -> None:
     del config
     lines = [*_versions(), *_opencv(), *_devices(), *_extras()]
     for name, value in lines:
-        print(f"{name:<18}{value}")
+        print(f"{name:<20}{value}")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -60,7 +66,17 @@ def _versions() -> list[tuple[str, str]]:
         ("platform", platform.platform()),
         ("siamrpn_jax", __version__),
     ]
-    return rows + [(name, _version(name)) for name in PACKAGES]
+    rows += [(name, _version(name)) for name in PACKAGES]
+    if _version("jaxlib") in WRONG_SUMS:
+        rows.append(
+            (
+                "WARNING",
+                "this jaxlib may compute wrong sums on a CPU (jax-ml/jax#39103), "
+                "though the tests of this package pass: pip install -U jax jaxlib, "
+                "where Python is 3.12 or newer",
+            )
+        )
+    return rows
 
 
 def _version(distribution: str) -> str:

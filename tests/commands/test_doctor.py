@@ -10,7 +10,7 @@ from siamrpn_jax.commands import doctor
 def read_report(capsys):
     doctor.main([])
     lines = capsys.readouterr().out.splitlines()
-    return {line[:18].strip(): line[18:] for line in lines}
+    return {line[:20].strip(): line[20:] for line in lines}
 
 
 def test_report(capsys):
@@ -21,7 +21,16 @@ def test_report(capsys):
     assert report["cv2 windows"].split(",")[0]
     assert "compile cache" in report
     assert {f"extra {name}" for name in doctor.EXTRAS} <= set(report)
-    assert "WARNING" not in report or len(doctor.opencv_providers()) > 1
+    assert report["opencv-python"] and report["tensorflow-datasets"]
+    expected = len(doctor.opencv_providers()) > 1 or report["jaxlib"] == "0.10.2"
+    assert ("WARNING" in report) == expected
+
+
+@pytest.mark.parametrize(("jaxlib", "warned"), [("0.10.2", True), ("0.12.0", False)])
+def test_wrong_sums_are_a_warning(capsys, monkeypatch, jaxlib, warned):
+    monkeypatch.setattr(doctor, "_version", lambda name: jaxlib)
+    doctor.main([])
+    assert ("may compute wrong sums on a CPU" in capsys.readouterr().out) == warned
 
 
 def test_extras_say_how_to_get_them(capsys, monkeypatch):

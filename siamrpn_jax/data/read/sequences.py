@@ -104,7 +104,9 @@ def find_sequences(root: str | os.PathLike[str]) -> list[Path]:
         if not set(GROUND_TRUTH_NAMES).isdisjoint(files):
             found.append(folder)
         elif numbered := [folder / f for f in files if _NUMBERED.fullmatch(f)]:
-            found.extend(numbered)
+            # OTB's Human4 has an empty one: its first target was never annotated.
+            filled = [path for path in numbered if path.stat().st_size]
+            found.extend(filled or numbered)
         else:
             continue
         subfolders.clear()  # frames lie below; walking them would only cost time
@@ -136,9 +138,11 @@ def read_sequence(
     boxes = read_ground_truth(text, faults=faults)
     frames = find_frames(folder)
     name = folder.resolve().name
-    if text.name == "groundtruth_rect.txt" and len(frames) != len(boxes):
-        first, last = OTB_FRAMES.get(name, (1, 0))
-        if len(boxes) == last - first + 1 and last <= len(frames):
+    first, last = OTB_FRAMES.get(name, (1, 0))
+    if text.name == "groundtruth_rect.txt" and last and last <= len(frames):
+        if len(boxes) == last:  # some copies annotate what comes before, too
+            boxes = boxes[first - 1 :]
+        if len(boxes) == last - first + 1:
             frames = frames[first - 1 : last]
     if len(frames) != len(boxes):
         raise SequenceError(
