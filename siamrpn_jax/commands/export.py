@@ -59,7 +59,7 @@ def run(config: Config) -> dict[str, Any]:
 
     # Imported here: ``siamrpn export --help`` must not wait for JAX.
     from siamrpn_jax.common.errors import require
-    from siamrpn_jax.common.files import write_json
+    from siamrpn_jax.common.files import lock_folder, write_json
     from siamrpn_jax.tracking import export
     from siamrpn_jax.weights import load_weights
 
@@ -79,8 +79,9 @@ def run(config: Config) -> dict[str, Any]:
         loaded, exported[platforms[0]], weights=config.weights, state=state
     )
     report["frame_size"] = frame_size or "any"
-    report["platforms"] = export.write_functions(config.out, exported)
-    write_json(config.out / "export.json", report)
+    with lock_folder(config.out):
+        report["platforms"] = export.write_functions(config.out, exported)
+        write_json(config.out / "export.json", report)
     _print_files(config.out, report["platforms"])
     print(f"\nRuns as it is with {platforms[0]}, without siamrpn_jax:\n")
     size, baked = frame_size or EXAMPLE_SIZE, template is not None

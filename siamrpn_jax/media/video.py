@@ -262,11 +262,16 @@ _Timed = tuple[float, np.ndarray]
 def _opencv_frames(source: str | int) -> Iterator[_Timed]:
     with _capture(source) as capture:
         while True:
-            decoded, frame = capture.read()
-            if not decoded:
-                return
-            seconds = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            yield seconds, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            try:
+                decoded, frame = capture.read()
+                if not decoded:
+                    return
+                image = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            except cv2.error as error:
+                raise InputError(
+                    f"{source}: a frame is broken ({error.err})"
+                ) from error
+            yield capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, image
 
 
 def _warned_if_cut(
@@ -327,8 +332,15 @@ def _pyav_declared(path: str) -> tuple[float | None, int | None]:
 def _pyav_frames(path: str) -> Iterator[_Timed]:
     av = require("av", extra="video")
     with av.open(path) as container:
-        for frame in container.decode(video=0):
-            image = frame.to_ndarray(format="rgb24")
+        frames = container.decode(video=0)
+        while True:
+            try:
+                frame = next(frames)
+                image = frame.to_ndarray(format="rgb24")
+            except StopIteration:
+                return
+            except (OSError, ValueError, RuntimeError) as error:  # PyAV's are of these
+                raise InputError(f"{path}: a frame is broken ({error})") from error
             # Phones store portrait films lying down, with a rotation beside them.
             turned = np.ascontiguousarray(np.rot90(image, k=frame.rotation // 90))
             yield float(frame.time or 0), turned
