@@ -43,6 +43,7 @@ ROOMS = (
 FLOORS = {
     "model": (
         "config",
+        "promotion",
         "boxes",
         "anchors",
         "convolutions",

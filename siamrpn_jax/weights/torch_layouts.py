@@ -169,10 +169,12 @@ def read_state(path: str | Path) -> Arrays:
     tensors = isinstance(state, dict) and all(
         isinstance(k, str) and isinstance(v, np.ndarray) for k, v in state.items()
     )
-    if not state or not tensors:
+    if not tensors or not state:
         found = f"a {type(saved).__name__}"
-        if isinstance(saved, dict):
-            found = f"a dict of {', '.join(map(str, saved)) or 'nothing'}"
+        if isinstance(saved, np.ndarray):
+            found = f"a single tensor of shape {list(saved.shape)}"
+        elif isinstance(saved, dict):
+            found = f"a dict of {', '.join(map(str, saved))[:200] or 'nothing'}"
         raise InputError(
             f"{path} holds {found}: expected tensors by name, alone or under "
             "state_dict or model"

@@ -18,6 +18,7 @@ from siamrpn_jax import weights
 from siamrpn_jax.commands import train, train_task
 from siamrpn_jax.commands.train import Config
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.files import lock_folder
 from siamrpn_jax.training import run
 from siamrpn_jax.training.checkpoints import write_config
 from small_models import tiny_model, tiny_recipe
@@ -139,6 +140,14 @@ def test_resume_with_another_config_names_the_fields(whole_run):
 def test_existing_run_is_not_overwritten(whole_run):
     with pytest.raises(InputError, match="holds a run already"):
         train.run(tiny_config(whole_run))
+
+
+def test_two_runs_in_one_folder(tmp_path):
+    config = tiny_config(tmp_path / "run")
+    with lock_folder(config.out):
+        with pytest.raises(InputError, match="another process writes to this folder"):
+            train.run(config)
+    assert not config.out.exists()
 
 
 def test_resume_without_a_run(tmp_path):

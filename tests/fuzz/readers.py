@@ -25,6 +25,7 @@ from siamrpn_jax.presets import small
 from siamrpn_jax.training import checkpoints
 from siamrpn_jax.weights import bundled, find, read_file
 from siamrpn_jax.weights.torch_files import read_torch
+from siamrpn_jax.weights.torch_layouts import read_state
 
 
 class Reader(NamedTuple):
@@ -283,9 +284,9 @@ def _released(root: Path) -> Path:
 
 
 def _torch(root: Path) -> Path:
-    tensors = {"conv.weight": np.ones((2, 3), np.float32), "epoch": 3}
+    saved = {"state_dict": {"w": np.ones((2, 3), np.float32)}, "epoch": 3}
     path = root / "model.pth"
-    path.write_bytes(torch_bytes.zip_bytes({"state_dict": tensors}))
+    path.write_bytes(torch_bytes.zip_bytes(saved))
     return path
 
 
@@ -449,7 +450,7 @@ READERS: dict[str, Reader] = {
     "tiff": Reader(_image(".tiff"), _read_image, _image_is_its_header),
     "film": Reader(_film, lambda path: sum(1 for _ in Video(path))),
     "weights": Reader(_released, read_file),
-    "torch": Reader(_torch, read_torch),
+    "torch": Reader(_torch, read_state),
     "legacy torch": Reader(_legacy, read_torch),
     "index": Reader(_index, _read_prepared),
     "shard": Reader(_shard, _read_prepared),

@@ -224,6 +224,7 @@ def test_values_that_are_not_finite(tmp_path):
         ({"epoch": 3, "optimizer": {}}, "holds a dict of epoch, optimizer: expected"),
         ({}, "holds a dict of nothing"),
         ([1, 2], "holds a list: expected"),
+        (np.ones((2, 3), np.float32), r"holds a single tensor of shape \[2, 3\]"),
         ({"state_dict": {"a": 1}}, "holds a dict of state_dict"),
     ],
 )

@@ -176,15 +176,16 @@ def read_ground_truth(
         raise SequenceError(f"{path}: is empty, expected one box x,y,w,h a line")
     if _is_named(lines[0]):
         return _read_named(path, faults)
+    is_rect = path.name.startswith("groundtruth_rect.")
     boxes = np.full((len(lines), 4), np.nan)
     for row, line in enumerate(lines):
         try:
-            boxes[row] = _parse_line(line)
+            boxes[row] = _parse_line(line, polygons=not is_rect)
         except SequenceError as error:
             if faults is None:
                 raise SequenceError(f"{path}:{row + 1}: {error}") from None
             faults[row] = str(error)
-    if path.name.startswith("groundtruth_rect."):
+    if is_rect:
         boxes[:, :2] -= 1
     return boxes
 
@@ -306,13 +307,14 @@ def _refuse_corners(text: Path, boxes: np.ndarray, frame: Path) -> None:
         raise SequenceError(f"{text}: {AS_CORNERS}")
 
 
-def _parse_line(line: str) -> np.ndarray:
+def _parse_line(line: str, *, polygons: bool) -> np.ndarray:
     values = np.array(parse_numbers(line))
     if not len(values):
         raise SequenceError(f"cannot parse {line!r}, expected numbers x,y,w,h")
-    if len(values) not in (4, 8):
+    if len(values) not in ((4, 8) if polygons else (4,)):
+        polygon = " or 8 (a polygon)" if polygons else ""
         raise SequenceError(
-            f"{len(values)} values in {line!r}, expected 4 (x,y,w,h) or 8 (a polygon)"
+            f"{len(values)} values in {line!r}, expected 4 (x,y,w,h){polygon}"
         )
     if np.isinf(values).any():
         raise SequenceError(f"box {line!r}, expected finite numbers (nan: absent)")

@@ -81,6 +81,35 @@ def test_bad_lines_are_named(tmp_path, line):
         read_ground_truth(path)
 
 
+def test_polygons_are_in_files_of_vot_alone(tmp_path):
+    polygon = "0,0,4,0,4,2,0,2"
+    for name in ("groundtruth.txt", "groundtruth_rect.txt"):
+        (tmp_path / name).write_text(f"{polygon}\n")
+    assert read_ground_truth(tmp_path / "groundtruth.txt").shape == (1, 4)
+    with pytest.raises(SequenceError, match=r"8 values in .*expected 4 \(x,y,w,h\)$"):
+        read_ground_truth(tmp_path / "groundtruth_rect.txt")
+
+
+def test_an_empty_one_of_several_ground_truths_is_left_out(tmp_path):
+    """OTB's Human4."""
+    folder = make(tmp_path / "Human4", ["1,2,3,4"], name="groundtruth_rect.2.txt")
+    (folder / "groundtruth_rect.1.txt").touch()
+    assert find_sequences(tmp_path) == [folder / "groundtruth_rect.2.txt"]
+
+
+def test_a_known_part_of_a_folder_is_that_of_the_benchmark(tmp_path):
+    """OTB's Tiger1 begins with its sixth frame, annotated from the first or not."""
+    first, last = OTB_FRAMES["Tiger1"]
+    for lines in (last, last - first + 1):
+        folder = make(tmp_path / f"{lines}" / "Tiger1", [], name="groundtruth_rect.txt")
+        for number in range(1, last + 1):
+            (folder / "img" / f"{number:04d}.jpg").touch()
+        (folder / "groundtruth_rect.txt").write_text("11,2,3,4\n" * lines)
+        sequence = read_sequence(folder)
+        assert len(sequence.frames) == len(sequence.boxes) == last - first + 1
+        assert sequence.frames[0].name == f"{first:04d}.jpg"
+
+
 def test_decimal_commas_between_semicolons(tmp_path):
     path = tmp_path / "groundtruth.txt"
     path.write_text("1,5;2;3,25;4\n")
