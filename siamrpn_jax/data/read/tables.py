@@ -271,8 +271,9 @@ def find_columns(fields: Sequence[str]) -> Columns:
 
 
 def have_names(fields: Sequence[str]) -> bool:
-    """Whether a first line holds names: something, and no number."""
-    return any(fields) and not any(_is_number(field) for field in fields)
+    """Whether a first line holds names: letters, and no number."""
+    letters = any(re.search(r"[^\W\d_]", field) for field in fields)
+    return letters and not any(_is_number(field) for field in fields)
 
 
 def normal_name(name: str) -> str:
