@@ -29,11 +29,13 @@ def main(name: str, argv: Sequence[str] | None = None) -> None:
         argv: the arguments; those of the process by default.
     """
     module = importlib.import_module(name if "." in name else f"data_prep.{name}")
-    own, beam_arguments = _split(sys.argv[1:] if argv is None else argv)
-    options, beam = _parse(module.DATASET, own)
-    run_or_exit(
-        lambda: _run(module.DATASET, options, _runner(options, beam, beam_arguments))
-    )
+
+    def parse_and_run() -> None:
+        own, beam_arguments = _split(sys.argv[1:] if argv is None else argv)
+        options, beam = _parse(module.DATASET, own)
+        _run(module.DATASET, options, _runner(options, beam, beam_arguments))
+
+    run_or_exit(parse_and_run)
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str] | None]:

@@ -118,10 +118,9 @@ def limit_threads(threads: int | None) -> int:
 
 def main(argv: list[str] | None = None) -> None:
     """Parses the command line and runs."""
-    config = tyro.cli(Config, args=argv, prog="siamrpn benchmark")
     # PyTorch wants memory on the same GPU.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    run_or_exit(lambda: run(config))
+    run_or_exit(lambda: run(tyro.cli(Config, args=argv, prog="siamrpn benchmark")))
 
 
 def _parts(config: Config) -> Iterator[tuple[str, str, dict[str, Any]]]:

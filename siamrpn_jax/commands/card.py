@@ -80,8 +80,7 @@ def run(config: Config) -> "list[SceneFailure]":
 
 def main(argv: list[str] | None = None) -> None:
     """Parses the command line and runs."""
-    config = tyro.cli(Config, args=argv, prog="siamrpn card")
-    run_or_exit(lambda: run(config))
+    run_or_exit(lambda: run(tyro.cli(Config, args=argv, prog="siamrpn card")))
 
 
 def _check(config: Config) -> None:

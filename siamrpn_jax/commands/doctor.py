@@ -44,8 +44,7 @@ def run(config: Config) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Parses the command line and runs."""
-    config = tyro.cli(Config, args=argv, prog="siamrpn doctor")
-    run_or_exit(lambda: run(config))
+    run_or_exit(lambda: run(tyro.cli(Config, args=argv, prog="siamrpn doctor")))
 
 
 def opencv_providers() -> list[str]:

@@ -1,6 +1,7 @@
 """How a command ends: the errors that a user can mend in one line, and signals."""
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -13,10 +14,17 @@ def run_or_exit(run: Callable[[], object]) -> None:
     """Calls ``run``; what a user can mend ends the program with status 2.
 
     These are bad values, files that are missing or broken, and extras that are not
-    installed. Anything else is a fault of the program and keeps its traceback.
+    installed. Anything else is a fault of the program and keeps its traceback. Where
+    the reader of the output has gone, as in ``siamrpn train --help | head``, the
+    status is the shell's for that signal, 128 + 13.
     """
     try:
         run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer would raise again as Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + 13) from None  # SIGPIPE, which Windows lacks
     except (InputError, OSError, MissingExtraError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -145,8 +145,7 @@ def run(config: Config) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     """Parses the command line and runs."""
-    config = tyro.cli(Config, args=argv, prog="siamrpn eval")
-    run_or_exit(lambda: run(config))
+    run_or_exit(lambda: run(tyro.cli(Config, args=argv, prog="siamrpn eval")))
 
 
 # ------------------------------------------------------------------ what is evaluated

@@ -180,8 +180,7 @@ def run(config: Config) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     """Parses the command line and runs."""
-    config = tyro.cli(Config, args=argv, prog="siamrpn eval-vot")
-    run_or_exit(lambda: run(config))
+    run_or_exit(lambda: run(tyro.cli(Config, args=argv, prog="siamrpn eval-vot")))
 
 
 # ------------------------------------------------------------------ what is evaluated

@@ -107,8 +107,7 @@ def parse_frame_size(text: str | None) -> tuple[int, int] | None:
 
 def main(argv: list[str] | None = None) -> None:
     """Parses the command line and runs."""
-    config = tyro.cli(Config, args=argv, prog="siamrpn export")
-    run_or_exit(lambda: run(config))
+    run_or_exit(lambda: run(tyro.cli(Config, args=argv, prog="siamrpn export")))
 
 
 def _read_target(

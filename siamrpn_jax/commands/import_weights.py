@@ -75,8 +75,7 @@ def run(config: Config) -> "Loaded | LoadedBackbone":
 
 def main(argv: list[str] | None = None) -> None:
     """Parses the command line and runs."""
-    config = tyro.cli(Config, args=argv, prog="siamrpn import")
-    run_or_exit(lambda: run(config))
+    run_or_exit(lambda: run(tyro.cli(Config, args=argv, prog="siamrpn import")))
 
 
 def _write(out: Path, loaded: "Loaded | LoadedBackbone") -> None:

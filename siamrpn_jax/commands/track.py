@@ -111,8 +111,7 @@ def parse_box(text: str) -> tuple[float, ...]:
 
 def main(argv: list[str] | None = None) -> None:
     """Parses the command line and runs."""
-    config = tyro.cli(Config, args=argv, prog="siamrpn track")
-    run_or_exit(lambda: run(config))
+    run_or_exit(lambda: run(tyro.cli(Config, args=argv, prog="siamrpn track")))
 
 
 def _ask_for_box(frame: "np.ndarray") -> "np.ndarray":

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from siamrpn_jax.commands.errors import run_or_exit
@@ -49,6 +52,26 @@ def test_ctrl_c(capsys):
         fail(KeyboardInterrupt())
     assert caught.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_reader_that_went_away(buffered):
+    flag = [] if buffered else ["-u"]
+    code = "import sys; from siamrpn_jax.commands.errors import run_or_exit as run; "
+    code += "sys.stdin.read(1); run(lambda: print('x' * 100))"
+    child = subprocess.Popen(
+        [sys.executable, *flag, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stdin and child.stdout and child.stderr
+    child.stdout.close()
+    child.stdin.write(b"go")
+    child.stdin.close()
+    assert child.stderr.read() == b""
+    child.stderr.close()
+    assert child.wait() == 128 + 13
 
 
 def test_success_returns():
