@@ -21,6 +21,7 @@ from siamrpn_jax.common.files import lock_folder, write_json
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.data.read.sequences import Sequence
+    from siamrpn_jax.evaluation.ope.comparison import Comparison
     from siamrpn_jax.evaluation.ope.table import (
         Benchmark,
         Convention,
@@ -70,6 +71,9 @@ class Config:
     """plain: the first frame and those without the target count for nothing. toolkit:
     as in published figures, the first frame counts with its true box and those without
     the target as missed. Default: plain for folders and GOT-10k, else toolkit."""
+    compare: str | None = None
+    """A tracker of the table, by its name there: the others' success AUC less its own,
+    with the 95 % interval of a paired bootstrap over sequences."""
     json: Path | None = None
     """Write the figures to this file."""
     results: Path | None = None
@@ -109,17 +113,19 @@ def run(config: Config) -> dict[str, Any]:
 
     if config.plots or config.report:
         require("matplotlib", extra="report")  # before an hour of tracking
-    benchmark = read_benchmark(config)
     specs: list[TrackerSpec] = []
-    if config.results_only:
-        entries = _score_results(config, benchmark)
-    else:
+    if not config.results_only:
         specs = make_tracker_specs(
             config.weights,
             config.tracker,
             single="siamrpn",
             nano_files=config.nano_files or (),
         )
+    _check_compared(config, specs)
+    benchmark = read_benchmark(config)
+    if config.results_only:
+        entries = _score_results(config, benchmark)
+    else:
         # All are opened first: what is missing is reported before an hour of tracking.
         opened = [(one, *open_tracker(one)) for one in specs]
         several = len(specs) > 1
@@ -130,6 +136,9 @@ def run(config: Config) -> dict[str, Any]:
     if len(entries) > 1 or entries[0].network:
         output.print_comparison(benchmark, entries)
     rows = {entry.tracker: as_json(entry, benchmark) for entry in entries}
+    for name, found in _compare(config, entries).items():
+        output.print_difference(name, found)
+        rows[name]["compared"] = dataclasses.asdict(found)
     for one in specs:
         if tuned_on := report_tuning(one, benchmark.truths):
             rows[one.name]["tuned_on"] = tuned_on
@@ -167,6 +176,8 @@ def _check_options(config: Config) -> None:
         raise InputError(
             "--results-only runs nothing: expected no --weights, --tracker or --results"
         )
+    if config.compare and config.benchmark == "got10k-test":
+        raise InputError("--compare: got10k-test has no truth to compare by")
     if config.benchmark == "got10k-test" and not config.results:
         raise InputError("got10k-test has no truth to score: expected --results")
     if ("nano" in config.tracker) != (config.nano_files is not None):
@@ -178,6 +189,17 @@ def _check_options(config: Config) -> None:
         raise InputError(
             f"--results-origin has {len(origins)} values, expected one"
             + (f", or {len(scored)}" if len(scored) > 1 else "")
+        )
+
+
+def _check_compared(config: Config, specs: list[TrackerSpec]) -> None:
+    """Two trackers and more are there, and the one that others are compared with."""
+    trackers = [one.name for one in specs]
+    trackers += [folder.resolve().name for folder in config.results_only]
+    if config.compare and (config.compare not in trackers or len(trackers) < 2):
+        raise InputError(
+            f"--compare {config.compare}: expected one of several trackers, those here "
+            f"are {', '.join(trackers)}"
         )
 
 
@@ -380,3 +402,19 @@ def _read_runs(
     if not runs:
         raise InputError(f"{store.folder}: no sequence has results that can be used")
     return runs, missing
+
+
+def _compare(config: Config, entries: "list[Entry]") -> "dict[str, Comparison]":
+    """Name of a tracker -> how it stands to the one that was named."""
+    from siamrpn_jax.evaluation.ope.comparison import compare
+
+    if not config.compare:
+        return {}
+    aucs = {
+        entry.tracker: {name: one.auc for name, one in entry.sequences.items()}
+        for entry in entries
+    }
+    others = aucs.pop(config.compare)
+    return {
+        name: compare(own, others, other=config.compare) for name, own in aucs.items()
+    }

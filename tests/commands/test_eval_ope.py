@@ -8,6 +8,7 @@ import pytest
 from paths import SHARED_DATA
 from random_variables import random_variables
 from siamrpn_jax.commands import eval_ope
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.evaluation import trackers
 from siamrpn_jax.evaluation.ope import metrics
 from siamrpn_jax.evaluation.results import read_otb_results, write_otb_results
@@ -243,6 +244,31 @@ def test_several_trackers_are_compared(tmp_path, sequences, capsys, monkeypatch)
     assert again == report
 
 
+def test_the_difference_of_two_trackers(tmp_path, sequences, capsys):
+    for name, shift in (("near", 1), ("far", 6)):
+        for key, boxes in TRUTH.items():
+            path = tmp_path / name / f"{key}.txt"
+            write_otb_results(path, boxes + [shift, 0, 0, 0])
+    trackers = score_several(tmp_path, sequences, compare="far")["trackers"]
+    near, far = trackers["near"], trackers["far"]
+    assert "compared" not in far
+    found = near["compared"]
+    assert found["other"] == "far"
+    assert found["auc_difference"] == pytest.approx(near["auc"] - far["auc"])
+    # On both sequences the gain is the same.
+    assert found["interval"] == pytest.approx((found["auc_difference"],) * 2)
+    assert (found["better"], found["worse"], found["sequences"]) == (2, 0, 2)
+    assert "near less far: AUC +0." in capsys.readouterr().out
+    with pytest.raises(InputError, match="those here are near, far"):
+        score_several(tmp_path, sequences, compare="nearest")
+
+
+def score_several(folder, sequences, **options):
+    results = (folder / "near", folder / "far")
+    config = eval_ope.Config(sequences, results_only=results, **options)
+    return eval_ope.run(config)
+
+
 def test_networks_are_shown_with_what_they_cost(tmp_path, sequences, capsys):
     model = SiamRPN(tiny_model())
     variables = random_variables(model.init_variables)
@@ -413,6 +439,11 @@ def fail_scoring(capsys, folder, truth):
         (["--sequences", "a", "--nano-files", "b", "c"], "expected --tracker nano"),
         (["--sequences", "a", "--tracker", "nano"], "--nano-files BACKBONE HEAD"),
         (["--sequences", "a", "--results-only", "a/x", "b/x"], "named x"),
+        (["--sequences", "a", "--compare", "siamrpn"], "one of several trackers"),
+        (
+            ["--sequences", "a", "--benchmark", "got10k-test", "--compare", "siamrpn"],
+            "no truth to compare by",
+        ),
     ],
 )
 def test_options_that_do_not_go_together(

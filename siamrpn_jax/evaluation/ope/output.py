@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from siamrpn_jax.data.read.images import read_image
+from siamrpn_jax.evaluation.ope.comparison import Comparison
 from siamrpn_jax.evaluation.ope.metrics import OpeMetrics
 from siamrpn_jax.evaluation.ope.table import Benchmark, Entry
 from siamrpn_jax.evaluation.report import data, plots
@@ -56,6 +57,16 @@ def print_comparison(benchmark: Benchmark, entries: Items[Entry]) -> None:
         speed = _speed(entry.fps)
         print(_row(entry.tracker, *_shares(entry.mean), *extra, speed, *cost))
     print(data.COST)
+
+
+def print_difference(tracker: str, found: Comparison) -> None:
+    """Prints how a tracker's AUC stands to another's, in a line."""
+    low, high = found.interval
+    print(
+        f"{tracker} less {found.other}: AUC {found.auc_difference:+.3f}, 95 % interval "
+        f"{low:+.3f} to {high:+.3f}; better on {found.better}, worse on {found.worse} "
+        f"of {found.sequences} sequences"
+    )
 
 
 def draw_plots(folder: Path, benchmark: Benchmark, entries: Items[Entry]) -> None:
