@@ -52,15 +52,20 @@ class Config:
     """Seed of the clips and of the settings."""
     validation_fraction: float = DataConfig.validation_fraction
     """Share that training held out (its --data.validation-fraction)."""
+    hold_out: tuple[str, ...] = ()
+    """Sequences that training held out by name (its --data.hold-out)."""
 
     def __post_init__(self) -> None:
         """Raises InputError on numbers out of range, and on sequences one may quote."""
         check_least(self, 2, "settings", "clips", "frames")
         check_least(self, 0, "seed", "learned")
-        if not 0 < self.validation_fraction <= 1:
+        if not 0 <= self.validation_fraction <= 1:
             raise InputError(
-                f"validation_fraction is {self.validation_fraction}, expected more "
-                "than 0 and at most 1"
+                f"validation_fraction is {self.validation_fraction}, expected 0 to 1"
+            )
+        if not self.validation_fraction and not self.hold_out:
+            raise InputError(
+                "validation_fraction is 0: expected more, or names in --hold-out"
             )
         if self.sequences and not self.also_quoted:
             raise InputError(

@@ -16,6 +16,7 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import write_json
 from siamrpn_jax.data.crops import reader
 from siamrpn_jax.data.read import pool
+from siamrpn_jax.data.sampling import check_held_out
 from siamrpn_jax.data.scenes import clips
 from siamrpn_jax.data.scenes.clips import Clip
 from siamrpn_jax.evaluation.ope import metrics
@@ -83,9 +84,11 @@ def read_clips(config: Config) -> list[Clip]:
         learned, held_out = pool.open_pools(
             [str(folder) for folder in config.data],
             validation_fraction=config.validation_fraction,
+            hold_out=config.hold_out,
             bytes_limit=0,
             decoded_limit=512 * _MIB,
         )
+        check_held_out(config.hold_out, held_out.sequences)
         real = clips.pooled_sequences(config.data, held_out)
         found += clips.real_clips(real, length=config.frames)
         known = clips.pooled_sequences(config.data, learned)[: config.learned]

@@ -2,11 +2,13 @@
 
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+
+from siamrpn_jax.common.errors import InputError
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Any)
@@ -48,6 +50,29 @@ def held_out(names: Mapping[Key, str], fraction: float) -> set[Key]:
     """The keys whose names come first in the order of a hash; never all of them."""
     order = sorted(names, key=lambda k: (name_hash(names[k]), names[k], k))
     return set(order[: max(min(len(order) - 1, math.ceil(fraction * len(order))), 0)])
+
+
+def is_among(name: str, names: Collection[str]) -> bool:
+    """Whether a sequence is one of ``names``: by its whole name, a path, or its end."""
+    return name in names or name.rpartition("/")[2] in names
+
+
+def check_held_out(hold_out: Iterable[str], known: Collection[str]) -> None:
+    """Each name that was asked for is a sequence that was held out.
+
+    Args:
+        hold_out: the names.
+        known: names of the sequences that were held out, whole ones.
+
+    Raises:
+        InputError: some are not; a misspelt one would be learned from in silence.
+    """
+    ends = {name.rpartition("/")[2] for name in known}
+    if unknown := sorted(set(hold_out) - ends - set(known)):
+        raise InputError(
+            f"hold_out: {', '.join(unknown)}: no such sequence in the folders: "
+            "expected names of sequence folders or of prepared videos"
+        )
 
 
 def name_hash(name: str) -> int:

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -89,6 +90,16 @@ def test_learned_sequences_are_asked_for(tuned):
     kinds = [clip.source for clip in found]
     assert kinds == ["real"] * 2 + ["learned"] + ["composite"] * 2 + ["generated"] * 2
     assert len({clip.fingerprint for clip in found[:3]}) == 3
+
+
+def test_sequences_held_out_by_name(tuned):
+    folder, _ = tuned
+    name = sorted(path.parent.name for path in Path(folder).rglob("groundtruth.txt"))[0]
+    given = {"data": (folder,), "clips": 2, "frames": 4, "validation_fraction": 0.0}
+    found = tuning.read_clips(tune.Config(**given, hold_out=(name,)))
+    assert [Path(clip.name).name for clip in found if clip.source == "real"] == [name]
+    with pytest.raises(InputError, match="hold_out: nobody: no such sequence"):
+        tuning.read_clips(tune.Config(**given, hold_out=("nobody",)))
 
 
 def test_equal_seeds_find_equal_constants(source, tuned, tmp_path):

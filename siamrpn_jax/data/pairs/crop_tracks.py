@@ -6,7 +6,7 @@ then a partner near it. A track of one record is a still, and its pair shows it 
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,7 +17,7 @@ from siamrpn_jax.data.crops.reader import CropDataset, open_prepared
 from siamrpn_jax.data.crops.windows import AugmentConfig
 from siamrpn_jax.data.pairs.requests import Picture
 from siamrpn_jax.data.read.images import ImageError, decode_image
-from siamrpn_jax.data.sampling import Weighted, held_out, name_hash
+from siamrpn_jax.data.sampling import Weighted, held_out, is_among, name_hash
 
 log = logging.getLogger(__name__)
 
@@ -202,6 +202,7 @@ def open_tracks(
     folder: Path | str,
     *,
     validation_fraction: float,
+    hold_out: Collection[str] = (),
     weight: float,
     balance: Balance,
 ) -> tuple[CropTracks, CropTracks]:
@@ -211,6 +212,7 @@ def open_tracks(
         folder: a prepared one.
         validation_fraction: share of the videos that is held out: by their names
             alone, so that folders which share videos hold out the same.
+        hold_out: names of videos that are held out whatever their hash.
         weight: of each part.
         balance: see ``Balance``.
 
@@ -224,7 +226,9 @@ def open_tracks(
     index = records.index
     names = {int(video): index.video_names[video] for video in np.unique(index.videos)}
     out = np.zeros(len(index.video_names), bool)
-    out[list(_held_out(names, validation_fraction))] = True
+    named = {key for key, name in names.items() if is_among(name, hold_out)}
+    others = {key: name for key, name in names.items() if key not in named}
+    out[list(named | _held_out(others, validation_fraction))] = True
     parts = (np.flatnonzero(out[index.videos] == part) for part in (False, True))
     training, validation = (
         CropTracks(records, tracks, weight=weight, balance=balance) for tracks in parts

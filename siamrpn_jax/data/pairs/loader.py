@@ -25,6 +25,7 @@ from siamrpn_jax.data.pairs.crop_tracks import open_tracks, warn_of_small_crops
 from siamrpn_jax.data.pairs.labelled import LabelledDataset
 from siamrpn_jax.data.pairs.pairs import DataConfig, PairDataset, mixture
 from siamrpn_jax.data.read.pool import open_pools
+from siamrpn_jax.data.sampling import check_held_out
 from siamrpn_jax.training.batch import Batch, LabelledBatch, RawBatch
 
 _MIB = 2**20
@@ -54,7 +55,8 @@ def open_datasets(
         out: too few files, or a ``validation_fraction`` of 0.
 
     Raises:
-        InputError: no data, or none of the kinds with a weight can be made from it.
+        InputError: no data, or none of the kinds with a weight can be made from it; a
+            name to hold out that no sequence has.
         RecordError: a prepared folder that cannot be used.
         SequenceError: a malformed sequence.
         StillsError: malformed stills.
@@ -65,6 +67,7 @@ def open_datasets(
         open_tracks(
             folder,
             validation_fraction=config.validation_fraction,
+            hold_out=config.hold_out,
             weight=weight,
             balance=config.balance,
         )
@@ -78,10 +81,13 @@ def open_datasets(
     training, held_out = open_pools(
         [folder for folder, _ in others],
         validation_fraction=config.validation_fraction,
+        hold_out=config.hold_out,
         bytes_limit=config.bytes_mib * _MIB,
         decoded_limit=config.decoded_mib * _MIB,
         weight=sum(weight for _, weight in others),
     )
+    videos = {kept.video(track)[1] for _, kept in prepared for track in kept.tracks}
+    check_held_out(config.hold_out, {*held_out.sequences, *videos})
     make = functools.partial(
         PairDataset,
         config,

@@ -92,6 +92,10 @@ class DataConfig:
     """Share of sequences, of stills and of the videos of each prepared folder held out
     for validation, chosen by name: at least one of two or more, unless 0."""
 
+    hold_out: tuple[str, ...] = ()
+    """Names of sequences and prepared videos that are held out besides, so that the
+    tracker can be judged on them."""
+
     bytes_mib: int = 4096
     """Image files are kept in memory if all together are smaller, MiB a process."""
 

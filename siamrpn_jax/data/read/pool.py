@@ -8,7 +8,7 @@ of its length. A source then counts with ``n**0.6``, a group with ``n**0.5``.
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from siamrpn_jax.common.files import read_json
 from siamrpn_jax.data.read import sequences, stills
 from siamrpn_jax.data.read.images import read_size
 from siamrpn_jax.data.read.store import ImageStore
-from siamrpn_jax.data.sampling import Item, Weighted, held_out
+from siamrpn_jax.data.sampling import Item, Weighted, held_out, is_among
 
 SMALL_IMAGE = 64
 """Images of at most this side are cut out and pasted elsewhere, never cropped."""
@@ -94,6 +94,9 @@ class Pool:
     objects_by_image: dict[int, tuple[Target, ...]] = field(default_factory=dict)
     """The objects of an image, by its index."""
 
+    sequences: tuple[str, ...] = ()
+    """Names of its sequences: their paths below the folders."""
+
     weight: float = 1.0
     """How much all of it counts beside prepared folders."""
 
@@ -104,6 +107,7 @@ def open_pools(
     validation_fraction: float,
     bytes_limit: int,
     decoded_limit: int,
+    hold_out: Collection[str] = (),
     weight: float = 1.0,
 ) -> tuple[Pool, Pool]:
     """Reads the annotations below some folders; no image is decoded.
@@ -118,6 +122,7 @@ def open_pools(
         validation_fraction: share that is held out.
         bytes_limit: see ``ImageStore``, for each pool.
         decoded_limit: see ``ImageStore``, for each pool.
+        hold_out: names of sequences that are held out whatever their hash.
         weight: of each pool.
 
     Returns:
@@ -141,7 +146,9 @@ def open_pools(
             for still in stills.read_stills(folder).images:
                 images.append(_sort_image(root, still, rejected))
         _report(root, rejected)
-    out = held_out({c.folder: c.name for c in clips}, validation_fraction)
+    named = {c.folder for c in clips if is_among(c.name, hold_out)}
+    others = {c.folder: c.name for c in clips if c.folder not in named}
+    out = named | held_out(others, validation_fraction)
     for kind in ("natural", "small", "bare"):
         names = {i.still.path: i.name for i in images if i.kind == kind}
         out |= held_out(names, validation_fraction)
@@ -270,6 +277,7 @@ def _assemble(
         tracks=_weighted_tracks(tracks),
         small=tuple(small),
         backgrounds=np.array(backgrounds, np.int64),
+        sequences=tuple(dict.fromkeys(clip.name for clip in clips)),
         objects_by_image={targets[0].image: targets for _, targets in natural},
         weight=weight,
     )

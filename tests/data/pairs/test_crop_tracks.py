@@ -195,6 +195,33 @@ def test_folders_that_share_videos_hold_out_the_same(tmp_path):
     assert held["a"] & both == held["b"] & both != set()
 
 
+def test_videos_are_held_out_by_name(tmp_path):
+    write_prepared(tmp_path / "a", tracks=10, length=2)
+    training, held = open_tracks(
+        tmp_path / "a",
+        validation_fraction=0.0,
+        hold_out=("video_3", "video_7"),
+        weight=1.0,
+        balance="tracks",
+    )
+    names = {held.video(track)[1] for track in held.tracks}
+    assert names == {"video_3", "video_7"} and len(training) == 8
+
+
+def test_names_to_hold_out_are_there(tmp_path):
+    write_prepared(tmp_path / "a", tracks=3, length=2)
+    write_sequence(tmp_path / "b" / "clip", 0, length=3)
+    write_sequence(tmp_path / "b" / "other", 1, length=3)
+    folders = (str(tmp_path / "a"), str(tmp_path / "b"))
+    _, validation = datasets(
+        *folders, hold_out=("video_1", "clip"), validation_fraction=0.0
+    )
+    assert validation is not None
+    assert "2 records of 1 tracks" in validation.describe()
+    with pytest.raises(InputError, match="hold_out: clap, video_9: no such sequence"):
+        datasets(*folders, hold_out=("video_9", "clip", "clap"))
+
+
 def test_negatives_are_of_other_videos_in_other_folders_too(tmp_path):
     """Both folders show the same two videos, so only the other one is a negative."""
     for name in ("a", "b"):

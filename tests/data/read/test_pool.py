@@ -12,10 +12,11 @@ from siamrpn_jax.data.sampling import Weighted
 from siamrpn_jax.model.boxes import ltwh_to_cxcywh
 
 
-def pools(*folders, fraction=0.0) -> tuple[Pool, Pool]:
+def pools(*folders, fraction=0.0, hold_out=()) -> tuple[Pool, Pool]:
     return open_pools(
         [str(folder) for folder in folders],
         validation_fraction=fraction,
+        hold_out=hold_out,
         bytes_limit=2**24,
         decoded_limit=2**24,
     )
@@ -48,6 +49,19 @@ def test_few_sequences_are_split_where_they_can_be(tmp_path, count, held):
         write_sequence(tmp_path / f"clip_{i}", i, length=2)
     training, held_out = pools(tmp_path, fraction=0.08)
     assert (len(training.tracks), len(held_out.tracks)) == (count - held, held)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.25])
+def test_sequences_are_held_out_by_name(tmp_path, fraction):
+    for i in range(12):
+        write_sequence(tmp_path / f"group_{i % 2}" / f"clip_{i}", i, length=2)
+    named = ("clip_3", "group_0/clip_8")
+    training, held_out = pools(tmp_path, fraction=fraction, hold_out=named)
+    assert {"group_1/clip_3", "group_0/clip_8"} <= set(held_out.sequences)
+    assert not set(training.sequences) & set(held_out.sequences)
+    # The share is one of the others.
+    assert len(held_out.sequences) == len(held_out.tracks) == 2 + (3 if fraction else 0)
+    assert len(training.sequences) + len(held_out.sequences) == 12
 
 
 def test_a_root_that_is_a_sequence_is_trained_on(tmp_path):
