@@ -21,7 +21,9 @@ from siamrpn_jax.data.pairs.pairs import DataConfig
 class Config:
     """Find a tracker's constants on clips whose scores nobody quotes.
 
-    Clips: sequences that training held out, pasted clips made of held-out images, and
+    The constants are chosen on real sequences that training held out, 8 or more, and
+    move from the present ones as far as cross-validation confirms; with fewer they
+    stay. The confidence is also fitted on pasted clips made of held-out images and on
     generated scenes.
     """
 
@@ -29,7 +31,8 @@ class Config:
     """Name of released weights, a .safetensors file, or a training run's folder."""
     data: tuple[Path, ...] = ()
     """The folders of training, all of them: what it held out is used. None: generated
-    scenes only. Folders of other data are not noticed here, but by siamrpn eval."""
+    scenes for the confidence, the constants stay. Folders of other data are not noticed
+    here, but by siamrpn eval."""
     sequences: tuple[Path, ...] = ()
     """Use all sequences below these folders, too; needs --also-quoted."""
     also_quoted: bool = False
@@ -41,7 +44,7 @@ class Config:
     settings: Annotated[int, tyro.conf.arg(metavar="INT")] = 32
     """Settings tried in each of two rounds: wide, then around the best."""
     clips: int = 24
-    """Pasted clips, and as many generated ones."""
+    """Pasted clips, and as many generated ones, for the confidence."""
     learned: int = 0
     """Number of sequences to use that training learned from, spread over their origins:
     where little real film was held out. The weights know them and follow them too

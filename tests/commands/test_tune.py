@@ -25,6 +25,9 @@ from small_models import tiny_model
 
 CONFIG = TrackerConfig(min_size=4.0)
 
+HELD_OUT = tuple(f"held_{i}" for i in range(6))
+"""With two by their hash these are as many as the constants need."""
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
@@ -45,11 +48,13 @@ def tuned(source, tmp_path_factory):
     """The command on a folder of training data: its report and where it wrote."""
     root = tmp_path_factory.mktemp("tuned")
     folder = write_everything(root / "data")
+    for name in HELD_OUT:
+        write_sequence(root / "data" / name, int(name[5:]) + 5)
     out = root / "tuned.safetensors"
     tune.main(
         ["--weights", str(source), "--data", folder, "--out", str(out)]
         + ["--settings", "3", "--clips", "2", "--frames", "6"]
-        + ["--validation-fraction", "0.4"]
+        + ["--validation-fraction", "0.4", "--hold-out", *HELD_OUT]
     )
     return folder, out
 
@@ -58,20 +63,20 @@ def test_weights_and_table(source, tuned, capsys):
     folder, out = tuned
     report = json.loads(out.with_suffix(".json").read_text())
     before, after = weights.load_weights(source), weights.load_weights(out)
-    assert report["clips"] == {"real": 2, "composite": 2, "generated": 2}
+    assert report["clips"] == {"real": 8, "composite": 2, "generated": 2}
     assert len(report["tried"]) == report["settings_tried"] == 3 + 1 + 3 + 1
     current = {name: getattr(CONFIG, name) for name in search.NAMES}
     assert report["tried"][0].items() >= current.items()
     assert report["current"] == report["tried"][0]
-    taken = report["found"] if report["taken"] else report["current"]
+    assert "composite" not in report["current"]  # no judge of constants
     for name in search.NAMES:
-        assert getattr(after.tracker_config, name) == pytest.approx(taken[name])
+        way = report["found"][name] - report["current"][name]
+        chosen = report["current"][name] + report["support"] * way
+        assert getattr(after.tracker_config, name) == pytest.approx(chosen)
     fit = report["confidence"]["fields"]
     for name, value in fit.items():
         assert getattr(after.tracker_config, name) == value
-    assert report["taken"] == (
-        report["gain"]["mean"] > report["gain"]["standard_error"]
-    )
+    assert report["taken"] == (report["support"] > 0)
     assert after.model == before.model
     for a, b in zip(*map(_leaves, (before, after)), strict=True):
         assert np.array_equal(a, b)
@@ -88,13 +93,14 @@ def test_learned_sequences_are_asked_for(tuned):
     )
     found = tuning.read_clips(config)
     kinds = [clip.source for clip in found]
-    assert kinds == ["real"] * 2 + ["learned"] + ["composite"] * 2 + ["generated"] * 2
-    assert len({clip.fingerprint for clip in found[:3]}) == 3
+    real = ["real"] * 4 + ["learned"] * 5
+    assert kinds == real + ["composite"] * 2 + ["generated"] * 2
+    assert len({clip.fingerprint for clip in found[:9]}) == 9
 
 
 def test_sequences_held_out_by_name(tuned):
     folder, _ = tuned
-    name = sorted(path.parent.name for path in Path(folder).rglob("groundtruth.txt"))[0]
+    name = HELD_OUT[2]
     given = {"data": (folder,), "clips": 2, "frames": 4, "validation_fraction": 0.0}
     found = tuning.read_clips(tune.Config(**given, hold_out=(name,)))
     assert [Path(clip.name).name for clip in found if clip.source == "real"] == [name]
@@ -112,6 +118,7 @@ def test_equal_seeds_find_equal_constants(source, tuned, tmp_path):
         clips=2,
         frames=6,
         validation_fraction=0.4,
+        hold_out=HELD_OUT,
     )
     again = json.loads(json.dumps(tune.run(config)))
     first = json.loads(out.with_suffix(".json").read_text())
@@ -139,6 +146,32 @@ def test_scores_are_those_of_tracking_and_evaluating_alone(source):
         thresholds = metrics.SUCCESS_THRESHOLDS
         slow = np.mean([[o > t for t in thresholds] for o in overlaps])
         assert score == pytest.approx(slow, abs=0.02)
+
+
+def test_without_real_sequences_the_constants_stay(source, tmp_path, capsys):
+    out = tmp_path / "out.safetensors"
+    report = tune.run(
+        tune.Config(weights=str(source), out=out, settings=2, clips=2, frames=6)
+    )
+    assert "constants stay: 0 real sequences, expected 8" in capsys.readouterr().out
+    assert (report["taken"], report["settings_tried"]) == (False, 0)
+    after = weights.load_weights(out)
+    for name in search.NAMES:
+        assert getattr(after.tracker_config, name) == getattr(CONFIG, name)
+    assert after.tracker_config.confidence_bias != CONFIG.confidence_bias
+    assert after.card["tuning"]["gain"] is None
+
+
+@pytest.mark.parametrize(
+    ("gain", "confirmed", "support"),
+    [(0.04, 0.03, 0.75), (0.04, 0.06, 1), (0.04, -0.01, 0), (0.009, 0.009, 0)],
+)
+def test_constants_move_as_far_as_cross_validation_confirms(gain, confirmed, support):
+    settings = np.stack([np.zeros(5), np.arange(5.0)])
+    both = tuning.Tried(settings, np.zeros((2, 9)))
+    result = tuning.Result(both, (gain, 0.01), (confirmed, 0.01), both)
+    assert result.support == pytest.approx(support)
+    assert result.chosen == pytest.approx(support * np.arange(5.0))
 
 
 def test_a_confidence_that_cannot_be_fitted_stays(
@@ -239,7 +272,7 @@ def test_cards_tell_the_stamp_in_short():
 def test_evaluations_tell_what_was_tuned_on(tuned, tmp_path, capsys):
     folder, out = tuned
     used = [one["name"] for one in weights.load_weights(out).card["tuned_on"]]
-    assert len(used) == 2
+    assert len(used) == 8
     sequences = tmp_path / "quoted"
     for one in clips.read_sequences([folder]):
         if one.name == used[0]:
