@@ -120,7 +120,7 @@ class Video:
                 f"{path}: {problem}: re-encode it (for example as H.264), or "
                 "pip install 'siamrpn-jax[video]'"
             ) from error
-        except (OSError, ValueError, IndexError, StopIteration) as error:
+        except (InputError, StopIteration) as error:
             raise InputError(f"{path}: {problem}, nor by PyAV") from error
         self.fps, self.length = self.fps or fps, self.length or length
 
@@ -321,26 +321,29 @@ def _has_edits(path: str) -> bool:
     return False
 
 
+@contextlib.contextmanager
+def _pyav_container(path: str) -> Iterator[Any]:
+    """Opens a film; a fault that PyAV finds in the body becomes an InputError."""
+    av: Any = require("av", extra="video")
+    try:
+        with av.open(path) as container:
+            yield container
+    # FFmpeg's faults, and Python's own for streams and formats that are not there.
+    except (av.FFmpegError, ValueError, RuntimeError, IndexError) as error:
+        raise InputError(f"{path}: a frame is broken ({error})") from error
+
+
 def _pyav_declared(path: str) -> tuple[float | None, int | None]:
     """Frames a second and number of frames, each where the film declares it."""
-    av = require("av", extra="video")
-    with av.open(path) as container:
+    with _pyav_container(path) as container:
         stream = container.streams.video[0]
         return float(stream.average_rate or 0) or None, stream.frames or None
 
 
 def _pyav_frames(path: str) -> Iterator[_Timed]:
-    av = require("av", extra="video")
-    with av.open(path) as container:
-        frames = container.decode(video=0)
-        while True:
-            try:
-                frame = next(frames)
-                image = frame.to_ndarray(format="rgb24")
-            except StopIteration:
-                return
-            except (OSError, ValueError, RuntimeError) as error:  # PyAV's are of these
-                raise InputError(f"{path}: a frame is broken ({error})") from error
+    with _pyav_container(path) as container:
+        for frame in container.decode(video=0):
+            image = frame.to_ndarray(format="rgb24")
             # Phones store portrait films lying down, with a rotation beside them.
             turned = np.ascontiguousarray(np.rot90(image, k=frame.rotation // 90))
             yield float(frame.time or 0), turned

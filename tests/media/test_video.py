@@ -367,3 +367,15 @@ def test_a_film_that_only_pyav_opens_has_its_rate(tmp_path, monkeypatch):
     film = Video(tmp_path / "film.mp4")
     assert (film.fps, film.length) == (pytest.approx(10), 4)
     assert_alike(list(film), frames)
+
+
+def test_a_codec_that_nobody_knows(tmp_path):
+    pytest.importorskip("av")
+    path = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for color in (RED, GREEN):
+        writer.write(solid(color))
+    writer.release()
+    path.write_bytes(path.read_bytes().replace(b"MJPG", b"QQQQ"))
+    with pytest.raises(InputError, match="film.avi: .*nor by PyAV"):
+        Video(path)
