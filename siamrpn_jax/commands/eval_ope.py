@@ -61,7 +61,7 @@ class Config:
     small, if there is no --tracker."""
     tracker: tuple[Literal["siamrpn", "static", "kcf", "csrt", "nano"], ...] = ()
     """Others to compare with: static repeats the first box; kcf and csrt need
-    opencv-contrib-python, nano (OpenCV's TrackerNano) needs --nano-files."""
+    opencv-contrib-python, nano (NanoTrack, v2 or v3) needs --nano-files."""
     nano_files: tuple[Path, Path] | None = None
     """NanoTrack's two ONNX files, backbone and head, for --tracker nano."""
     results_only: tuple[Path, ...] = ()

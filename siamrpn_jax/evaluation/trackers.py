@@ -1,4 +1,4 @@
-"""Trackers to compare with: the first box repeated, and OpenCV's KCF, CSRT and Nano.
+"""Trackers to compare with: the first box repeated, OpenCV's KCF and CSRT, NanoTrack.
 
 All speak the protocol of ``siamrpn_jax.evaluation.runner.OnePassTracker``.
 """
@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.evaluation.nanotrack import NanoTracker
 
 BaselineName = Literal["static", "kcf", "csrt", "nano"]
 
@@ -59,7 +60,7 @@ class OpenCvTracker:
 
 def make_baseline(
     name: BaselineName, *, files: Sequence[Path] = ()
-) -> StaticTracker | OpenCvTracker:
+) -> StaticTracker | OpenCvTracker | NanoTracker:
     """Builds a baseline by its name.
 
     Args:
@@ -67,39 +68,13 @@ def make_baseline(
         files: NanoTrack's backbone and head, for ``nano``.
 
     Raises:
-        InputError: OpenCV's build lacks it, or it cannot read its files.
+        InputError: OpenCV's build lacks it, or its files cannot be read.
     """
     if name == "static":
         return StaticTracker()
-    create = _nano_factory(files) if name == "nano" else _factory(name)
-    return OpenCvTracker(name, create)
-
-
-def _nano_factory(files: Sequence[Path]) -> Callable[[], Any]:
-    if not hasattr(cv2, "TrackerNano_create"):
-        raise InputError(
-            f"OpenCV {cv2.__version__} has no TrackerNano: expected a wheel such as "
-            "opencv-python 4.11 or newer, built with its modules dnn and video"
-        )
-    if len(files) != 2:
-        raise InputError(
-            f"nano has {len(files)} files, expected NanoTrack's two ONNX files: "
-            "--nano-files BACKBONE HEAD"
-        )
-    missing = [str(path) for path in files if not path.is_file()]
-    if missing:
-        raise InputError(f"no such ONNX file of NanoTrack: {', '.join(missing)}")
-    opencv: Any = cv2  # its type stubs do not know this tracker
-    settings = opencv.TrackerNano_Params()
-    settings.backbone, settings.neckhead = map(str, files)
-    try:
-        opencv.TrackerNano_create(settings)
-    except cv2.error as error:
-        raise InputError(
-            f"{files[0]}, {files[1]}: expected ONNX files of NanoTrack's backbone and "
-            f"head; OpenCV: {' '.join(error.err.split())}"
-        ) from error
-    return lambda: opencv.TrackerNano_create(settings)
+    if name == "nano":
+        return NanoTracker(files)
+    return OpenCvTracker(name, _factory(name))
 
 
 def _factory(name: Literal["kcf", "csrt"]) -> Callable[[], Any]:

@@ -1,6 +1,5 @@
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -164,50 +163,3 @@ def test_got10k_counts_pixels_from_one(tmp_path):
     assert seconds.shape == (5,)
     with pytest.raises(InputError, match="no frames: 0 frame"):
         adapter.track([], np.array(BOX))
-
-
-def test_nano_is_made_from_its_two_files(tmp_path, monkeypatch):
-    made = []
-
-    class Follower:
-        def init(self, image, box):
-            self.box = box
-
-        def update(self, image):
-            return True, self.box
-
-    def create(settings):
-        made.append((settings.backbone, settings.neckhead))
-        return Follower()
-
-    monkeypatch.setattr(cv2, "TrackerNano_Params", SimpleNamespace, raising=False)
-    monkeypatch.setattr(cv2, "TrackerNano_create", create, raising=False)
-    files = [tmp_path / "backbone.onnx", tmp_path / "head.onnx"]
-    for path in files:
-        path.touch()
-    tracker = trackers.make_baseline("nano", files=files)
-    run = runner.run_sequence(tracker, make_sequence(tmp_path))
-    assert set(made) == {tuple(map(str, files))}
-    assert tracker.name == "nano" and len(run.boxes) == 5
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        ((), "0 files, expected NanoTrack's two ONNX files: --nano-files BACKBONE"),
-        (("a.onnx", "none.onnx"), r"no such ONNX file of NanoTrack: .*none\.onnx$"),
-        (("a.onnx", "a.onnx"), r"a\.onnx: expected ONNX files .* OpenCV: .*parse"),
-    ],
-)
-@pytest.mark.skipif(not hasattr(cv2, "TrackerNano_create"), reason="OpenCV has no Nano")
-def test_files_that_are_no_nanotrack_are_named(tmp_path, names, message):
-    (tmp_path / "a.onnx").write_bytes(b"nothing")
-    files = [tmp_path / name for name in names]
-    with pytest.raises(InputError, match=message):
-        trackers.make_baseline("nano", files=files)
-
-
-def test_nano_needs_an_opencv_that_has_it(monkeypatch):
-    monkeypatch.delattr(cv2, "TrackerNano_create", raising=False)
-    with pytest.raises(InputError, match="has no TrackerNano: expected"):
-        trackers.make_baseline("nano")
