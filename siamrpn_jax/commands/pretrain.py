@@ -98,12 +98,10 @@ def run(config: Config, *, writers: "Sequence[MetricWriter]" = ()) -> dict[str, 
 
     Raises:
         training.run.Stopped: a signal stopped the run, after its checkpoint.
-        InputError: the run exists already, the batch does not fit the devices, the
-            loss is not finite, or processes do not fit together.
-        InputError: nothing to resume, or a run of another config.
-        InputError: unusable data.
+        InputError: the run exists already, the batch does not fit the devices, the loss
+            is not finite, or processes do not fit together; nothing to resume, or a run
+            of another config; unusable data; the other processes cannot be joined.
         ImageError: an image that cannot be decoded.
-        InputError: the other processes cannot be joined.
     """
     from siamrpn_jax.commands.pretrain_task import pretrain
 

@@ -49,8 +49,7 @@ def from_weights(state: TrainState, init: str, *, model: SiamRPN) -> TrainState:
     """A fresh state with a tracker's weights in it.
 
     Raises:
-        InputError: they do not fit the model.
-        InputError: they cannot be read.
+        InputError: they do not fit the model; they cannot be read.
         FileNotFoundError: there are none.
     """
     loaded = weights.load_weights(init)
@@ -67,8 +66,8 @@ def from_backbone(state: TrainState, backbone: str, *, model: SiamRPN) -> TrainS
     """A fresh state with a backbone's weights in it; the head's stay.
 
     Raises:
-        InputError: it is not the model's backbone; says which options fit it.
-        InputError: it cannot be read.
+        InputError: it is not the model's backbone; says which options fit it; it cannot
+            be read.
         FileNotFoundError: there is none.
     """
     loaded = load_backbone(backbone)

@@ -105,11 +105,9 @@ def run(config: Config, *, writers: "Sequence[MetricWriter]" = ()) -> dict[str, 
 
     Raises:
         training.run.Stopped: a signal stopped the run, after its checkpoint.
-        InputError: the run exists already, the batch does not fit the devices, the
-            loss is not finite, or processes do not fit together.
-        InputError: nothing to resume, or a run of another config.
-        InputError: unusable data.
-        InputError: the other processes cannot be joined.
+        InputError: the run exists already, the batch does not fit the devices, the loss
+            is not finite, or processes do not fit together; nothing to resume, or a run
+            of another config; unusable data; the other processes cannot be joined.
     """
     from siamrpn_jax.commands.train_task import train
 

@@ -103,9 +103,8 @@ def import_torch(
         constants that they want.
 
     Raises:
-        InputError: see ``torch_files.read_torch``.
-        InputError: names that the layout does not know or that it lacks, all of them.
-        InputError: shapes that do not fit the network.
+        InputError: see ``torch_files.read_torch``; names that the layout does not know
+            or that it lacks, all of them; shapes that do not fit the network.
     """
     tensors = read_state(path)
     try:

@@ -163,8 +163,7 @@ def evaluate(
         InputError: sequences without results, all named; a run with more or fewer rows
             than the sequence has frames, or whose starts and failures do not take
             turns; ground truth that is NaN or without area; no sequence; or none long
-            enough for the interval.
-        InputError: a row is no region.
+            enough for the interval; a row is no region.
     """
     rules = _rules(convention, overlap)
     paired = _paired(results, sequences)
@@ -218,8 +217,8 @@ def evaluate_unsupervised(
         overlap: how regions are drawn; None: as ``DEFAULT_OVERLAP`` says.
 
     Raises:
-        InputError: as ``evaluate`` says, and for a run with a failure.
-        InputError: a row is no region.
+        InputError: as ``evaluate`` says, and for a run with a failure; a row is no
+            region.
     """
     rules = _rules(convention, overlap)
     burn_in = 1 if convention == "legacy" else BURN_IN
