@@ -329,6 +329,8 @@ def test_numbers_that_are_none_end_the_tracking(variables, frames):
         ([1, 2, np.inf, 4], "expected finite x,y,w,h"),
         (["1", "2", "3", "4"], "expected four numbers"),
         ([True, True, True, True], "expected four numbers"),
+        ([True, 1, 2, 3], "expected four numbers"),
+        ((1.0, 1.0, np.True_, 3.0), "expected four numbers"),
         (None, "expected four numbers"),
     ],
 )

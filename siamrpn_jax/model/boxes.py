@@ -229,7 +229,12 @@ def _numbers(boxes: Any) -> np.ndarray:
     """As float64; text and truth values are no numbers."""
     try:
         array = np.asarray(boxes)
-        if array.dtype.kind not in "iuf":
+        # Among numbers NumPy takes a truth value as 0 or 1.
+        values = (
+            np.asarray(boxes, object).flat if isinstance(boxes, list | tuple) else ()
+        )
+        mixed = any(isinstance(value, bool | np.bool_) for value in values)
+        if mixed or array.dtype.kind not in "iuf":
             raise TypeError
     except (TypeError, ValueError) as error:
         raise BoxError(
