@@ -61,10 +61,8 @@ class NanoTracker:
         # OpenCV computes something where the two files are of different versions.
         channels = self._template.shape[1]
         maps = scores.shape, distances.shape
-        if (channels, side) not in VERSIONS or maps != (
-            (2, side, side),
-            (4, side, side),
-        ):
+        expected = (2, side, side), (4, side, side)
+        if (channels, side) not in VERSIONS or maps != expected:
             raise InputError(
                 f"{files[0]}, {files[1]}: {channels} channels and maps {maps[0]} and "
                 f"{maps[1]}, expected the two files of one version of NanoTrack: "
@@ -123,7 +121,7 @@ class NanoTracker:
 
 
 def _penalty(sizes: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """SiamRPN's penalty (Eq. 13 and 14) on changes of ratio and of size."""
+    """``tracking.selection.change_penalty`` in NumPy: baselines do not wait for JAX."""
     width, height = np.moveaxis(np.maximum(sizes, 1e-6), -1, 0)
     before = context_side(*size)
     margin = (width + height) / 2

@@ -1,4 +1,5 @@
 import cv2
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,6 +10,7 @@ from siamrpn_jax.evaluation import nanotrack, trackers
 from siamrpn_jax.evaluation.ope import metrics
 from siamrpn_jax.evaluation.runner import run_sequence
 from siamrpn_jax.model import boxes
+from siamrpn_jax.tracking.selection import change_penalty
 
 PEERS = SHARED_DATA / "peers"
 V2 = [PEERS / "nanotrack_v2" / f"nanotrack_{n}_sim.onnx" for n in ("backbone", "head")]
@@ -63,6 +65,15 @@ def test_the_box_of_the_best_cell(tracker):
     assert box[:2] + box[2:] / 2 == pytest.approx(center, abs=1e-4)
 
 
+def test_the_penalty_is_ours():
+    rng = np.random.default_rng(3)
+    sizes, last = rng.uniform(1, 200, (15, 15, 2)), rng.uniform(10, 90, 2)
+    every = jnp.asarray(sizes.reshape(-1, 2))
+    ours = change_penalty(every, jnp.asarray(last), k=nanotrack.PENALTY_K)
+    found = nanotrack._penalty(sizes, last)
+    assert found.ravel() == pytest.approx(np.asarray(ours), abs=1e-6)
+
+
 def test_the_box_stays_within_the_frame(tracker):
     tracker.init(FRAME, np.array([0.0, 180, 12, 12]))
     for _ in range(60):
@@ -97,11 +108,12 @@ def test_networks_of_another_kind_are_refused():
 
 
 @pytest.mark.skipif(not PEERS.is_dir(), reason="skipped: no ../shared")
-@pytest.mark.parametrize(("files", "auc"), [(V2, 0.684), (V3, 0.669)])
+@pytest.mark.parametrize(("files", "auc"), [(V2, 0.684), (V3, 0.672)])
 def test_on_the_development_sequences(files, auc):
-    """.669 is what others measured with version 3; version 2 had .647 by OpenCV's.
+    """Others measured .669 with version 3; OpenCV's tracker has .647 with version 2.
 
-    OpenCV's own tracker rounds each box to whole pixels and searches around that.
+    The latter rounds each box to whole pixels and searches around that. A last bit more
+    or less in a penalty moves these means by up to .002.
     """
     tracker = trackers.make_baseline("nano", files=files)
     rows = []
