@@ -23,6 +23,7 @@ import tyro
 from siamrpn_jax.common.errors import InputError, check_least, require
 from siamrpn_jax.data.pairs.photometry import color_table
 from siamrpn_jax.data.read import tfds
+from siamrpn_jax.data.read.formats import read_lines
 from siamrpn_jax.data.read.images import (
     ImageError,
     decode_image,
@@ -39,6 +40,9 @@ LAYOUT = (
 
 _VALIDATION = ("val", "validation", "test")
 """Folders and splits of held-out images; the first that is there is taken."""
+
+_ANNOTATIONS = "val_annotations.txt"
+"""Where Tiny-ImageNet says of which classes its held-out images are."""
 
 _CENTRAL = 0.875
 """Side of the central square that is classified, as a share of the shorter side."""
@@ -324,6 +328,8 @@ def _open_folders(root: Path) -> _Parts:
     validation = next((root / n for n in _VALIDATION if (root / n).is_dir()), None)
     if not divided or validation is None:
         return classes, _list_files(training, classes), None
+    if (validation / _ANNOTATIONS).is_file():
+        return classes, _list_files(training, classes), _read_tiny(validation, classes)
     own = _subfolders(validation)
     if unknown := sorted(set(own) - set(classes)):
         raise InputError(f"{validation}: class {unknown[0]} is not in {training}")
@@ -360,6 +366,20 @@ def _list_files(root: Path, classes: tuple[str, ...]) -> _Files:
         text = "%s: left out: %d files that are no images by their names, e.g. %s"
         log.warning(text, root, len(others), others[0])
     return _Files(root, paths, labels)
+
+
+def _read_tiny(root: Path, classes: tuple[str, ...]) -> _Files:
+    """The held-out images of Tiny-ImageNet: lines of file name, class and a box."""
+    path, numbers = root / _ANNOTATIONS, {name: i for i, name in enumerate(classes)}
+    lines = [line.split("\t") for line in read_lines(path)]
+    for number, fields in enumerate(lines, start=1):
+        if len(fields) < 2 or fields[1] not in numbers:
+            raise InputError(
+                f"{path}, line {number}: expected an image and one of the classes of "
+                f"the training images, tabs between them, found {fields[:2]}"
+            )
+    files = [f"images/{fields[0]}" for fields in lines]
+    return _Files(root, files, [numbers[fields[1]] for fields in lines])
 
 
 # ---------------------------------------------------------------------------- TFDS

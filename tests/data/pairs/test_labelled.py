@@ -61,6 +61,23 @@ def test_images_may_lie_deeper(root, tmp_path):
     assert held_out is not None and len(training) + len(held_out) == 15
 
 
+def test_held_out_images_of_tiny_imagenet(root, tmp_path):
+    shutil.copytree(root / "train", tmp_path / "train")
+    (tmp_path / "val/images").mkdir(parents=True)
+    rows = []
+    for i, name in enumerate(("square", "bars")):
+        shutil.copy(root / "val" / name / "000.png", tmp_path / f"val/images/{i}.png")
+        rows.append(f"{i}.png\t{name}\t0\t0\t9\t9\n")
+    table = tmp_path / "val/val_annotations.txt"
+    table.write_text("".join(rows))
+    _, held_out = open_labelled(config(tmp_path), image_size=16)
+    assert held_out is not None
+    assert [int(held_out[i].label) for i in range(2)] == [2, 0]
+    table.write_text("0.png\tcat\n")
+    with pytest.raises(InputError, match="line 1: expected .* found .*cat"):
+        open_labelled(config(tmp_path), image_size=16)
+
+
 def test_an_epoch_shows_each_image_once_in_an_order_of_its_own(root):
     training, _ = open_labelled(config(root), image_size=16)
     orders = [[training._number(epoch, i) for i in range(15)] for epoch in range(3)]
