@@ -93,7 +93,7 @@ def _race(
 def _ours(net: Network, config: TrainConfig, batch: Batch) -> Running:
     devices = jax.devices()[:1]
     step = training.pmap_train_step(net.model, config, devices=devices)
-    stacked = Batch(*(x[None] for x in batch))
+    stacked = jax.tree.map(lambda x: x[None], batch)
     (ready,) = training.prefetch(iter([stacked]), devices=devices)
     state = first_state(net, config)
 

@@ -67,6 +67,11 @@ class Config(RunOptions):
                 f"init {self.init} brings a backbone of its own: drop it, or backbone "
                 f"{self.backbone}"
             )
+        if self.augment_on == "device" and self.recipe.data.teacher:
+            raise InputError(
+                "augment device: the host makes no patches that the teacher "
+                f"{self.recipe.data.teacher[0]} could look at; drop one of them"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

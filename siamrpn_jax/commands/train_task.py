@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import jax
@@ -15,11 +16,12 @@ from siamrpn_jax.commands.train import Config, RunConfig, parse_options
 from siamrpn_jax.data.crops import index, reader
 from siamrpn_jax.data.pairs import loader
 from siamrpn_jax.data.pairs.pairs import PairDataset
+from siamrpn_jax.data.pairs.teacher import Teacher
 from siamrpn_jax.data.scenes import generated
 from siamrpn_jax.evaluation.ope import metrics
 from siamrpn_jax.evaluation.report import plots
 from siamrpn_jax.model import boxes
-from siamrpn_jax.model.network import SiamRPN
+from siamrpn_jax.model.network import SiamRPN, model_anchors
 from siamrpn_jax.presets import Recipe
 from siamrpn_jax.tracking.step import init_track, track_clip
 from siamrpn_jax.training import checkpoints, distributed, logs, run, step
@@ -49,6 +51,7 @@ def _train(
         instance_size=recipe.model.instance_size,
         augment=recipe.augment,
         context=recipe.model.context,
+        teacher=_open_teacher(recipe),
     )
     distributed.log(data.describe())
     held_out = _validation_batches(validation)
@@ -176,6 +179,18 @@ def _start_from(state: TrainState, *, started: RunConfig, model: SiamRPN) -> Tra
     return state
 
 
+def _open_teacher(recipe: Recipe) -> Teacher | None:
+    if not recipe.data.teacher:
+        return None
+    model = recipe.model
+    return Teacher(
+        recipe.data.teacher,
+        exemplar_size=model.exemplar_size,
+        instance_size=model.instance_size,
+        places=np.unique(model_anchors(model)[:, 0]) - model.instance_size / 2,
+    )
+
+
 def _validation_batches(dataset: PairDataset | None) -> list[Batch]:
     if not distributed.is_first():
         return []
@@ -232,6 +247,8 @@ def _release(
         "device": jax.devices()[0].device_kind,
         "figures": figures,
     }
+    if recipe.data.teacher:
+        card["teacher"] = [Path(file).name for file in recipe.data.teacher]
     if started.tuned_on:
         known = started.tuned_on.items()
         card["tuned_on"] = [{"name": name, "fingerprint": key} for key, name in known]

@@ -20,6 +20,9 @@ class Batch(NamedTuple):
     origins: Array
     """uint32 ``[B, 2]``: what the target of the exemplar and that of the search patch
     belong to; patches of one origin may show the same target."""
+    teacher: Array | None = None
+    """float32 ``[B, n, n]``: how likely the target is in each cell of the score map, as
+    a teacher says; None without one."""
 
 
 class LabelledBatch(NamedTuple):

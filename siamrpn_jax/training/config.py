@@ -51,6 +51,9 @@ class LossConfig:
     in_batch_negatives: float = 0.0
     """Weight of the in-batch negatives: each search patch is also classified with the
     exemplar of another pair of the batch, whose target it does not show."""
+    teacher_weight: Annotated[float, tyro.conf.arg(aliases=("--teacher-weight",))] = 0.5
+    """Weight of what a teacher says, if the data has one: in each cell of the score map
+    the best anchor's score learns how likely the target is there."""
 
 
 @dataclasses.dataclass(frozen=True)

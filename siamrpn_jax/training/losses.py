@@ -68,6 +68,38 @@ def in_batch_loss(
     return _negatives(loss_negative, counted, config, axis_name)
 
 
+def teacher_loss(
+    logits: jax.Array,
+    scores: jax.Array,
+    *,
+    config: LossConfig,
+    axis_name: str | None,
+) -> jax.Array:
+    """Cross-entropy of each cell's best anchor with what a teacher says of the cell.
+
+    As in ``classification_loss``, half is over the target and half over the rest: each
+    cell counts in both, by how sure the teacher is.
+
+    Args:
+        logits: ``[B, n, n, K, 2]``.
+        scores: the teacher's, in 0..1, ``[B, n, n]``.
+        config: ``hard_negatives``.
+        axis_name: device axis to take the means over, or None.
+
+    Returns:
+        this device's share of the loss, without its weight.
+    """
+    size, every = len(scores), jnp.ones((len(scores), scores[0].size), bool)
+    best = jnp.argmax(logits[..., 1] - logits[..., 0], axis=-1)
+    logits = jnp.take_along_axis(logits, best[..., None, None], axis=-2)
+    loss_positive, loss_negative = cross_entropies(logits.reshape(size, -1, 2))
+    wanted = scores.reshape(size, -1)
+    total = _sum(wanted.sum(), axis_name)
+    positives = (wanted * loss_positive).sum() / jnp.maximum(total, 1.0)
+    negatives = _negatives((1 - wanted) * loss_negative, every, config, axis_name)
+    return 0.5 * (positives + negatives)
+
+
 def regression_loss(
     deltas: jax.Array, targets: Targets, *, config: LossConfig, axis_name: str | None
 ) -> jax.Array:
@@ -138,7 +170,10 @@ def _negatives(
 
 def _mean(values: jax.Array, mask: jax.Array, axis_name: str | None) -> jax.Array:
     """Mean over the masked values of all devices, this device's share of it."""
-    count = mask.sum(dtype=jnp.float32)
-    if axis_name is not None:
-        count = jax.lax.psum(count, axis_name)
+    count = _sum(mask.sum(dtype=jnp.float32), axis_name)
     return jnp.where(mask, values, 0.0).sum() / jnp.maximum(count, 1.0)
+
+
+def _sum(value: jax.Array, axis_name: str | None) -> jax.Array:
+    """Sum of a number over all devices."""
+    return value if axis_name is None else jax.lax.psum(value, axis_name)

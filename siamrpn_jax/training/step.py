@@ -282,6 +282,11 @@ def pair_loss(
     if config.losses.giou_weight:
         metrics["giou_loss"] = losses.overlap_loss(deltas, wanted, axis_name=axis_name)
         loss += config.losses.giou_weight * metrics["giou_loss"]
+    if batch.teacher is not None:
+        metrics["teacher_loss"] = losses.teacher_loss(
+            output.detection.cls_logits, jnp.asarray(batch.teacher), **kwargs
+        )
+        loss += config.losses.teacher_weight * metrics["teacher_loss"]
     if output.in_batch_logits is not None:
         in_batch = output.in_batch_logits.reshape(size, -1, 2)
         exemplars = previous_of(jnp.asarray(batch.origins), axis_name)[:, :1]

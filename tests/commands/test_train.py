@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import jax
 import pytest
 
+from nano_networks import use_fakes
 from paths import ROOT
 from prepared_folders import write_prepared
 from siamrpn_jax import weights
@@ -270,6 +271,22 @@ def test_device_augments_and_a_resumed_run_remembers_it(tmp_path):
     assert parsed.augment_on == "device"
     with pytest.raises(InputError, match="augment_on: 'device' -> 'host'"):
         train.run(dataclasses.replace(config, resume=True))
+
+
+def test_a_teacher_teaches_and_is_named(tmp_path, monkeypatch):
+    files = tuple(map(str, use_fakes(monkeypatch, tmp_path, side=15)))
+    config = tiny_config(tmp_path / "run", epochs=1, steps_per_epoch=2)
+    data = dataclasses.replace(config.recipe.data, teacher=files)
+    recipe = dataclasses.replace(config.recipe, data=data)
+    config = dataclasses.replace(config, recipe=recipe)
+    card = train.run(config)
+    assert card["teacher"] == ["backbone.onnx", "head.onnx"]
+    lines = (config.out / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[0])["teacher_loss"] > 0
+    with pytest.raises(
+        InputError, match=r"no patches that the teacher .*backbone\.onnx"
+    ):
+        dataclasses.replace(config, augment_on="device")
 
 
 def test_prepared_again_in_the_meantime(tmp_path):

@@ -1,8 +1,8 @@
-import cv2
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nano_networks import use_fakes
 from paths import SHARED_DATA
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.sequences import find_sequences, read_sequence
@@ -18,35 +18,9 @@ V3 = [PEERS / "nanotrack_v3" / f"nanotrack_{n}.onnx" for n in ("backbone", "head
 FRAME = np.full((200, 300, 3), 90, np.uint8)
 
 
-class FakeNetwork:
-    """A backbone, or a head of ``side`` cells that finds the target in one of them."""
-
-    def __init__(self, side):
-        self.side, self.inputs = side, {}
-
-    def setInput(self, blob, name=""):
-        self.inputs[name] = blob
-
-    def forward(self, names=None):
-        if names is None:
-            return np.zeros((1, {16: 48, 15: 96}[self.side], 8, 8), np.float32)
-        scores = np.zeros((1, 2, self.side, self.side), np.float32)
-        scores[0, 0] = 9.0
-        scores[0, :, self.side // 2 + 1, self.side // 2 - 2] = [-20.0, 20.0]
-        distances = np.empty((1, 4, self.side, self.side), np.float32)
-        distances[0] = np.array([20, 24, 36, 40])[:, None, None]
-        return scores, distances
-
-
 @pytest.fixture(params=[15, 16])
 def tracker(request, tmp_path, monkeypatch):
-    def read(path):
-        return FakeNetwork(request.param)
-
-    monkeypatch.setattr(cv2.dnn, "readNetFromONNX", read)
-    files = [tmp_path / "backbone.onnx", tmp_path / "head.onnx"]
-    for path in files:
-        path.touch()
+    files = use_fakes(monkeypatch, tmp_path, side=request.param)
     return trackers.make_baseline("nano", files=files)
 
 
@@ -86,7 +60,7 @@ def test_the_box_stays_within_the_frame(tracker):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ((), "0 files, expected NanoTrack's two ONNX files: --nano-files BACKBONE"),
+        ((), "0 ONNX files of NanoTrack, expected two: BACKBONE HEAD"),
         (("a.onnx", "none.onnx"), r"no such ONNX file of NanoTrack: .*none\.onnx$"),
         (("a.onnx", "a.onnx"), r"a\.onnx: expected ONNX files .* OpenCV: "),
     ],

@@ -14,7 +14,7 @@ from siamrpn_jax.data.pairs.pairs import DataConfig, PairDataset
 from siamrpn_jax.training import augmentation
 from siamrpn_jax.training.batch import Batch, RawPatches
 
-SIZES = {"exemplar_size": 44, "instance_size": 92}
+SIZES: dict[str, Any] = {"exemplar_size": 44, "instance_size": 92}
 NO_NOISE = dataclasses.replace(
     small_augment(),
     lighting=1.0,

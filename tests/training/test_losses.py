@@ -114,6 +114,31 @@ def test_scores_of_overlap_against_a_slow_formula(batch):
     np.testing.assert_array_equal(gradient, 0)  # a box learns nothing from its score
 
 
+@pytest.mark.parametrize("hard", [0, 3])
+def test_teacher_loss_against_a_slow_formula(hard):
+    rng = np.random.default_rng(2)
+    logits = rng.normal(size=(2, 3, 3, 5, 2)).astype(np.float32)
+    scores = rng.random((2, 3, 3)).astype(np.float32)
+    positives, negatives = 0.0, []
+    for pair, said in zip(logits, scores, strict=True):
+        rest = []
+        for cell, wanted in zip(pair.reshape(9, 5, 2), said.ravel(), strict=True):
+            best = max(cell, key=lambda anchor: anchor[1] - anchor[0])
+            positives += wanted * cross_entropy(best, 1) / scores.sum()
+            rest.append((1 - wanted) * cross_entropy(best, 0))
+        negatives.append(sorted(rest, reverse=True))
+    expected = np.mean(negatives)
+    if hard:
+        expected = (expected + np.mean([rest[:hard] for rest in negatives])) / 2
+    found = losses.teacher_loss(
+        jnp.asarray(logits),
+        jnp.asarray(scores),
+        config=LossConfig(hard_negatives=hard),
+        axis_name=None,
+    )
+    assert float(found) == pytest.approx((positives + expected) / 2, rel=1e-5)
+
+
 def test_overlap_loss_against_a_slow_formula(batch):
     _, deltas, targets = batch
     errors = [

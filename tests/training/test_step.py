@@ -44,6 +44,11 @@ HEAD = {
 ADAMW = dataclasses.replace(small().train, epochs=4, steps_per_epoch=2)
 
 
+def split(batch: loader.Batch, devices: int) -> loader.Batch:
+    """With a leading axis for the devices."""
+    return jax.tree.map(lambda a: a.reshape(devices, -1, *a.shape[1:]), batch)
+
+
 def run_steps(config: TrainConfig, *, devices: int, steps: int = 4, model=MODEL):
     """Trains on noise; every device sees other data."""
     state = training.init_state(jax.random.key(1), model=model, config=config)
@@ -51,8 +56,7 @@ def run_steps(config: TrainConfig, *, devices: int, steps: int = 4, model=MODEL)
     metrics = {}
     for i in range(steps):
         batch = random_batch(8, model.config, seed=i)
-        shares = [np.split(array, devices) for array in batch]
-        state, metrics = step(state, loader.Batch(*(np.stack(s) for s in shares)))
+        state, metrics = step(state, split(batch, devices))
         jax.block_until_ready(metrics)
     return state, metrics
 
@@ -86,7 +90,7 @@ def test_pmapped_step_equals_the_plain_one():
 def test_state_is_donated():
     state = training.init_state(jax.random.key(0), model=MODEL, config=SGD)
     step = training.pmap_train_step(MODEL, SGD, devices=jax.devices()[:1])
-    batch = loader.Batch(*(a[None] for a in random_batch(4, MODEL.config, seed=0)))
+    batch = split(random_batch(4, MODEL.config, seed=0), 1)
     jax.block_until_ready(step(state, batch))
     kernel = state.params["backbone"]["conv2"]["kernel"]
     assert kernel.is_deleted()
@@ -271,8 +275,7 @@ def test_overfits_four_pairs_until_the_right_anchors_win():
         instance_size=model.config.instance_size,
         augment=recipe.augment,
     )
-    pairs = zip(*(data[i] for i in range(4)), strict=True)
-    batch = loader.Batch(*map(np.stack, pairs))
+    batch = loader.stack([loader.Batch(*data[i]) for i in range(4)])
     optimizer = dataclasses.replace(recipe.train.optimizer, warmup_steps=10, ema=None)
     config = dataclasses.replace(
         recipe.train, optimizer=optimizer, epochs=1, steps_per_epoch=200
@@ -280,7 +283,7 @@ def test_overfits_four_pairs_until_the_right_anchors_win():
     state = training.init_state(jax.random.key(0), model=model, config=config)
     step = training.pmap_train_step(model, config, devices=jax.devices()[:1])
     for _ in range(200):
-        state, metrics = step(state, loader.Batch(*(a[None] for a in batch)))
+        state, metrics = step(state, split(batch, 1))
         jax.block_until_ready(metrics)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     output, _ = model.apply(
@@ -318,23 +321,21 @@ def test_prefetch_sends_ahead_and_keeps_the_order(count):
     def batches():
         for i in range(count):
             taken.append(i)
-            yield loader.Batch(*(x[:, None] for x in random_batch(2, TINY, seed=i)))
+            yield split(random_batch(2, TINY, seed=i), 2)
 
     for i, batch in enumerate(training.prefetch(batches(), devices=jax.devices())):
         assert isinstance(batch, loader.Batch)
         assert len(taken) == min(i + 2, count)  # the next one is on its way
         expected = random_batch(2, TINY, seed=i)
-        for found, wanted in zip(batch, expected, strict=True):
-            assert len(jnp.asarray(found).sharding.device_set) == 2
-            np.testing.assert_array_equal(found[:, 0], wanted)
+        for found in jax.tree.leaves(batch):
+            assert len(found.sharding.device_set) == 2
+        jax.tree.map(np.testing.assert_array_equal, batch, split(expected, 2))
     assert len(taken) == count
 
 
 def test_a_step_on_prefetched_batches_is_the_same():
     step = training.pmap_train_step(MODEL, SGD)
-    batch = loader.Batch(
-        *(np.stack(np.split(x, 2)) for x in random_batch(4, TINY, seed=0))
-    )
+    batch = split(random_batch(4, TINY, seed=0), 2)
     (sent,) = training.prefetch(iter([batch]), devices=jax.devices())
     metrics = []
     for pairs in (batch, sent):
@@ -384,3 +385,22 @@ def test_a_neighbour_of_the_same_origin_is_no_negative():
     ):
         same = batch._replace(origins=origins.astype(np.uint32))
         assert jax.jit(step)(state, same)[1]["in_batch_loss"] == 0
+
+
+def test_what_a_teacher_says_counts_by_its_weight():
+    batch = random_batch(4, TINY, seed=0)
+    state = training.init_state(jax.random.key(0), model=MODEL, config=SGD)
+
+    def step(batch, **weights):
+        losses = dataclasses.replace(SGD.losses, **weights)
+        config = dataclasses.replace(SGD, losses=losses)
+        take = functools.partial(training.train_step, model=MODEL, config=config)
+        return jax.jit(take)(state, batch)[1]
+
+    side = TINY.score_size
+    taught = batch._replace(teacher=np.full((4, side, side), 0.25, np.float32))
+    alone, once, twice = step(batch), step(taught), step(taught, teacher_weight=1.0)
+    assert "teacher_loss" not in alone
+    said = float(once["teacher_loss"])
+    assert float(once["loss"] - alone["loss"]) == pytest.approx(said / 2, rel=1e-4)
+    assert float(twice["loss"] - alone["loss"]) == pytest.approx(said, rel=1e-4)

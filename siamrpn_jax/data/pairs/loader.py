@@ -24,6 +24,7 @@ from siamrpn_jax.data.crops.windows import AugmentConfig
 from siamrpn_jax.data.pairs.crop_tracks import open_tracks, warn_of_small_crops
 from siamrpn_jax.data.pairs.labelled import LabelledDataset
 from siamrpn_jax.data.pairs.pairs import DataConfig, PairDataset, mixture
+from siamrpn_jax.data.pairs.teacher import Teacher
 from siamrpn_jax.data.read.pool import open_pools
 from siamrpn_jax.data.sampling import check_held_out
 from siamrpn_jax.training.batch import Batch, LabelledBatch, RawBatch
@@ -39,6 +40,7 @@ def open_datasets(
     instance_size: int,
     augment: AugmentConfig,
     context: float = 0.5,
+    teacher: Teacher | None = None,
 ) -> tuple[PairDataset, PairDataset | None]:
     """Reads the folders, once, and splits them into training and validation.
 
@@ -48,6 +50,7 @@ def open_datasets(
         instance_size: X, pixels.
         augment: how pairs are varied, those of validation too.
         context: context of the crops, see ``windows.context_side``.
+        teacher: who says where it sees the targets of training pairs, if anybody does.
 
     Returns:
         The pairs for training and those for validation; without folders both are
@@ -96,7 +99,8 @@ def open_datasets(
         augment=augment,
         context=context,
     )
-    whole = make(training, crop_tracks=[tracks for tracks, _ in prepared])
+    crop_tracks = [tracks for tracks, _ in prepared]
+    whole = make(training, crop_tracks=crop_tracks, teacher=teacher)
     kept = [tracks for _, tracks in prepared if len(tracks)]
     empty = bool(config.folders) and not len(held_out.store) and not kept
     if empty or not mixture(config, held_out, kept):

@@ -37,6 +37,7 @@ from siamrpn_jax.data.pairs.photometry import (
     possible_changes,
 )
 from siamrpn_jax.data.pairs.requests import CropRequest, Picture, pack, render
+from siamrpn_jax.data.pairs.teacher import Teacher
 from siamrpn_jax.data.read.pool import Pool, Target
 from siamrpn_jax.data.sampling import Weighted, name_hash
 from siamrpn_jax.data.scenes.generated import Scene
@@ -88,6 +89,11 @@ class DataConfig:
     """How many of those show one of the same category, where it is known and other
     videos have it; the rest show one of another category, if there are any."""
 
+    neighbour_probability: float = 0.0
+    """How many pairs of a still with several objects show the surroundings of another
+    one of them, as a tracker sees them that has slipped: the target lies beside it, or
+    out of sight, and the pair is a negative one."""
+
     validation_fraction: float = 0.08
     """Share of sequences, of stills and of the videos of each prepared folder held out
     for validation, chosen by name: at least one of two or more, unless 0."""
@@ -95,6 +101,10 @@ class DataConfig:
     hold_out: tuple[str, ...] = ()
     """Names of sequences and prepared videos that are held out besides, so that the
     tracker can be judged on them."""
+
+    teacher: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--teacher",))] = ()
+    """A tracker to learn from as well, see ``losses.teacher-weight``: NanoTrack's two
+    ONNX files, BACKBONE and HEAD."""
 
     bytes_mib: int = 4096
     """Image files are kept in memory if all together are smaller, MiB a process."""
@@ -119,6 +129,7 @@ class DataConfig:
         for name in (
             "negative_probability",
             "negative_same_category",
+            "neighbour_probability",
             "validation_fraction",
         ):
             if not 0 <= getattr(self, name) <= 1:
@@ -153,6 +164,9 @@ class Pair(NamedTuple):
     """``uint32 [2]``: what the target of ``z`` and that of ``x`` belong to, as numbers
     that are equal for equal origins."""
 
+    teacher: np.ndarray | None = None
+    """What the teacher says of the pair, see ``Teacher.scores``; None without one."""
+
 
 class _Draw(NamedTuple):
     """A pair before anything is cropped."""
@@ -172,6 +186,9 @@ class _Draw(NamedTuple):
     track: tuple[CropTracks, int] | None = None
     """The folder and the track that both records are of, if they are."""
 
+    in_sight: bool = True
+    """Whether the target is in ``x``."""
+
 
 _TargetOrigin = tuple[str, int | str]
 """``image`` and an origin of the pool, ``scene`` and its seed, or ``video`` and its
@@ -189,6 +206,7 @@ class PairDataset:
         instance_size: X, pixels.
         augment: how they are varied.
         context: context of the crops, see ``windows.context_side``.
+        teacher: who says where it sees the targets, if anybody does.
         validation: whether the pairs are for validation: other draws, other scenes.
 
     Raises:
@@ -205,10 +223,12 @@ class PairDataset:
         instance_size: int,
         augment: AugmentConfig,
         context: float = 0.5,
+        teacher: Teacher | None = None,
         validation: bool = False,
     ):
         self.config, self.augment, self.validation = config, augment, validation
         self.exemplar_size, self.instance_size = exemplar_size, instance_size
+        self.teacher = teacher
         self.pool, self.crop_tracks, self.context = pool, tuple(crop_tracks), context
         sources = mixture(config, pool, crop_tracks)
         if not sources:
@@ -236,7 +256,8 @@ class PairDataset:
                 (drawn.z, drawn.x), changes, sizes, strict=True
             )
         )
-        return Pair(z, x, drawn.box, positive, origins)
+        said = self.teacher.scores(z, x) if self.teacher else None
+        return Pair(z, x, drawn.box, positive, origins, said)
 
     def raw(self, index: int) -> RawBatch:
         """The same pair before it is cropped and coloured, for ``augmentation.render``.
@@ -305,13 +326,14 @@ class PairDataset:
         # Validation draws differ from those of training even where the data is shared.
         rng = np.random.default_rng((self.config.seed, index, int(self.validation)))
         drawn = self._draw(rng, index)
-        positive = not rng.random() < self.config.negative_probability
+        negative = rng.random() < self.config.negative_probability
         searched = drawn
-        if not positive:
+        if negative:
             searched = self._draw_other(rng, index, drawn)
             drawn = drawn._replace(x=searched.x, box=searched.box)
         names = (repr(one.origin) for one in (drawn, searched))
         origins = np.array([name_hash(name) for name in names], np.uint32)
+        positive = drawn.in_sight and not negative
         return rng, drawn, np.float32(positive), origins
 
     def _draw(self, rng: np.random.Generator, index: int) -> _Draw:
@@ -403,8 +425,19 @@ class PairDataset:
             if side < 1.5 * min(image.shape[:2]) or rng.random() < 0.15:
                 break
         angle, read = self._draw_angle(rng), self._reader(target.image)
-        requests = self._requests(rng, (read, read), (target, target), angle=angle)
-        return self._from_images(requests, target.image, {target.image})
+        slip = None
+        chance = self.config.neighbour_probability if len(targets) > 1 else 0.0
+        if chance and rng.random() < chance:
+            others = [other for other in targets if other is not target]
+            near = others[rng.integers(len(others))]
+            slip = ltwh_to_cxcywh(near.box)[:2] - ltwh_to_cxcywh(target.box)[:2]
+        requests = self._requests(
+            rng, (read, read), (target, target), angle=angle, slip=slip
+        )
+        drawn = self._from_images(requests, target.image, {target.image})
+        center = drawn.box[:2]
+        in_sight = bool(((center > 0) & (center < self.instance_size)).all())
+        return drawn._replace(in_sight=in_sight)
 
     def _composite(self, rng: np.random.Generator) -> _Draw:
         """Pasted objects: patches already."""
@@ -465,8 +498,12 @@ class PairDataset:
         targets: tuple[Target, Target],
         *,
         angle: float = 0.0,
+        slip: np.ndarray | None = None,
     ) -> tuple[CropRequest, CropRequest, np.ndarray]:
-        """The exemplar around one target, the search patch around another, its box."""
+        """The exemplar around one target, the search patch around another, its box.
+
+        The search patch is ``slip`` pixels of the image beside it, ``[2]``.
+        """
         a = self.augment
         z_box, x_box = (ltwh_to_cxcywh(t.box.astype(np.float64)) for t in targets)
         flip = rng.random() < a.flip_probability
@@ -490,6 +527,9 @@ class PairDataset:
             angle=angle,
             flip=flip,
         )
+        if slip is not None:
+            cx, cy = x_window.cx + float(slip[0]), x_window.cy + float(slip[1])
+            x_window = x_window._replace(cx=cx, cy=cy)
         return (
             CropRequest(reads[0], z_window),
             CropRequest(reads[1], x_window),

@@ -192,6 +192,24 @@ def test_validation_uses_the_held_out_data(root):
     assert (training[0].x != validation[0].x).any()
 
 
+def test_surroundings_of_a_neighbour(tmp_path):
+    """Objects have a colour each: what the patches show can be read off."""
+    write_stills(tmp_path, 10, side=300)
+    settings = only("stills") | {"neighbour_probability": 1.0}
+    pairs = dataset(tmp_path, augment=AugmentConfig(), **settings)
+    slipped, absent = 0, 0
+    for pair in (pairs[i] for i in range(60)):
+        target, middle = pair.z[24, 24].astype(int), pair.x[48, 48].astype(int)
+        slipped += np.abs(target - middle).max() > 8
+        column, row = np.rint(pair.box[:2]).astype(int)
+        if pair.positive:
+            assert np.abs(pair.x[row, column] - target).max() <= 8
+        else:
+            assert not (0 < pair.box[:2]).all() or not (pair.box[:2] < 96).all()
+            absent += 1
+    assert slipped > 20 and 5 < absent < slipped
+
+
 @pytest.mark.parametrize("kind", ["video", "stills", "synthetic"])
 def test_context_widens_the_crops(root, kind):
     plain = AugmentConfig()
