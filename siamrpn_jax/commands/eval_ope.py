@@ -16,7 +16,7 @@ from siamrpn_jax.commands.tracker_specs import (
     open_tracker_spec,
     report_tuning,
 )
-from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.errors import InputError, check_least
 from siamrpn_jax.common.files import lock_folder, write_json
 
 if TYPE_CHECKING:  # --help must not wait for JAX
@@ -53,6 +53,9 @@ class Config:
     ] = "folder"
     """What the folder holds, as its authors hand it out; folder: any sequences.
     got10k-test has no truth: results and their zip for the server are written."""
+    there_and_back: int = 0
+    """Play each sequence of a folder there and back this many times: one slip then
+    costs all that follows, as in long videos. 0: once, forwards."""
     groundtruth: Path | None = None
     """Instead of a folder: PySOT's JSON file, such as OTB2015.json; with
     --results-only."""
@@ -162,12 +165,15 @@ def main(argv: list[str] | None = None) -> None:
 
 def _check_options(config: Config) -> None:
     origins, scored = config.results_origin, config.results_only
+    check_least(config, 0, "there_and_back")
     if bool(config.sequences) == bool(config.groundtruth):
         raise InputError(
             "expected --sequences with a folder, or --groundtruth with a JSON file"
         )
     if config.groundtruth and not scored:
         raise InputError("--groundtruth has no images: expected --results-only")
+    if config.there_and_back and (config.benchmark != "folder" or scored):
+        raise InputError("--there-and-back is for folders of sequences that are run")
     if config.skip_broken and not scored:
         raise InputError("--skip-broken is for --results-only")
     if config.groundtruth and _is_got10k(config):
@@ -210,6 +216,7 @@ def read_benchmark(config: Config) -> "Benchmark":
         InputError: some cannot be read, tracked or counted, or two have one name.
     """
     from siamrpn_jax.data.read import benchmarks
+    from siamrpn_jax.data.read.sequences import play_there_and_back
     from siamrpn_jax.evaluation.annotations import read_box_annotations
     from siamrpn_jax.evaluation.ope.table import Benchmark
 
@@ -225,6 +232,8 @@ def read_benchmark(config: Config) -> "Benchmark":
             sequences = benchmarks.read_benchmark(name, config.sequences)
         else:
             sequences = read_sequences(config.sequences)
+            if times := config.there_and_back:
+                sequences = tuple(play_there_and_back(s, times) for s in sequences)
         truths = {sequence.name: sequence.boxes for sequence in sequences}
     benchmark = Benchmark(
         name,

@@ -99,6 +99,15 @@ def test_results_count_as_otb_or_from_zero(
     assert f"boxes  {folder} (x and y {told})" in capsys.readouterr().out
 
 
+def test_sequences_played_there_and_back(sequences):
+    config = eval_ope.Config(sequences, there_and_back=3, tracker=("static",))
+    report = eval_ope.run(config)
+    assert list(report["sequences"]) == [f"{name}_x3" for name in TRUTH]
+    moved = TRUTH["dog"][[0, *[1, 2, 3, 2, 1, 0] * 3]]
+    expected = metrics.evaluate(np.repeat(moved[:1], len(moved), axis=0), moved)
+    assert report["sequences"]["dog_x3"]["auc"] == pytest.approx(expected.auc)
+
+
 def test_one_sequence_by_its_own_folder(sequences):
     config = eval_ope.Config(sequences / "car", tracker=("static",))
     assert list(eval_ope.run(config)["sequences"]) == ["car"]
@@ -440,6 +449,11 @@ def fail_scoring(capsys, folder, truth):
         (["--sequences", "a", "--tracker", "nano"], "--nano-files BACKBONE HEAD"),
         (["--sequences", "a", "--results-only", "a/x", "b/x"], "named x"),
         (["--sequences", "a", "--compare", "siamrpn"], "one of several trackers"),
+        (
+            ["--sequences", "a", "--benchmark", "otb", "--there-and-back", "2"],
+            "--there-and-back is for folders of sequences that are run",
+        ),
+        (["--sequences", "a", "--there-and-back", "-1"], "there_and_back is -1"),
         (
             ["--sequences", "a", "--benchmark", "got10k-test", "--compare", "siamrpn"],
             "no truth to compare by",

@@ -82,6 +82,26 @@ class Sequence:
     """``float64 [T, 4]``, ``ltwh`` in pixels (0-based); ``nan`` where absent."""
 
 
+def play_there_and_back(sequence: Sequence, times: int) -> Sequence:
+    """A long sequence of a short one: frames 0 to T - 1, back to 0, and so on.
+
+    Args:
+        sequence: of T frames.
+        times: how often it goes there and back.
+
+    Returns:
+        ``NAME_xTIMES`` with ``2 * times * (T - 1) + 1`` frames.
+    """
+    count = len(sequence.frames)
+    once = [*range(1, count), *range(count - 2, -1, -1)]
+    order = [0, *once * times]
+    return Sequence(
+        f"{sequence.name}_x{times}",
+        tuple(sequence.frames[i] for i in order),
+        sequence.boxes[order],
+    )
+
+
 def find_sequences(root: str | os.PathLike[str]) -> list[Path]:
     """Finds sequence folders.
 

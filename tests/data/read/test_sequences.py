@@ -12,6 +12,7 @@ from siamrpn_jax.data.read.images import natural_sort
 from siamrpn_jax.data.read.sequences import (
     SequenceError,
     find_sequences,
+    play_there_and_back,
     polygon_to_ltwh,
     read_ground_truth,
     read_sequence,
@@ -49,6 +50,14 @@ def test_layouts_and_natural_order(tmp_path, frames):
     assert sequence.name == "a"
     assert [p.stem for p in sequence.frames] == [str(i) for i in range(1, 12)]
     assert sequence.boxes.shape == (11, 4)
+
+
+def test_there_and_back(tmp_path):
+    folder = make(tmp_path / "walk", [f"{i},2,3,4" for i in range(3)])
+    sequence = play_there_and_back(read_sequence(folder), 2)
+    assert sequence.name == "walk_x2"
+    assert [f.stem for f in sequence.frames] == list("123212321")
+    assert sequence.boxes[:, 0].tolist() == [0, 1, 2, 1, 0, 1, 2, 1, 0]
 
 
 def test_absent_frames_are_nan(tmp_path):
