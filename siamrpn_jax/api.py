@@ -75,7 +75,9 @@ class Tracker:
         """Probability in 0..1 that the last update still follows the target."""
         self.lost: bool | np.ndarray = False
         """The confidence says that the target is lost: a bool, or bool [N]."""
-        self._model, self._config, self._pad_to = model, config, pad_to
+        self.config = config
+        """How the network's answers become a box."""
+        self._model, self._pad_to = model, pad_to
         self._weights = fuse(model, variables)
         self._init, self._step = make_tracker(model, self._weights, config=config)
         self._started = False
@@ -90,7 +92,7 @@ class Tracker:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Makes the functions anew; they compile at the first call."""
         vars(self).update(state)
-        made = make_tracker(self._model, self._weights, config=self._config)
+        made = make_tracker(self._model, self._weights, config=self.config)
         self._init, self._step = made
 
     def init(self, image: Any, box: Any) -> None:
@@ -161,7 +163,7 @@ class Tracker:
                 self._slots,
                 frame[None],
                 model=self._model,
-                config=self._config,
+                config=self.config,
             )
         else:
             self._state, output = self._step(self._template, self._state, frame)
@@ -230,16 +232,27 @@ class Results:
         return draw_boxes(self.frame, self.boxes_ltwh, labels, dashed=self.lost)
 
 
-def load(name_or_path: str | Path = "small", *, pad_to: int = 1) -> Tracker:
+def load(
+    name_or_path: str | Path = "small", *, pad_to: int = 1, **constants: Any
+) -> Tracker:
     """Makes a tracker from released weights or from a training run.
 
     Args:
         name_or_path: a name ("small" comes with the package), a ``.safetensors`` file,
             or the folder of a training run.
         pad_to: see ``Tracker``.
+        **constants: fields of ``TrackerConfig`` in place of those of the weights.
+
+    Raises:
+        InputError: unusable weights, or a constant out of range.
+
+    Example:
+        >>> load("small", window_influence=0.3).config.window_influence
+        0.3
     """
     loaded = load_weights(name_or_path)
-    return Tracker(loaded.model, loaded.variables, loaded.tracker_config, pad_to=pad_to)
+    config = dataclasses.replace(loaded.tracker_config, **constants)
+    return Tracker(loaded.model, loaded.variables, config, pad_to=pad_to)
 
 
 def track(

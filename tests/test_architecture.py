@@ -237,7 +237,7 @@ def test_fields_of_configs_are_documented(path):
         for field, after in itertools.pairwise([*node.body, None]):
             if not isinstance(field, ast.AnnAssign):
                 continue
-            nested = re.search("Config|Recipe", ast.unparse(field.annotation))
+            nested = re.search("Config|Constants|Recipe", ast.unparse(field.annotation))
             documented = nested or isinstance(after, ast.Expr)
             assert documented, f"{node.name}.{ast.unparse(field.target)}"
 

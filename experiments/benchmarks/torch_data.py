@@ -16,7 +16,7 @@ import numpy as np
 from siamrpn_jax.common.errors import require
 from siamrpn_jax.data.crops.format import CropConfig
 from siamrpn_jax.data.pairs.crop_tracks import CropTracks
-from siamrpn_jax.data.pairs.pairs import Pair, PairDataset
+from siamrpn_jax.data.pairs.pairs import PairDataset
 from siamrpn_jax.data.pairs.requests import Picture
 from siamrpn_jax.data.read.images import decode_image, read_image
 
@@ -86,7 +86,8 @@ def batches(pairs: PairDataset, *, batch_size: int) -> Iterator[Any]:
         def __len__(self) -> int:
             return 2**31
 
-        def __getitem__(self, index: int) -> Pair:
-            return pairs[index]
+        def __getitem__(self, index: int) -> tuple[Any, ...]:
+            # None, where there is no teacher, is nothing that it could stack.
+            return tuple(part for part in pairs[index] if part is not None)
 
     return iter(torch_data.DataLoader(Pairs(), batch_size=batch_size))

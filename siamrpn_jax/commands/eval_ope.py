@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from siamrpn_jax.commands.constants import Constants, ConstantsOption, settings_of
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.commands.tracker_specs import (
     TrackerSpec,
@@ -95,6 +96,7 @@ class Config:
     """Draw curves and strips of frames in this folder (siamrpn-jax[report])."""
     report: Path | None = None
     """Write a page with tables and plots to this folder (siamrpn-jax[report])."""
+    constants: ConstantsOption = Constants()
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -123,6 +125,7 @@ def run(config: Config) -> dict[str, Any]:
             config.tracker,
             single="siamrpn",
             nano_files=config.nano_files or (),
+            settings=settings_of(config.constants),
         )
     _check_compared(config, specs)
     benchmark = read_benchmark(config)
@@ -182,6 +185,8 @@ def _check_options(config: Config) -> None:
         raise InputError(
             "--results-only runs nothing: expected no --weights, --tracker or --results"
         )
+    if scored and any(settings_of(config.constants)):
+        raise InputError("--results-only runs nothing: expected no --tracker.*")
     if config.compare and config.benchmark == "got10k-test":
         raise InputError("--compare: got10k-test has no truth to compare by")
     if config.benchmark == "got10k-test" and not config.results:

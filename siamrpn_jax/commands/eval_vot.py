@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from siamrpn_jax.commands.constants import Constants, ConstantsOption, settings_of
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.commands.tracker_specs import (
     TrackerSpec,
@@ -95,6 +96,7 @@ class Config:
     """Remove the results that are there, and run again."""
     check_with_toolkit: bool = False
     """Have VOT's own toolkit score the same results, and compare (siamrpn-jax[vot])."""
+    constants: ConstantsOption = Constants()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -155,7 +157,11 @@ def run(config: Config) -> dict[str, Any]:
                 for name, path in zip(names, config.results_only, strict=True)
             ]
         else:
-            specs = make_tracker_specs(config.weights, config.tracker)
+            specs = make_tracker_specs(
+                config.weights,
+                config.tracker,
+                settings=settings_of(config.constants),
+            )
             # All are opened first: a fault is reported before hours of work, not after.
             opened = [_open(config, data, folder, one, locks) for one in specs]
             scored = [
@@ -201,7 +207,8 @@ def _check_options(config: Config) -> None:
         raise InputError("--groundtruth has no images: expected --results-only")
     if config.skip_broken and not config.results_only:
         raise InputError("--skip-broken is for --results-only")
-    if config.results_only and (config.weights or config.tracker):
+    settings = any(settings_of(config.constants))
+    if config.results_only and (config.weights or config.tracker or settings):
         raise InputError("--results-only runs nothing: expected no tracker beside it")
     if config.check_with_toolkit and config.experiment == "unsupervised":
         raise InputError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import tyro
 
+from siamrpn_jax.commands.constants import Constants, ConstantsOption, single_setting
 from siamrpn_jax.commands.errors import ending_cleanly, run_or_exit
 from siamrpn_jax.common.errors import InputError
 
@@ -53,6 +54,7 @@ class Config:
     """Width of the animated picture in pixels, or the film's if that is less."""
     animation_stride: int = 2
     """Show one of every N frames in the animated picture."""
+    constants: ConstantsOption = Constants()
 
 
 def run(config: Config) -> None:
@@ -66,6 +68,7 @@ def run(config: Config) -> None:
         FileNotFoundError: no such video.
     """
     boxes = [parse_box(text) for text in config.box]
+    constants = single_setting(config.constants)
 
     # Imported here: ``siamrpn track --help`` must not wait for JAX.
     from siamrpn_jax.api import load, track
@@ -77,7 +80,7 @@ def run(config: Config) -> None:
     if first is None:
         raise InputError(f"{config.video}: no frames")
     targets = boxes or _ask_for_box(first)
-    tracker = load(config.weights)
+    tracker = load(config.weights, **constants)
     out = config.out or Path("tracks") / video.name
     results = track(itertools.chain([first], frames), targets, tracker=tracker)
     film, table = out / f"{video.name}.{config.format}", out / "boxes.csv"

@@ -1,10 +1,13 @@
 """Opens the trackers that a command names: weights, and baselines to compare with."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
+from siamrpn_jax.commands.constants import Setting, describe
 from siamrpn_jax.common.errors import InputError
 
 if TYPE_CHECKING:  # --help must not wait for JAX
@@ -24,6 +27,8 @@ class TrackerSpec(NamedTuple):
     """Which of both."""
     files: tuple[Path, ...] = ()
     """What the baseline reads, if anything."""
+    constants: Setting = MappingProxyType({})
+    """Constants of tracking in place of those of the weights."""
 
 
 def make_tracker_specs(
@@ -32,24 +37,35 @@ def make_tracker_specs(
     *,
     single: str | None = None,
     nano_files: Sequence[Path] = (),
+    settings: Sequence[Setting] = ({},),
 ) -> list[TrackerSpec]:
-    """Trackers in the order given: weights, then baselines.
+    """Trackers in the order given: weights, each with each setting, then baselines.
 
     Args:
         weights: of SiamRPN; ``small`` is added where none is given and it is wanted.
         trackers: ``siamrpn`` and names of baselines; nothing means ``siamrpn``.
         single: what a single one's weights are called, in place of their own name.
         nano_files: NanoTrack's ONNX files, for ``nano``.
+        settings: constants of tracking in place of those of the weights.
 
     Raises:
-        InputError: two have one name.
+        InputError: two have one name, or constants are given and no weights run.
     """
     wanted = not trackers or "siamrpn" in trackers
     weights = list(weights) or ["small"] * wanted
+    if not weights and any(settings):
+        raise InputError(
+            "--tracker.*: constants of SiamRPN, but there is only "
+            f"{', '.join(trackers)}"
+        )
     names = [name_of(source) for source in weights]
     if single and len(names) == 1:
         names = [single]
-    found = [TrackerSpec(*pair, False) for pair in zip(names, weights, strict=True)]
+    found = [
+        TrackerSpec(name + describe(setting), source, False, constants=setting)
+        for name, source in zip(names, weights, strict=True)
+        for setting in settings
+    ]
     files = {"nano": tuple(nano_files)}
     found += [
         TrackerSpec(name, name, True, files.get(name, ()))
@@ -99,12 +115,13 @@ def open_tracker_spec(spec: TrackerSpec) -> "tuple[OnePassTracker, dict[str, Any
     from siamrpn_jax.weights import load_weights
 
     loaded = load_weights(spec.source)
-    tracker = Tracker(loaded.model, loaded.variables, loaded.tracker_config)
+    config = dataclasses.replace(loaded.tracker_config, **spec.constants)
+    tracker = Tracker(loaded.model, loaded.variables, config)
     return tracker, {
         "tracker": "siamrpn",
         "weights": _digest(loaded.variables),
         "model": configs.to_json(loaded.model.config),
-        "tracker_config": configs.to_json(loaded.tracker_config),
+        "tracker_config": configs.to_json(config),
     }
 
 

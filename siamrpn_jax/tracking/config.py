@@ -34,7 +34,7 @@ class TrackerConfig:
     """The reported box is never narrower or lower than this many frame pixels."""
     confidence_bias: float = -4.0
     """Confidence is ``sigmoid(bias + support weight * support + margin weight *
-    margin)``; see ``gather_evidence``."""
+    margin)``; see ``confidence_features``."""
     confidence_support: float = 1.1
     """Weight of the support."""
     confidence_margin: float = 0.24

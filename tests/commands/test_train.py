@@ -244,23 +244,31 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-def test_own_writers_get_the_metrics(tmp_path):
+def test_own_writers_get_the_metrics_of_a_taught_run(tmp_path, monkeypatch):
     class Recorder:
         def __init__(self):
             self.steps = []
 
         def write(self, step, metrics):
-            self.steps.append((step, sorted(metrics)[0]))
+            self.steps.append((step, metrics))
 
         def close(self):
             raise AssertionError("the caller's writers are the caller's to close")
 
     recorder = Recorder()
+    files = tuple(map(str, use_fakes(monkeypatch, tmp_path, side=15)))
     config = tiny_config(tmp_path / "run", epochs=1, steps_per_epoch=2)
-    config = dataclasses.replace(config, devices=1, threads=1)
+    data = dataclasses.replace(config.recipe.data, teacher=files)
+    recipe = dataclasses.replace(config.recipe, data=data)
+    config = dataclasses.replace(config, recipe=recipe, devices=1, threads=1)
     card = train.run(config, writers=[recorder])
     assert [step for step, _ in recorder.steps] == [2, 2]
-    assert card["steps"] == 2
+    assert recorder.steps[0][1]["teacher_loss"] > 0
+    assert card["steps"] == 2 and card["teacher"] == ["backbone.onnx", "head.onnx"]
+    with pytest.raises(
+        InputError, match=r"no patches that the teacher .*backbone\.onnx"
+    ):
+        dataclasses.replace(config, augment_on="device")
 
 
 def test_device_augments_and_a_resumed_run_remembers_it(tmp_path):
@@ -271,22 +279,6 @@ def test_device_augments_and_a_resumed_run_remembers_it(tmp_path):
     assert parsed.augment_on == "device"
     with pytest.raises(InputError, match="augment_on: 'device' -> 'host'"):
         train.run(dataclasses.replace(config, resume=True))
-
-
-def test_a_teacher_teaches_and_is_named(tmp_path, monkeypatch):
-    files = tuple(map(str, use_fakes(monkeypatch, tmp_path, side=15)))
-    config = tiny_config(tmp_path / "run", epochs=1, steps_per_epoch=2)
-    data = dataclasses.replace(config.recipe.data, teacher=files)
-    recipe = dataclasses.replace(config.recipe, data=data)
-    config = dataclasses.replace(config, recipe=recipe)
-    card = train.run(config)
-    assert card["teacher"] == ["backbone.onnx", "head.onnx"]
-    lines = (config.out / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(lines[0])["teacher_loss"] > 0
-    with pytest.raises(
-        InputError, match=r"no patches that the teacher .*backbone\.onnx"
-    ):
-        dataclasses.replace(config, augment_on="device")
 
 
 def test_prepared_again_in_the_meantime(tmp_path):

@@ -388,19 +388,13 @@ def test_a_neighbour_of_the_same_origin_is_no_negative():
 
 
 def test_what_a_teacher_says_counts_by_its_weight():
-    batch = random_batch(4, TINY, seed=0)
-    state = training.init_state(jax.random.key(0), model=MODEL, config=SGD)
-
-    def step(batch, **weights):
-        losses = dataclasses.replace(SGD.losses, **weights)
-        config = dataclasses.replace(SGD, losses=losses)
-        take = functools.partial(training.train_step, model=MODEL, config=config)
-        return jax.jit(take)(state, batch)[1]
-
-    side = TINY.score_size
+    losses = dataclasses.replace(SGD.losses, teacher_weight=0.25)
+    config = dataclasses.replace(SGD, losses=losses)
+    step = jax.jit(functools.partial(training.train_step, model=MODEL, config=config))
+    state = training.init_state(jax.random.key(0), model=MODEL, config=config)
+    batch, side = random_batch(4, TINY, seed=0), TINY.score_size
     taught = batch._replace(teacher=np.full((4, side, side), 0.25, np.float32))
-    alone, once, twice = step(batch), step(taught), step(taught, teacher_weight=1.0)
+    (_, alone), (_, found) = step(state, batch), step(state, taught)
     assert "teacher_loss" not in alone
-    said = float(once["teacher_loss"])
-    assert float(once["loss"] - alone["loss"]) == pytest.approx(said / 2, rel=1e-4)
-    assert float(twice["loss"] - alone["loss"]) == pytest.approx(said, rel=1e-4)
+    share = float(found["loss"] - alone["loss"])
+    assert share == pytest.approx(0.25 * float(found["teacher_loss"]), rel=1e-4)
