@@ -209,12 +209,12 @@ def _window_and_center(
     cells, per_cell = model.config.score_size, len(model.config.anchors.ratios)
     hann = np.hanning(cells).astype(np.float32)
     window = np.outer(hann, hann)
-    side = min(config.center_size or cells, cells)
-    if (cells - side) % 2:
+    side = config.center_size or cells
+    if side > cells or (cells - side) % 2:
         parity = "odd" if cells % 2 else "even"
         raise InputError(
             f"center_size is {side} on a map of {cells}x{cells} cells, expected an "
-            f"{parity} number"
+            f"{parity} number of at most {cells}"
         )
     radius = (side - 1) / 2
     near = np.abs(np.arange(cells) - (cells - 1) / 2) <= radius

@@ -143,7 +143,7 @@ def slow_ranking(detection, last, config: TrackerConfig):
         TrackerConfig(penalty_k=0.0, window_influence=0.0),
         TrackerConfig(center_size=7, penalty_k=0.3),
         TrackerConfig(center_size=1),
-        TrackerConfig(center_size=99, window_influence=1.0),
+        TrackerConfig(center_size=9, window_influence=1.0),
     ],
 )
 def test_ranking_against_a_slow_formula(config):
@@ -160,7 +160,7 @@ def test_ranking_against_a_slow_formula(config):
 
 
 @pytest.mark.parametrize(
-    ("center_size", "side"), [(None, 9), (9, 9), (7, 7), (3, 3), (1, 1), (20, 9)]
+    ("center_size", "side"), [(None, 9), (9, 9), (7, 7), (3, 3), (1, 1)]
 )
 def test_the_centre_region_has_so_many_cells(center_size, side):
     config = TrackerConfig(center_size=center_size, window_influence=0.0)
@@ -175,8 +175,10 @@ def test_the_centre_region_has_so_many_cells(center_size, side):
 
 def test_a_centre_region_that_has_no_middle_cell_is_refused(detects):
     detects(detection_at())
-    with pytest.raises(InputError, match="center_size is 4 on a map of 9x9 cells"):
-        step((200, 150, 40, 40), config=TrackerConfig(center_size=4))
+    for side in (4, 11):
+        message = f"center_size is {side} on a map of 9x9 cells, expected an odd number"
+        with pytest.raises(InputError, match=message):
+            step((200, 150, 40, 40), config=TrackerConfig(center_size=side))
 
 
 def test_stages_change_the_winner(detects):

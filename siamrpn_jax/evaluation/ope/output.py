@@ -1,5 +1,6 @@
 """Tables on the terminal, plots and the page of a one-pass evaluation."""
 
+import functools
 from collections.abc import Sequence as Items
 from pathlib import Path
 
@@ -50,12 +51,13 @@ def print_comparison(benchmark: Benchmark, entries: Items[Entry]) -> None:
     """Prints a row for each tracker."""
     print(_describe(benchmark))
     names = (*entries[0].extra(), "fps", *entries[0].cost())
-    print(_row("tracker", "AUC", "P@20", "norm P", *names))
+    row = functools.partial(_row, width=max(24, *(len(e.tracker) for e in entries)))
+    print(row("tracker", "AUC", "P@20", "norm P", *names))
     for entry in entries:
         extra = [f"{figure:.3f}" for figure in entry.extra().values()]
         cost = ["-" if x is None else f"{x:.2f}" for x in entry.cost().values()]
         speed = _speed(entry.fps)
-        print(_row(entry.tracker, *_shares(entry.mean), *extra, speed, *cost))
+        print(row(entry.tracker, *_shares(entry.mean), *extra, speed, *cost))
     print(data.COST)
 
 
@@ -132,5 +134,5 @@ def _speed(fps: float | None) -> str:
     return f"{fps:.1f}" if fps is not None and np.isfinite(fps) else "-"
 
 
-def _row(name: str, *cells: str) -> str:
-    return f"{name:<24}" + "".join(f"{cell:>9}" for cell in cells)
+def _row(name: str, *cells: str, width: int = 24) -> str:
+    return f"{name:<{width}}" + "".join(f"{cell:>9}" for cell in cells)
