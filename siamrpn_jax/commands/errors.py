@@ -6,8 +6,11 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import TypeVar
 
 from siamrpn_jax.common.errors import InputError, MissingExtraError
+
+Config = TypeVar("Config")
 
 
 def run_or_exit(run: Callable[[], object]) -> None:
@@ -31,6 +34,24 @@ def run_or_exit(run: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def train_or_exit(parse: Callable[[], Config], run: Callable[[Config], object]) -> None:
+    """Parses the command line and trains, as one of several processes where it is.
+
+    Args:
+        parse: the command line as a config; ``--help`` ends here, without JAX.
+        run: trains.
+    """
+
+    def parse_and_run() -> None:
+        config = parse()
+        from siamrpn_jax.training import distributed
+
+        with distributed.ending_together():
+            run_or_exit(lambda: run(config))
+
+    run_or_exit(parse_and_run)
 
 
 @contextlib.contextmanager

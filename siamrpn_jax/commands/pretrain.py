@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from siamrpn_jax.commands.errors import run_or_exit
+from siamrpn_jax.commands.errors import train_or_exit
 from siamrpn_jax.common.errors import InputError, check_least
 from siamrpn_jax.data.pairs.labelled import LabelledConfig
 from siamrpn_jax.model.config import BackboneConfig, feature_size
@@ -111,15 +111,7 @@ def run(config: Config, *, writers: "Sequence[MetricWriter]" = ()) -> dict[str, 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line: ``pretrain [PRESET] --data DIR``; the default is ``paper``."""
     args = list(sys.argv[1:] if argv is None else argv)
-
-    def parse_and_run() -> None:
-        config = parse(args)
-        from siamrpn_jax.training import distributed
-
-        with distributed.ending_together():
-            run_or_exit(lambda: run(config))
-
-    run_or_exit(parse_and_run)
+    train_or_exit(lambda: parse(args), run)
 
 
 def parse(args: list[str]) -> Config:

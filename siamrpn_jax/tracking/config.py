@@ -11,8 +11,8 @@ class TrackerConfig:
     """How a box is chosen among the proposals; each stage can be switched off."""
 
     center_size: int | None = None
-    """g: only the middle g x g cells of the score map compete, no more than it has; None
-    takes all. Odd on a map of odd side, even on one of even side."""
+    """g: only the middle g x g cells of the score map compete, at most all; None takes
+    all. Odd on a map of odd side, even on one of even side."""
     penalty_k: float = 0.055
     """k of Eq. 13, strength of the penalty on changes of size and ratio; 0: none."""
     window_influence: float = 0.42
