@@ -52,6 +52,20 @@ def held_out(names: Mapping[Key, str], fraction: float) -> set[Key]:
     return set(order[: max(min(len(order) - 1, math.ceil(fraction * len(order))), 0)])
 
 
+def share_of(names: Mapping[Key, str], fraction: float) -> set[Key]:
+    """The keys of a share of the names, by a hash: smaller shares lie within larger.
+
+    It begins where ``held_out`` ends, so that a share of what is not held out stays the
+    same whatever is.
+
+    Args:
+        names: of each key.
+        fraction: the share, above 0; at least one name is kept where there is any.
+    """
+    order = sorted(names, key=lambda k: (-name_hash(names[k]), names[k], k))
+    return set(order[: math.ceil(fraction * len(order))])
+
+
 def is_among(name: str, names: Collection[str]) -> bool:
     """Whether a sequence is one of ``names``: by its whole name, a path, or its end."""
     return name in names or name.rpartition("/")[2] in names

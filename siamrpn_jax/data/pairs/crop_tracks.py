@@ -17,7 +17,13 @@ from siamrpn_jax.data.crops.reader import CropDataset, open_prepared
 from siamrpn_jax.data.crops.windows import AugmentConfig
 from siamrpn_jax.data.pairs.requests import Picture
 from siamrpn_jax.data.read.images import ImageError, decode_image
-from siamrpn_jax.data.sampling import Weighted, held_out, is_among, name_hash
+from siamrpn_jax.data.sampling import (
+    Weighted,
+    held_out,
+    is_among,
+    name_hash,
+    share_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -203,6 +209,7 @@ def open_tracks(
     *,
     validation_fraction: float,
     hold_out: Collection[str] = (),
+    fraction: float = 1.0,
     weight: float,
     balance: Balance,
 ) -> tuple[CropTracks, CropTracks]:
@@ -213,6 +220,7 @@ def open_tracks(
         validation_fraction: share of the videos that is held out: by their names
             alone, so that folders which share videos hold out the same.
         hold_out: names of videos that are held out whatever their hash.
+        fraction: share of the other videos that is used, see ``sampling.share_of``.
         weight: of each part.
         balance: see ``Balance``.
 
@@ -229,7 +237,10 @@ def open_tracks(
     named = {key for key, name in names.items() if is_among(name, hold_out)}
     others = {key: name for key, name in names.items() if key not in named}
     out[list(named | _held_out(others, validation_fraction))] = True
-    parts = (np.flatnonzero(out[index.videos] == part) for part in (False, True))
+    used = np.zeros_like(out)
+    rest = {key: name for key, name in others.items() if not out[key]}
+    used[list(share_of(rest, fraction))] = True
+    parts = (np.flatnonzero(kept[index.videos]) for kept in (used, out))
     training, validation = (
         CropTracks(records, tracks, weight=weight, balance=balance) for tracks in parts
     )

@@ -71,23 +71,25 @@ def open_datasets(
             folder,
             validation_fraction=config.validation_fraction,
             hold_out=config.hold_out,
+            fraction=fraction,
             weight=weight,
             balance=config.balance,
         )
-        for folder, weight in folders
+        for folder, weight, fraction in folders
         if is_prepared(folder)
     ]
     patches = instance_size / exemplar_size
     for tracks, _ in prepared:
         warn_of_small_crops(tracks.records, augment, patches=patches)
-    others = [(folder, weight) for folder, weight in folders if not is_prepared(folder)]
+    others = [one for one in folders if not is_prepared(one[0])]
     training, held_out = open_pools(
-        [folder for folder, _ in others],
+        [folder for folder, _, _ in others],
         validation_fraction=config.validation_fraction,
         hold_out=config.hold_out,
+        fractions=[fraction for _, _, fraction in others],
         bytes_limit=config.bytes_mib * _MIB,
         decoded_limit=config.decoded_mib * _MIB,
-        weight=sum(weight for _, weight in others),
+        weight=sum(weight for _, weight, _ in others),
     )
     videos = {kept.video(track)[1] for _, kept in prepared for track in kept.tracks}
     check_held_out(config.hold_out, {*held_out.sequences, *videos})

@@ -63,6 +63,10 @@ class DataConfig:
     """How much each folder counts, in their order; 1 each by default. Folders that are
     not prepared are mixed by content and count together with the sum of theirs."""
 
+    fraction: tuple[float, ...] = ()
+    """Share of each folder's videos and stills that is trained on, in their order, by a
+    hash of the names: smaller shares lie within larger ones. All by default."""
+
     video: float = 0.2
     """Weight of pairs of two frames of a sequence."""
 
@@ -121,10 +125,16 @@ class DataConfig:
         for weights in (kinds, self.weights):
             if not all(0 <= w < float("inf") for w in weights):
                 raise InputError(f"weights {weights}, expected finite ones, at least 0")
-        if self.weights and len(self.weights) != len(self.folders):
+        for name in ("weights", "fraction"):
+            count = len(getattr(self, name))
+            if count not in (0, len(self.folders)):
+                raise InputError(
+                    f"{name}: {count} numbers for {len(self.folders)} folders, "
+                    "expected one for each"
+                )
+        if not all(0 < share <= 1 for share in self.fraction):
             raise InputError(
-                f"{len(self.weights)} weights for {len(self.folders)} folders, "
-                "expected one for each"
+                f"fraction={self.fraction}, expected shares above 0 and at most 1"
             )
         for name in (
             "negative_probability",
@@ -138,10 +148,11 @@ class DataConfig:
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)}, expected at least 0")
 
-    def weighted_folders(self) -> list[tuple[str, float]]:
-        """Each folder with its weight."""
-        weights = self.weights or (1.0,) * len(self.folders)
-        return list(zip(self.folders, weights, strict=True))
+    def weighted_folders(self) -> list[tuple[str, float, float]]:
+        """Each folder with its weight, and the share of it that is used."""
+        every = (1.0,) * len(self.folders)
+        columns = self.folders, self.weights or every, self.fraction or every
+        return list(zip(*columns, strict=True))
 
 
 class Pair(NamedTuple):

@@ -21,7 +21,7 @@ from siamrpn_jax.common.files import read_json
 from siamrpn_jax.data.read import sequences, stills
 from siamrpn_jax.data.read.images import read_size
 from siamrpn_jax.data.read.store import ImageStore
-from siamrpn_jax.data.sampling import Item, Weighted, held_out, is_among
+from siamrpn_jax.data.sampling import Item, Weighted, held_out, is_among, share_of
 
 SMALL_IMAGE = 64
 """Images of at most this side are cut out and pasted elsewhere, never cropped."""
@@ -108,6 +108,7 @@ def open_pools(
     bytes_limit: int,
     decoded_limit: int,
     hold_out: Collection[str] = (),
+    fractions: SequenceOf[float] = (),
     weight: float = 1.0,
 ) -> tuple[Pool, Pool]:
     """Reads the annotations below some folders; no image is decoded.
@@ -123,6 +124,8 @@ def open_pools(
         bytes_limit: see ``ImageStore``, for each pool.
         decoded_limit: see ``ImageStore``, for each pool.
         hold_out: names of sequences that are held out whatever their hash.
+        fractions: share of each folder's sequences and stills that is used for
+            training, see ``sampling.share_of``; none: all.
         weight: of each pool.
 
     Returns:
@@ -137,7 +140,9 @@ def open_pools(
     clips: list[_Clip] = []
     images: list[_Image] = []
     visited: set[Path] = set()
+    by_folder: list[dict[Path, str]] = []  # Names that decide, of each folder.
     for root in map(Path, folders):
+        before = len(clips), len(images)
         rejected: _Rejected = defaultdict(list)
         sequence_paths, still_folders = _detect(root)
         for path in _unvisited(sequence_paths, visited):
@@ -146,17 +151,26 @@ def open_pools(
             for still in stills.read_stills(folder).images:
                 images.append(_sort_image(root, still, rejected))
         _report(root, rejected)
+        names = {clip.folder: clip.name for clip in clips[before[0] :]}
+        by_folder.append(names | {i.still.path: i.name for i in images[before[1] :]})
     named = {c.folder for c in clips if is_among(c.name, hold_out)}
     others = {c.folder: c.name for c in clips if c.folder not in named}
     out = named | held_out(others, validation_fraction)
     for kind in ("natural", "small", "bare"):
         names = {i.still.path: i.name for i in images if i.kind == kind}
         out |= held_out(names, validation_fraction)
+    used = set()
+    for names, fraction in zip(
+        by_folder, fractions or [1.0] * len(by_folder), strict=True
+    ):
+        rest = {path: name for path, name in names.items() if path not in out}
+        used |= share_of(rest, fraction)
 
     def assemble(*, validation: bool) -> Pool:
+        kept = out if validation else used
         return _assemble(
-            [c for c in clips if (c.folder in out) == validation],
-            [i for i in images if (i.still.path in out) == validation],
+            [clip for clip in clips if clip.folder in kept],
+            [image for image in images if image.still.path in kept],
             bytes_limit=bytes_limit,
             decoded_limit=decoded_limit,
             weight=weight,

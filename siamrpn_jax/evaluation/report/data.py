@@ -185,6 +185,38 @@ class OpeBenchmark:
     """The trackers."""
 
 
+@dataclasses.dataclass(frozen=True)
+class StudyColumn:
+    """A column of a study, a line of its figure."""
+
+    name: str
+    """For example "first + second, vot2016"."""
+    values: tuple[float | None, ...]
+    """EAO of each row; None where there is none."""
+    reported: bool = False
+    """The paper's figures, not measured here."""
+    dashed: bool = False
+    """How the line is drawn."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Networks that differ in one thing: a table and a figure."""
+
+    title: str
+    """Heading."""
+    note: Sequence[str]
+    """Pieces of text; every second one is set in bold."""
+    over: str
+    """What the rows are."""
+    rows: tuple[str, ...]
+    """Their names."""
+    columns: tuple[StudyColumn, ...]
+    """The figures."""
+    missing: Mapping[tuple[int, int], str]
+    """Why figures are missing, by row and column."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Report:
     """One page."""
@@ -195,6 +227,8 @@ class Report:
     """VOT experiments, a section each."""
     ope: tuple[OpeBenchmark, ...] = ()
     """One-pass evaluations, a section each."""
+    studies: tuple[Study, ...] = ()
+    """Studies, a section each."""
     about: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """How the figures came about: command, device, versions, …; shown as they are."""
 

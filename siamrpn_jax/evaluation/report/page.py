@@ -29,6 +29,7 @@ from siamrpn_jax.evaluation.report.data import (
     Report,
     Reported,
     StripFrame,
+    Study,
     VotBenchmark,
     VotEntry,
     VotFailure,
@@ -142,11 +143,12 @@ def write_report(folder: str | Path, report: Report) -> Path:
 def render(report: Report) -> str:
     """The page as text; arguments and errors as for ``write_report``."""
     benchmarks = [*report.vot, *report.ope]
-    if not any(benchmark.entries for benchmark in benchmarks):
+    if not report.studies and not any(benchmark.entries for benchmark in benchmarks):
         raise InputError("a report without trackers: expected at least one")
     for benchmark in benchmarks:
         _check_names(entry.tracker for entry in benchmark.entries)
     sections = [*map(_vot_section, report.vot), *map(_ope_section, report.ope)]
+    sections += map(_study_section, report.studies)
     jinja2 = require("jinja2", extra="report")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("siamrpn_jax.evaluation.report", "."),
@@ -476,6 +478,38 @@ def _by(
     # What follows a long table must be found.
     folded = f"{len(rows)} {what}s" if len(rows) > FOLDED else ""
     return [Table(head, rows, caption, f"By {what}", folded)]
+
+
+# Studies
+
+
+def _study_section(study: Study) -> Section:
+    best = [_best(column.values, highest=True) for column in study.columns]
+    rows = []
+    for number, name in enumerate(study.rows):
+        cells = [Cell(name)]
+        for place, (column, top) in enumerate(zip(study.columns, best, strict=True)):
+            cell = _number(column.values[number], 3, best=top)
+            badges = ("reported",) if column.reported else ()
+            why = study.missing.get((number, place), "")
+            cells.append(cell._replace(badges=badges, note=why))
+        rows.append(Row(cells))
+    head = _head(study.over, *(column.name for column in study.columns))
+    caption = "EAO; bold: the best of its column."
+    marked = ""
+    if any(column.reported for column in study.columns):
+        marked = (
+            " Grey: reported by the paper (Li et al., CVPR 2018), not measured here."
+        )
+    chart = (study.title, plots.plot_study(study), "EAO." + marked)
+    return Section(
+        heading=study.title,
+        note=study.note,
+        incomplete=(),
+        tables=[Table(head, rows, caption + marked)],
+        charts=_charts([chart]),
+        details=(),
+    )
 
 
 def _head(*cells: str) -> list[list[Head]]:

@@ -26,6 +26,7 @@ from siamrpn_jax.evaluation.ope.metrics import (
 from siamrpn_jax.evaluation.report.data import (
     REPORTED_SEQUENCES,
     Reported,
+    Study,
     VotBenchmark,
     VotEntry,
 )
@@ -202,6 +203,30 @@ def plot_speed(benchmark: VotBenchmark, reported: Sequence[Reported]) -> Any:
     axes.set(title="Speed and EAO", ylabel="EAO")
     axes.set_xlabel(f"frames a second (dotted: {REAL_TIME})")
     axes.xaxis.set_major_formatter("{x:g}")
+    return _with_legend(figure)
+
+
+def plot_study(study: Study) -> Any:
+    """A line for each column of a study (as the paper's Figs 10 and 11)."""
+    figure, axes = _new_figure()
+    try:
+        places = [float(row) for row in study.rows]
+    except ValueError:
+        places = [float(number) for number in range(len(study.rows))]
+        axes.set_xticks(places, study.rows, rotation=20 * (len(study.rows) > 3))
+    for number, column in enumerate(study.columns):
+        known = [value is not None for value in column.values]
+        axes.plot(
+            [x for x, there in zip(places, known, strict=True) if there],
+            [value for value in column.values if value is not None],
+            color="0.55" if column.reported else _color(number),
+            linestyle="--" if column.dashed else "-",
+            marker="o",
+            markerfacecolor="none" if column.reported else None,
+            label=_text(column.name),
+        )
+    axes.set_xlabel(_text(study.over))
+    axes.set_ylabel("EAO")
     return _with_legend(figure)
 
 

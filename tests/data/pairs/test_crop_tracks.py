@@ -183,6 +183,23 @@ def test_tracks_of_one_video_stay_together(monkeypatch, fraction, held):
     assert not videos[0] & videos[1]
 
 
+def test_a_share_of_the_videos(tmp_path):
+    write_prepared(tmp_path / "a", tracks=10, length=2)
+    used: list[set[int]] = []
+    for fraction in (0.1, 0.5, 1.0):
+        training, held = open_tracks(
+            tmp_path / "a",
+            validation_fraction=0.2,
+            fraction=fraction,
+            weight=1.0,
+            balance="tracks",
+        )
+        used.append(set(training.tracks.tolist()))
+        assert not used[-1] & set(held.tracks.tolist())
+    assert [len(tracks) for tracks in used] == [1, 4, 7]  # of those not held out
+    assert used[0] < used[1] < used[2]
+
+
 def test_folders_that_share_videos_hold_out_the_same(tmp_path):
     held = {}
     for name, seed in (("a", 0), ("b", 6)):
@@ -369,7 +386,7 @@ def test_one_plain_folder_is_mixed_as_its_kinds_are(tmp_path):
 
 
 def test_weights_that_do_not_fit(folder):
-    with pytest.raises(InputError, match="1 weights for 2 folders"):
+    with pytest.raises(InputError, match="weights: 1 numbers for 2 folders"):
         DataConfig(folders=("a", "b"), weights=(1.0,))
     with pytest.raises(InputError, match="no usable pair"):
         dataset(folder, weights=(0.0,))

@@ -273,6 +273,8 @@ def test_folders_without_data(tmp_path):
         {"validation_fraction": -0.1},
         {"seed": -1},
         {"max_interval": -1},
+        {"folders": ("a", "b"), "fraction": (0.5,)},
+        {"folders": ("a",), "fraction": (0.0,)},
     ],
 )
 def test_settings_out_of_range(fields):

@@ -12,11 +12,12 @@ from siamrpn_jax.data.sampling import Weighted
 from siamrpn_jax.model.boxes import ltwh_to_cxcywh
 
 
-def pools(*folders, fraction=0.0, hold_out=()) -> tuple[Pool, Pool]:
+def pools(*folders, fraction=0.0, hold_out=(), shares=()) -> tuple[Pool, Pool]:
     return open_pools(
         [str(folder) for folder in folders],
         validation_fraction=fraction,
         hold_out=hold_out,
+        fractions=shares,
         bytes_limit=2**24,
         decoded_limit=2**24,
     )
@@ -49,6 +50,25 @@ def test_few_sequences_are_split_where_they_can_be(tmp_path, count, held):
         write_sequence(tmp_path / f"clip_{i}", i, length=2)
     training, held_out = pools(tmp_path, fraction=0.08)
     assert (len(training.tracks), len(held_out.tracks)) == (count - held, held)
+
+
+def test_smaller_shares_lie_within_larger_ones(tmp_path):
+    """Each folder has a share of its own; what is held out stays the same."""
+    for name in ("a", "b"):
+        write_stills(tmp_path / name / "stills", 10)
+        for i in range(10):
+            write_sequence(tmp_path / name / f"clip_{i}", i, length=2)
+    folders = tmp_path / "a", tmp_path / "b"
+    whole, kept = pools(*folders, fraction=0.2)
+    used: dict[float, set[Path]] = {}
+    for share in (0.01, 0.25, 0.6, 1.0):
+        part, held_out = pools(*folders, fraction=0.2, shares=(share, 1.0))
+        assert held_out.store.paths == kept.store.paths
+        used[share] = {path for path in part.store.paths if folders[0] in path.parents}
+        others = set(part.store.paths) - used[share]
+        assert others == {p for p in whole.store.paths if folders[1] in p.parents}
+    assert used[0.01] < used[0.25] < used[0.6] < used[1.0]
+    assert used[1.0] == {p for p in whole.store.paths if folders[0] in p.parents}
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.25])
