@@ -49,11 +49,16 @@ class Config:
         "uav20l",
         "nfs",
         "lasot",
+        "lasot-ext",
+        "tnl2k",
+        "dtb70",
+        "tc128",
         "got10k-val",
         "got10k-test",
+        "trackingnet-test",
     ] = "folder"
-    """What the folder holds, as its authors hand it out; folder: any sequences.
-    got10k-test has no truth: results and their zip for the server are written."""
+    """What the folder holds, as its authors hand it out; folder: any sequences. Test
+    sets of that name have no truth: results and a zip for the server are written."""
     there_and_back: int = 0
     """Play each sequence of a folder there and back this many times: one slip then
     costs all that follows, as in long videos. 0: once, forwards."""
@@ -84,9 +89,9 @@ class Config:
     """Write boxes to <sequence>.txt in this folder, a line x,y,w,h a frame (OTB), or in
     GOT-10k's layout; of several trackers to a folder each. What is there is not run
     again."""
-    results_origin: tuple[Literal[0, 1], ...] = (1,)
+    results_origin: tuple[Literal[0, 1], ...] = ()
     """Coordinate of the first pixel in those files: 1 as in OTB's own, or 0. One for
-    all, or with --results-only one for each folder."""
+    all, or with --results-only one for each folder. Default 1; TrackingNet's 0."""
     skip_broken: bool = False
     """Score --results-only without the sequences whose files cannot be used; they are
     named, and the figures are marked as incomplete."""
@@ -167,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _check_options(config: Config) -> None:
-    origins, scored = config.results_origin, config.results_only
+    origins, scored = _origins(config), config.results_only
     check_least(config, 0, "there_and_back")
     if bool(config.sequences) == bool(config.groundtruth):
         raise InputError(
@@ -187,10 +192,12 @@ def _check_options(config: Config) -> None:
         )
     if scored and any(settings_of(config.constants)):
         raise InputError("--results-only runs nothing: expected no --tracker.*")
-    if config.compare and config.benchmark == "got10k-test":
-        raise InputError("--compare: got10k-test has no truth to compare by")
-    if config.benchmark == "got10k-test" and not config.results:
-        raise InputError("got10k-test has no truth to score: expected --results")
+    if config.compare and _without_truth(config):
+        raise InputError(f"--compare: {config.benchmark} has no truth to compare by")
+    if _without_truth(config) and not config.results:
+        raise InputError(
+            f"{config.benchmark} has no truth to score: expected --results"
+        )
     if ("nano" in config.tracker) != (config.nano_files is not None):
         raise InputError(
             "expected --tracker nano and --nano-files BACKBONE HEAD, NanoTrack's two "
@@ -243,7 +250,7 @@ def read_benchmark(config: Config) -> "Benchmark":
     benchmark = Benchmark(
         name,
         sequences,
-        {} if name == "got10k-test" else truths,
+        {} if _without_truth(config) else truths,
         {key: len(boxes) for key, boxes in truths.items()},
         benchmarks.whole_size(name) if name else 0,
         _convention(config),
@@ -309,6 +316,16 @@ def _is_got10k(config: Config) -> bool:
     return config.benchmark.startswith("got10k")
 
 
+def _without_truth(config: Config) -> bool:
+    return config.benchmark.endswith("-test")
+
+
+def _origins(config: Config) -> tuple[Literal[0, 1], ...]:
+    """What the files of results count from."""
+    default = 0 if config.benchmark == "trackingnet-test" else 1
+    return config.results_origin or (default,)
+
+
 # ------------------------------------------------------------------ running and scoring
 
 
@@ -327,7 +344,7 @@ def _run(
     store = None
     with contextlib.ExitStack() as stack:
         if config.results:
-            store = _store(config, config.results / subfolder, config.results_origin[0])
+            store = _store(config, config.results / subfolder, _origins(config)[0])
             stack.enter_context(lock_folder(store.folder))
             settings = {"benchmark": config.benchmark, **settings}
             store.open(settings, force=config.force, names=list(benchmark.lengths))
@@ -344,7 +361,7 @@ def _run(
         output.print_mean(entry)
         if store:
             print(f"boxes  {store.folder} (x and y count from {store.origin})")
-            if _is_got10k(config):
+            if _is_got10k(config) or _without_truth(config):
                 path = store.folder / f"{spec.name}.zip"
                 store.pack(path, benchmark.lengths)
                 print(f"zip    {path}")
@@ -382,7 +399,7 @@ def _score_results(config: Config, benchmark: "Benchmark") -> "list[Entry]":
     from siamrpn_jax.evaluation.ope import output
     from siamrpn_jax.evaluation.ope.table import Entry
 
-    folders, origins = config.results_only, config.results_origin
+    folders, origins = config.results_only, _origins(config)
     names = [folder.resolve().name for folder in folders]
     check_names(names)
     origins = origins * len(names) if len(origins) == 1 else origins

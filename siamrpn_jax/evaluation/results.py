@@ -312,15 +312,31 @@ def zip_got10k(path: str | Path, folder: str | Path, frames: Mapping[str, int]) 
         n: [p for p in [folder / n / f"{n}_time.txt"] if p.is_file()] for n in frames
     }
     _check_complete(times, f"{folder}: no file <sequence>/<sequence>_time.txt for")
+    files = {
+        f"{name}/{file.name}": file
+        for name in sorted(frames)
+        for file in (*find_vot_runs(folder, name), *times[name])
+    }
+    zip_files(path, files)
+
+
+def zip_files(path: str | Path, files: Mapping[str, Path]) -> None:
+    """Packs files by the names that they have in the archive; equal ones, equal bytes.
+
+    Raises:
+        ResultError: some are missing, all named.
+    """
+    missing = [name for name, file in files.items() if not file.is_file()]
+    if missing:
+        raise ResultError(f"{path}: no results {', '.join(missing)}")
     with (
         replacing(path) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
-        for name in sorted(frames):
-            for file in (*find_vot_runs(folder, name), *times[name]):
-                # A fixed date makes equal results equal files.
-                entry = zipfile.ZipInfo(f"{name}/{file.name}")
-                archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
+        for name, file in files.items():
+            # ZipInfo has a fixed date.
+            entry = zipfile.ZipInfo(name)
+            archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
 def _is_binary(path: Path) -> bool:

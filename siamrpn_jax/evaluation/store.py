@@ -142,16 +142,19 @@ class ResultStore:
         }
 
     def pack(self, path: Path, lengths: Mapping[str, int]) -> None:
-        """Writes the zip that GOT-10k's server takes.
+        """Writes the zip that the server of GOT-10k, or TrackingNet, takes.
 
         Args:
             path: the file.
             lengths: name of a sequence -> its frames: all that must be there.
 
         Raises:
-            ResultError: results or times are missing.
+            ResultError: results, or GOT-10k's times, are missing.
         """
-        results.zip_got10k(path, self.folder, lengths)
+        if self.layout == "got10k":
+            results.zip_got10k(path, self.folder, lengths)
+        else:
+            results.zip_files(path, {f"{n}.txt": self.path(n) for n in lengths})
 
     def _as_run(self, name: str, boxes: np.ndarray) -> Run:
         """Boxes as a run; seconds are NaN where no file holds them."""

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import shutil
 import zipfile
 
 import cv2
@@ -529,6 +531,25 @@ def test_got10k_test_is_packed_for_the_server(tmp_path, got10k, capsys):
         "dog/dog_time.txt",
     ]
     assert rows == ["11.0000,9.0000,20.0000,12.0000"] * 5
+
+
+def test_trackingnets_test_set_is_packed_for_the_server(tmp_path, sequences):
+    """Its boxes count from 0, in a file for each sequence."""
+    root = tmp_path / "TEST"
+    (root / "anno").mkdir(parents=True)
+    for name, boxes in TRUTH.items():
+        shutil.copytree(sequences / name / "img", root / "frames" / name)
+        np.savetxt(root / "anno" / f"{name}.txt", boxes[:1], "%.2f", ",")
+    config = eval_ope.Config(
+        root, benchmark="trackingnet-test", tracker=("static",), results=tmp_path / "r"
+    )
+    assert "auc" not in eval_ope.run(config)
+    with zipfile.ZipFile(tmp_path / "r" / "static.zip") as archive:
+        assert sorted(archive.namelist()) == ["car.txt", "dog.txt"]
+        rows = archive.read("car.txt").decode().splitlines()
+    assert rows == ["10.0000,8.0000,20.0000,12.0000"] * 5
+    with pytest.raises(InputError, match="trackingnet-test has no truth to score"):
+        eval_ope.run(dataclasses.replace(config, results=None))
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="skipped: no ../shared")

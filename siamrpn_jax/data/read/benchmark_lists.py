@@ -88,3 +88,14 @@ LASOT_TEST = tuple(
     for number in _LASOT[start + 1 : start + 5]
 )
 """The test set of protocol II: 280 sequences, four of each class."""
+
+LASOT_EXTENSION = tuple(
+    f"{category}-{number}"
+    for category in (
+        *("atv", "badminton", "cosplay", "dancingshoe", "footbag", "frisbee", "jianzi"),
+        *("lantern", "misc", "opossum", "paddle", "raccoon", "rhino", "skatingshoe"),
+        "wingsuit",
+    )
+    for number in range(1, 11)
+)
+"""The 150 sequences of LaSOT's extension (Fan et al., IJCV 2021): 15 new classes."""

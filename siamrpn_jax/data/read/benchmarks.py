@@ -19,13 +19,21 @@ nfs             ``<name>/30/<name>.txt`` and frames ``<name>/30/<name>/%05d.jpg`
 lasot           ``<class>/<class>-<n>/`` with ``img/%08d.jpg``, ``groundtruth.txt``,
                 ``full_occlusion.txt`` and ``out_of_view.txt`` (0 and 1, one line);
                 ``testing_set.txt`` names the sequences, ``LASOT_TEST`` where there is
-                none. Fan et al., CVPR 2019.
+                none. Fan et al., CVPR 2019. lasot-ext: its 150 sequences of 2020.
+tnl2k           ``<name>/imgs/`` and ``<name>/groundtruth.txt``. Wang et al., CVPR 2021.
+dtb70           ``<name>/img/`` and ``<name>/groundtruth_rect.txt``. Li and Yeung, AAAI
+                2017.
+tc128           ``<name>/img/``, ``<name>/<name>_gt.txt`` and ``<name>_frames.txt``, the
+                first and the last frame. Temple Color; Liang et al., TIP 2015.
 got10k-val,     ``val/list.txt`` names folders with ``%08d.jpg``, ``groundtruth.txt``
 got10k-test     and, but for test, ``cover.label`` and ``absence.label``. The test set
                 gives the first box only. Huang et al., TPAMI 2019.
+trackingnet-    ``frames/<name>/%d.jpg`` from 0, and the first box in
+test            ``anno/<name>.txt``. Mueller et al., ECCV 2018.
 ==============  ====================================================================
 
-All count pixels from 1, but for NfS's VATIC lines; what is returned counts from 0.
+All count pixels from 1, but for NfS's VATIC lines and TrackingNet; what is returned
+counts from 0.
 Where a target is absent: ``formats.no_target``.
 """
 
@@ -40,6 +48,7 @@ import numpy as np
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import check_name
 from siamrpn_jax.data.read.benchmark_lists import (
+    LASOT_EXTENSION,
     LASOT_TEST,
     OTB50,
     OTB100,
@@ -56,7 +65,19 @@ from siamrpn_jax.data.read.images import is_hidden, list_images, natural_sort
 from siamrpn_jax.data.read.sequences import Sequence, SequenceError
 
 BenchmarkName = Literal[
-    "otb", "otb50", "uav123", "uav20l", "nfs", "lasot", "got10k-val", "got10k-test"
+    "otb",
+    "otb50",
+    "uav123",
+    "uav20l",
+    "nfs",
+    "lasot",
+    "lasot-ext",
+    "tnl2k",
+    "dtb70",
+    "tc128",
+    "got10k-val",
+    "got10k-test",
+    "trackingnet-test",
 ]
 """The benchmarks that can be read."""
 
@@ -228,6 +249,11 @@ def _read_vatic(path: Path) -> np.ndarray:
     return np.array(rows)
 
 
+def _lasot_extension_names(root: Path) -> list[str]:
+    there = any(root.glob("*/*/groundtruth.txt"))
+    return list(LASOT_EXTENSION) if there else []
+
+
 def _lasot_names(root: Path) -> list[str]:
     if not any(root.glob("*/*/groundtruth.txt")):
         return []
@@ -242,6 +268,38 @@ def _read_lasot(root: Path, name: str) -> Sequence:
     for flags in ("full_occlusion.txt", "out_of_view.txt"):
         boxes[_read_flags(folder / flags, len(boxes)) != 0] = np.nan
     return _sequence(name, _frames(folder / "img").values(), boxes, text)
+
+
+def _names_by(pattern: str) -> Callable[[Path], list[str]]:
+    """Names of the folders that hold a file of a pattern."""
+    return lambda root: [
+        path.parent.name
+        for path in natural_sort(root.glob(f"[!.]*/{pattern}"))
+        if not is_hidden(path.name)
+    ]
+
+
+def _read_folder(images: str, text: str) -> Callable[[Path, str], Sequence]:
+    """Reads a folder with its frames in one below, and its boxes in a file."""
+
+    def read(root: Path, name: str) -> Sequence:
+        path = root / name / text
+        boxes = _boxes(path)
+        return _sequence(name, list_images(root / name / images), boxes, path)
+
+    return read
+
+
+def _read_tc128(root: Path, name: str) -> Sequence:
+    text = root / name / f"{name}_gt.txt"
+    listed = root / name / f"{name}_frames.txt"
+    limits = parse_numbers(" ".join(_lines(listed)))
+    if len(limits) != 2:
+        raise SequenceError(f"{listed}: {limits}, expected the first and last frame")
+    first, last = limits
+    frames = _frames(root / name / "img")
+    kept = [path for number, path in frames.items() if first <= number <= last]
+    return _sequence(name, kept, _boxes(text), text)
 
 
 def _got10k_folder(root: Path, subset: str) -> Path:
@@ -272,11 +330,28 @@ def _read_got10k_val(root: Path, name: str) -> Sequence:
 def _read_got10k_test(root: Path, name: str) -> Sequence:
     folder = _got10k_folder(root, "test") / name
     text = folder / "groundtruth.txt"
-    first, frames = _boxes(text), _frames(folder)
+    return _first_box(name, _frames(folder).values(), _boxes(text), text)
+
+
+def _trackingnet_names(root: Path) -> list[str]:
+    return _stems(root / "anno")
+
+
+def _read_trackingnet(root: Path, name: str) -> Sequence:
+    text = root / "anno" / f"{name}.txt"
+    frames = _frames(root / "frames" / name)
+    return _first_box(name, frames.values(), _boxes(text) + ONE, text)
+
+
+def _first_box(
+    name: str, frames: Iterable[Path], first: np.ndarray, text: Path
+) -> Sequence:
+    """A sequence of which the first box alone is published."""
+    frames = tuple(frames)
     if len(first) != 1:
         raise SequenceError(f"{text}: {len(first)} lines, expected the first box only")
     unknown = np.full((max(len(frames) - 1, 0), 4), np.nan)
-    return _sequence(name, frames.values(), np.concatenate([first, unknown]), text)
+    return _sequence(name, frames, np.concatenate([first, unknown]), text)
 
 
 _UAV_LAYOUT = "data_seq/UAV123/<folder>/%06d.jpg and anno/{}/<name>.txt"
@@ -298,16 +373,48 @@ _READERS: dict[str, _Reader] = {
     "lasot": _Reader(
         280, "<class>/<class>-<n>/groundtruth.txt", _lasot_names, _read_lasot
     ),
+    "lasot-ext": _Reader(
+        150, "<class>/<class>-<n>/groundtruth.txt", _lasot_extension_names, _read_lasot
+    ),
+    "tnl2k": _Reader(
+        700,
+        "<name>/imgs/ and <name>/groundtruth.txt",
+        _names_by("groundtruth.txt"),
+        _read_folder("imgs", "groundtruth.txt"),
+    ),
+    "dtb70": _Reader(
+        70,
+        "<name>/img/ and <name>/groundtruth_rect.txt",
+        _names_by("groundtruth_rect.txt"),
+        _read_folder("img", "groundtruth_rect.txt"),
+    ),
+    "tc128": _Reader(
+        128,
+        "<name>/img/, <name>/<name>_gt.txt and <name>/<name>_frames.txt",
+        _names_by("*_gt.txt"),
+        _read_tc128,
+    ),
     "got10k-val": _Reader(
         180, _GOT10K_LAYOUT.format("val"), _got10k_names("val"), _read_got10k_val
     ),
     "got10k-test": _Reader(
         180, _GOT10K_LAYOUT.format("test"), _got10k_names("test"), _read_got10k_test
     ),
+    "trackingnet-test": _Reader(
+        511,
+        "anno/<name>.txt and frames/<name>/%d.jpg",
+        _trackingnet_names,
+        _read_trackingnet,
+    ),
 }
 
 
-_NAMES = {"otb": OTB100, "otb50": OTB50, "lasot": LASOT_TEST}
+_NAMES = {
+    "otb": OTB100,
+    "otb50": OTB50,
+    "lasot": LASOT_TEST,
+    "lasot-ext": LASOT_EXTENSION,
+}
 """The sequences of benchmarks whose names are known."""
 
 

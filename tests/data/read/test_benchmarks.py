@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from siamrpn_jax.data.read import benchmarks
-from siamrpn_jax.data.read.benchmark_lists import LASOT_TEST, OTB50, OTB100
+from siamrpn_jax.data.read.benchmark_lists import (
+    LASOT_EXTENSION,
+    LASOT_TEST,
+    OTB50,
+    OTB100,
+)
 from siamrpn_jax.data.read.sequences import SequenceError
 
 BOX = "11,21,30,40"
@@ -191,6 +196,61 @@ def test_lasot_flags_of_another_length(tmp_path):
     write(tmp_path / "testing_set.txt", "cat-1")
     with pytest.raises(SequenceError, match="2 values for 3 frames"):
         read("lasot", tmp_path)
+
+
+def test_the_extension_of_lasot(tmp_path, monkeypatch):
+    assert len(set(LASOT_EXTENSION)) == 150 and LASOT_EXTENSION[0] == "atv-1"
+    write_lasot(tmp_path, "wingsuit-10", occluded="0,0,0", outside="0,0,1")
+    shrink(monkeypatch, LASOT_EXTENSION=("wingsuit-10",))
+    (found,) = read("lasot-ext", tmp_path).values()
+    assert np.isnan(found.boxes).any(axis=1).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "text"),
+    [
+        ("tnl2k", "imgs", "groundtruth.txt"),
+        ("dtb70", "img", "groundtruth_rect.txt"),
+    ],
+)
+def test_folders_with_frames_and_boxes(tmp_path, name, images, text):
+    for folder in ("Sheep2", "Sheep10"):
+        touch(tmp_path / folder / images, [9, 10], "frame{}.jpg")
+        write(tmp_path / folder / text, BOX, "0,0,0,0")
+    found = read(name, tmp_path)
+    assert list(found) == ["Sheep2", "Sheep10"]
+    assert found["Sheep2"].boxes[0].tolist() == FOUND
+    assert np.isnan(found["Sheep2"].boxes[1]).all()
+    assert numbers_of_ends(found["Sheep10"]) == [9, 10]
+    (tmp_path / "Sheep2" / images / "frame9.jpg").unlink()
+    with pytest.raises(SequenceError, match="1 frames but 2 boxes"):
+        read(name, tmp_path)
+
+
+def numbers_of_ends(sequence):
+    return [int(path.stem.removeprefix("frame")) for path in sequence.frames]
+
+
+@pytest.mark.parametrize("limits", ["2,3", "2\t3"])
+def test_temple_color_says_which_frames(tmp_path, limits):
+    touch(tmp_path / "Ball_ce1" / "img", [1, 2, 3, 4])
+    write(tmp_path / "Ball_ce1" / "Ball_ce1_gt.txt", BOX, BOX)
+    listed = tmp_path / "Ball_ce1" / "Ball_ce1_frames.txt"
+    write(listed, limits)
+    (found,) = read("tc128", tmp_path).values()
+    assert found.name == "Ball_ce1" and numbers(found) == [2, 3]
+    assert found.boxes.tolist() == [FOUND] * 2
+    write(listed, "all")
+    with pytest.raises(SequenceError, match="expected the first and last frame"):
+        read("tc128", tmp_path)
+
+
+def test_trackingnet_counts_from_0_and_knows_the_first_box_only(tmp_path):
+    touch(tmp_path / "frames" / "abc_1", [0, 1, 2], "{}.jpg")
+    write(tmp_path / "anno" / "abc_1.txt", BOX)
+    (found,) = read("trackingnet-test", tmp_path).values()
+    assert found.boxes[0].tolist() == [11, 21, 30, 40]
+    assert np.isnan(found.boxes[1:]).all() and numbers(found) == [0, 1, 2]
 
 
 def write_got10k(root, subset, *lines, **labels):
