@@ -87,7 +87,7 @@ def run(config: Config) -> dict[str, Any]:
     return ablate(config)
 
 
-def main(argv: "list[str] | None" = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Parses the command line and runs."""
     run_or_exit(lambda: run(tyro.cli(Config, args=argv, prog="siamrpn ablate")))
 
