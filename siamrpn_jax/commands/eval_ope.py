@@ -19,6 +19,7 @@ from siamrpn_jax.commands.tracker_specs import (
 )
 from siamrpn_jax.common.errors import InputError, check_least
 from siamrpn_jax.common.files import lock_folder, write_json
+from siamrpn_jax.data.read.benchmark_lists import BenchmarkName
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.data.read.sequences import Sequence
@@ -41,22 +42,7 @@ class Config:
     sequences: Path | None = None
     """Folder of the benchmark; without one, a sequence folder (img/ and
     groundtruth.txt) or a folder that holds some."""
-    benchmark: Literal[
-        "folder",
-        "otb",
-        "otb50",
-        "uav123",
-        "uav20l",
-        "nfs",
-        "lasot",
-        "lasot-ext",
-        "tnl2k",
-        "dtb70",
-        "tc128",
-        "got10k-val",
-        "got10k-test",
-        "trackingnet-test",
-    ] = "folder"
+    benchmark: Literal["folder"] | BenchmarkName = "folder"
     """What the folder holds, as its authors hand it out; folder: any sequences. Test
     sets of that name have no truth: results and a zip for the server are written."""
     there_and_back: int = 0

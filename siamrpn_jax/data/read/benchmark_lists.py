@@ -5,6 +5,25 @@ TPAMI 2015; Table 2 and its TB-50), UAV123's ``configSeqs.m``, LaSOT's
 ``testing_set.txt``. A name ``Jogging-1`` is the first target of OTB's Jogging.
 """
 
+from typing import Literal
+
+BenchmarkName = Literal[
+    "otb",
+    "otb50",
+    "uav123",
+    "uav20l",
+    "nfs",
+    "lasot",
+    "lasot-ext",
+    "tnl2k",
+    "dtb70",
+    "tc128",
+    "got10k-val",
+    "got10k-test",
+    "trackingnet-test",
+]
+"""The benchmarks that can be read."""
+
 OTB50 = tuple(
     """
     Basketball Biker Bird1 BlurBody BlurCar2 BlurFace BlurOwl Bolt Box Car1 Car4

@@ -41,7 +41,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,6 +54,7 @@ from siamrpn_jax.data.read.benchmark_lists import (
     OTB100,
     OTB_FRAMES,
     UAV123_CLIPS,
+    BenchmarkName,
 )
 from siamrpn_jax.data.read.formats import (
     no_target,
@@ -63,23 +64,6 @@ from siamrpn_jax.data.read.formats import (
 )
 from siamrpn_jax.data.read.images import is_hidden, list_images, natural_sort
 from siamrpn_jax.data.read.sequences import Sequence, SequenceError
-
-BenchmarkName = Literal[
-    "otb",
-    "otb50",
-    "uav123",
-    "uav20l",
-    "nfs",
-    "lasot",
-    "lasot-ext",
-    "tnl2k",
-    "dtb70",
-    "tc128",
-    "got10k-val",
-    "got10k-test",
-    "trackingnet-test",
-]
-"""The benchmarks that can be read."""
 
 ONE = np.array([1.0, 1.0, 0.0, 0.0])
 """From boxes that count pixels from 0 to those that count from 1."""
