@@ -285,7 +285,10 @@ def _track_unseen(config: Config, model: SiamRPN, variables: Any) -> dict[str, f
         list(column) for column in zip(*strip, strict=True)
     )
     figure = plots.plot_strip(
-        shown, predicted=np.stack(predicted), truth=np.stack(truth), titles=titles
+        shown,
+        predicted={"tracked": np.stack(predicted)},
+        truth=np.stack(truth),
+        titles=titles,
     )
     plots.save_png(figure, path)
     verdict = "it learned" if auc > static_auc + 0.1 else "it did NOT learn to track"

@@ -232,7 +232,7 @@ def test_several_trackers_are_compared(tmp_path, sequences, capsys, monkeypatch)
     assert list(report["trackers"]) == ["a", "b"]
     assert report["trackers"]["a"]["auc"] == 0 < report["trackers"]["b"]["auc"]
     assert (tmp_path / "res" / "b" / "car.txt").is_file()
-    assert (tmp_path / "plots" / "a_car.png").is_file()
+    assert (tmp_path / "plots" / "car.png").is_file()
     assert "One-pass evaluation" in (page / "index.html").read_text()
     lines = capsys.readouterr().out.splitlines()
     table = lines[

@@ -72,7 +72,7 @@ def print_difference(tracker: str, found: Comparison) -> None:
 
 
 def draw_plots(folder: Path, benchmark: Benchmark, entries: Items[Entry]) -> None:
-    """Draws curves of all trackers, and a strip of each on each sequence.
+    """Draws curves of all trackers, and a strip of each sequence with all their boxes.
 
     Raises:
         siamrpn_jax.data.read.images.ImageError: a frame cannot be decoded.
@@ -81,18 +81,16 @@ def draw_plots(folder: Path, benchmark: Benchmark, entries: Items[Entry]) -> Non
     if means:
         plots.save_png(plots.plot_success(means), folder / "success.png")
         plots.save_png(plots.plot_precision(means), folder / "precision.png")
-    for entry in entries:
-        prefix = f"{entry.tracker}_" if len(entries) > 1 else ""
-        for one in benchmark.sequences:
-            last = len(one.frames) - 1
-            shown = np.unique(np.linspace(0, last, STRIP_FRAMES).astype(int))
-            strip = plots.plot_strip(
-                [read_image(one.frames[index]) for index in shown],
-                predicted=entry.runs[one.name][0].boxes[shown],
-                truth=one.boxes[shown],
-                titles=[f"{one.name} {index}" for index in shown],
-            )
-            plots.save_png(strip, folder / f"{prefix}{one.name}.png")
+    for one in benchmark.sequences:
+        last = len(one.frames) - 1
+        shown = np.unique(np.linspace(0, last, STRIP_FRAMES).astype(int))
+        strip = plots.plot_strip(
+            [read_image(one.frames[index]) for index in shown],
+            predicted={e.tracker: e.runs[one.name][0].boxes[shown] for e in entries},
+            truth=one.boxes[shown],
+            titles=[f"{one.name} {index}" for index in shown],
+        )
+        plots.save_png(strip, folder / f"{one.name}.png")
 
 
 def write_page(folder: Path, benchmark: Benchmark, entries: Items[Entry]) -> Path:

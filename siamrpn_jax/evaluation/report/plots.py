@@ -262,33 +262,55 @@ def plot_training(metrics_file: str | Path) -> Any:
 def plot_strip(
     frames: Sequence[np.ndarray],
     *,
-    predicted: np.ndarray,
+    predicted: Mapping[str, np.ndarray],
     truth: np.ndarray | None = None,
     titles: Sequence[str] = (),
 ) -> Any:
-    """Draws frames side by side with their boxes.
+    """Draws frames side by side with the boxes of trackers (the paper's Fig. 1).
 
     Args:
         frames: T images, RGB uint8 [H, W, 3].
-        predicted: [T, 4] ``ltwh``, drawn orange.
+        predicted: by tracker, [T, 4] ``ltwh``; orange where there is a single one, else
+            in colours that the legend names.
         truth: [T, 4] ``ltwh``, drawn green; rows with NaN are left out.
         titles: text above each frame, if any.
+
+    Raises:
+        InputError: a tracker has more or fewer boxes than there are frames, or there is
+            no frame or tracker.
     """
-    if not len(frames) or len(frames) != len(predicted):
-        raise InputError(
-            f"{len(frames)} frames and {len(predicted)} boxes: expected as many of "
-            "both, at least one"
-        )
+    for name, boxes in predicted.items():
+        if len(boxes) != len(frames):
+            raise InputError(
+                f"{len(frames)} frames and {len(boxes)} boxes of {name}: expected as "
+                "many of both"
+            )
+    if not frames or not predicted:
+        raise InputError(f"a strip of {len(frames)} frames, {len(predicted)} trackers")
+    colors = {name: _rgb(index) for index, name in enumerate(predicted)}
+    if len(predicted) == 1:
+        colors = dict.fromkeys(predicted, ORANGE)
+    shown = dict(predicted) if truth is None else {"truth": truth, **predicted}
+    colors = {"truth": GREEN, **colors}
     height, width, _ = frames[0].shape
     figure = _empty_figure(2.6 * len(frames), 2.6 * height / width + 0.4)
     for index, frame in enumerate(frames):
         axes = figure.add_subplot(1, len(frames), index + 1)
-        boxes = [] if truth is None else [truth[index]]
-        boxes, colors = boxes + [predicted[index]], [GREEN] * len(boxes) + [ORANGE]
-        axes.imshow(draw_boxes(frame, np.array(boxes), colors=colors))
+        boxes = np.array([rows[index] for rows in shown.values()])
+        drawn = draw_boxes(frame, boxes, colors=[colors[name] for name in shown])
+        axes.imshow(drawn)
         axes.set_axis_off()
         if index < len(titles):
             axes.set_title(titles[index], fontsize="small")
+    if len(predicted) > 1:
+        lines = require("matplotlib.lines", extra="report")
+        named = [
+            lines.Line2D([], [], color=np.array(colors[name]) / 255, label=_text(name))
+            for name in shown
+        ]
+        figure.legend(
+            handles=named, loc="outside lower center", ncols=6, fontsize="small"
+        )
     return figure
 
 
@@ -340,6 +362,12 @@ def _reported_point(axes: Any, x: float, y: float, name: str) -> None:
 
 def _color(index: int) -> str:
     return COLORS[index % len(COLORS)]
+
+
+def _rgb(index: int) -> tuple[int, int, int]:
+    """``_color`` as red, green and blue, 0 to 255."""
+    red, green, blue = bytes.fromhex(_color(index).removeprefix("#"))
+    return red, green, blue
 
 
 def _text(name: str) -> str:

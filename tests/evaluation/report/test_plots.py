@@ -70,7 +70,7 @@ def test_strip(tmp_path):
     truth = np.array([[8.0, 5, 20, 20], [np.nan] * 4, [8, 5, 20, 20]])
     path = tmp_path / "strip.png"
     figure = plots.plot_strip(
-        frames, predicted=boxes, truth=truth, titles=["a", "b", "c"]
+        frames, predicted={"x": boxes}, truth=truth, titles=["a", "b", "c"]
     )
     plots.save_png(figure, path)
     image = read_image(path)
@@ -78,8 +78,22 @@ def test_strip(tmp_path):
     near = lambda part, color: (np.abs(part - np.array(color)).sum(-1) < 60).sum()  # noqa: E731
     assert [near(part, plots.ORANGE) > 20 for part in thirds] == [True] * 3
     assert [near(part, plots.GREEN) > 20 for part in thirds] == [True, False, True]
-    with pytest.raises(InputError, match="3 frames and 2 boxes"):
-        plots.plot_strip(frames, predicted=boxes[:2])
+    with pytest.raises(InputError, match="3 frames and 2 boxes of x"):
+        plots.plot_strip(frames, predicted={"x": boxes[:2]})
+    with pytest.raises(InputError, match="a strip of 3 frames, 0 trackers"):
+        plots.plot_strip(frames, predicted={})
+
+
+def test_a_strip_of_several_trackers_names_them():
+    frames = [np.full((60, 80, 3), 128, np.uint8)] * 2
+    boxes = {"ours": np.full((2, 4), 20.0), "csrt": np.full((2, 4), 30.0)}
+    figure = plots.plot_strip(frames, predicted=boxes, truth=boxes["ours"] - 9)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["truth", "ours", "csrt"]
+    colors = {tuple(line.get_color()) for line in legend.get_lines()}
+    image = figure.axes[0].images[0].get_array()
+    found = {tuple(pixel / 255) for pixel in image.reshape(-1, 3)}
+    assert len(colors) == 3 and colors <= found
 
 
 def test_missing_extra_is_named():
