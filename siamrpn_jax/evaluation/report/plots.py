@@ -287,7 +287,8 @@ def plot_strip(
             )
     if not frames or not predicted:
         raise InputError(f"a strip of {len(frames)} frames, {len(predicted)} trackers")
-    colors = {name: _rgb(index) for index, name in enumerate(predicted)}
+    # The third colour is green as well.
+    colors = {name: _rgb(i + (i > 1)) for i, name in enumerate(predicted)}
     if len(predicted) == 1:
         colors = dict.fromkeys(predicted, ORANGE)
     shown = dict(predicted) if truth is None else {"truth": truth, **predicted}
