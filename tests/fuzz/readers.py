@@ -16,6 +16,7 @@ from data_prep.tracks import Rejection, Track
 from prepared_folders import write_prepared
 from siamrpn_jax.common import configs
 from siamrpn_jax.data.crops.reader import open_prepared
+from siamrpn_jax.data.pairs import labelled
 from siamrpn_jax.data.read import benchmarks, images, sequences, stills, tables
 from siamrpn_jax.evaluation import annotations, results
 from siamrpn_jax.evaluation.report import plots
@@ -88,6 +89,21 @@ def _benchmark(name: str, text: str, *lines: str, beside: dict[str, str] | None 
         return all(finite_or_absent(one.boxes) for one in found)
 
     return Reader(make, read, check)
+
+
+def _tiny_imagenet(root: Path) -> Path:
+    for name in ("cat", "dog"):
+        _images(root, f"train/{name}", "%d.jpg", 2)
+    _images(root, "val/images", "%d.jpg", 2)
+    return _text("val/val_annotations.txt", "1.jpg\tcat\t0\t0", "2.jpg\tdog\t0\t0")(
+        root
+    )
+
+
+def _read_labelled(path: Path) -> Any:
+    config = labelled.LabelledConfig(folder=str(path.parent.parent))
+    _, held_out = labelled.open_labelled(config, image_size=16)
+    return held_out._source._labels if held_out else ()  # pyright: ignore
 
 
 def _images(root: Path, folder: str, pattern: str, count: int) -> None:
@@ -396,6 +412,27 @@ READERS: dict[str, Reader] = {
     "uav123": _with_images(
         _benchmark("uav123", "anno/UAV123/bike1.txt", *BOXES),
         *("data_seq/UAV123/bike1", "%06d.jpg", 4),
+    ),
+    "tnl2k": _with_images(
+        _benchmark("tnl2k", "a/groundtruth.txt", *BOXES), *("a/imgs", "%d.jpg", 4)
+    ),
+    "tc128 frames": _with_images(
+        _benchmark(
+            "tc128",
+            "a/a_frames.txt",
+            "1,4",
+            beside={"a/a_gt.txt": "\n".join(BOXES)},
+        ),
+        *("a/img", "%04d.jpg", 6),
+    ),
+    "trackingnet-test": _with_images(
+        _benchmark("trackingnet-test", "anno/a.txt", BOXES[0]),
+        *("frames/a", "%d.jpg", 3),
+    ),
+    "tiny-imagenet": Reader(
+        _tiny_imagenet,
+        _read_labelled,
+        lambda found: all(0 <= label < 2 for label in found),
     ),
     "folder": _parser(_box_file, folder.DATASET),
     "got10k": _parser(_got10k, got10k.DATASET),

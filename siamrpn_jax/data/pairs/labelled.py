@@ -21,6 +21,7 @@ import numpy as np
 import tyro
 
 from siamrpn_jax.common.errors import InputError, check_least, require
+from siamrpn_jax.common.files import check_name
 from siamrpn_jax.data.pairs.photometry import color_table
 from siamrpn_jax.data.read import tfds
 from siamrpn_jax.data.read.formats import read_lines
@@ -378,7 +379,7 @@ def _read_tiny(root: Path, classes: tuple[str, ...]) -> _Files:
                 f"{path}, line {number}: expected an image and one of the classes of "
                 f"the training images, tabs between them, found {fields[:2]}"
             )
-    files = [f"images/{fields[0]}" for fields in lines]
+    files = [f"images/{check_name(fields[0], error=InputError)}" for fields in lines]
     return _Files(root, files, [numbers[fields[1]] for fields in lines])
 
 

@@ -76,6 +76,9 @@ def test_held_out_images_of_tiny_imagenet(root, tmp_path):
     table.write_text("0.png\tcat\n")
     with pytest.raises(InputError, match="line 1: expected .* found .*cat"):
         open_labelled(config(tmp_path), image_size=16)
+    table.write_text("../../evil.png\tbars\n")
+    with pytest.raises(InputError, match=r"\.\./\.\./evil\.png"):
+        open_labelled(config(tmp_path), image_size=16)
 
 
 def test_an_epoch_shows_each_image_once_in_an_order_of_its_own(root):
