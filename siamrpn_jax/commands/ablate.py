@@ -2,7 +2,7 @@
 
 A study is a folder::
 
-    plan.json            the jobs, as they were started
+    plan.json            its options and its jobs
     jobs/<job>/          a training run; beside its files <data set>.json, the figures
                          of ``siamrpn eval-vot``, and problem.txt, why it failed
     table.json           all figures
@@ -19,7 +19,6 @@ import tyro
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.commands.studies import Source
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.presets import PRESETS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,15 +110,28 @@ def check_options(config: Config) -> None:
         )
 
 
-def source_of(config: Config) -> Source:
-    """What the study trains on and is judged by."""
-    cells = PRESETS[config.preset]().model.score_size
+def source_of(config: Config, *, cells: int) -> Source:
+    """What the study trains on and is judged by.
+
+    Args:
+        config: of the command.
+        cells: along one side of the score map.
+
+    Raises:
+        InputError: a centre size that the score map does not have.
+    """
+    known = tuple(range(2 - cells % 2, cells + 1, 2))
+    if unknown := set(config.center_sizes) - set(known):
+        raise InputError(
+            f"--center-sizes {min(unknown)} on a map of {cells}x{cells} cells: "
+            f"expected some of {', '.join(map(str, known))}"
+        )
     return Source(
         config.data,
         config.second,
         config.dataset,
         config.shares,
-        config.center_sizes or tuple(range(2 - cells % 2, cells + 1, 2)),
+        config.center_sizes or known,
         config.backbone,
     )
 

@@ -1,6 +1,7 @@
 """What ``siamrpn ablate`` does: jobs one after the other, then the table."""
 
 import dataclasses
+import json
 import os
 import shlex
 import shutil
@@ -17,6 +18,7 @@ from siamrpn_jax import weights
 from siamrpn_jax.commands import eval_vot, train
 from siamrpn_jax.commands.ablate import Config, job_command, source_of
 from siamrpn_jax.commands.studies import PLANS, Column, Job, Place, Plan, plan_frozen
+from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import InputError, MissingExtraError, require
 from siamrpn_jax.common.files import read_json, replacing, write_json
 from siamrpn_jax.evaluation.report.data import Report, Study, StudyColumn
@@ -76,11 +78,12 @@ def ablate(config: Config) -> dict[str, Any]:
     require("jinja2", extra="report")
     out = config.out or Path("runs") / "ablate" / config.study
     whole = config if config.data else _reduced(config, out / "data")
-    source = source_of(whole)
+    model = train.parse([whole.preset, *shlex.split(whole.train)]).recipe.model
+    source = source_of(whole, cells=model.score_size)
     source = dataclasses.replace(source, datasets=source.datasets or (GENERATED,))
     plan = PLANS[config.study](source)
     calls = {job.name: _call(whole, out / "jobs" / job.name, job) for job in plan.jobs}
-    _check_plan(out / "plan.json", calls)
+    _check_plan(out / "plan.json", config, calls)
     if config.list:
         print("\n".join(job_command(config, name) for name in calls))
         return {}
@@ -90,6 +93,7 @@ def ablate(config: Config) -> dict[str, Any]:
         _run_job(calls[config.job])
         return {}
     if not config.gather:
+        _check_datasets(whole, calls)
         for name, call in calls.items():
             _try_job(name, call)
     return _write_table(config, out, _gather(config, plan, calls))
@@ -143,31 +147,34 @@ def _call(config: Config, folder: Path, job: Job) -> _Call:
     return call
 
 
-def _check_plan(path: Path, calls: Mapping[str, _Call]) -> None:
+def _check_plan(path: Path, config: Config, calls: Mapping[str, _Call]) -> None:
     """Writes the plan, or refuses a folder that holds another; raises InputError."""
-    jobs = {
-        name: {"train": call.train, "evaluate": call.evaluate}
-        for name, call in calls.items()
-    }
+    free = {"out": None, "list": False, "job": None, "gather": False}
+    text = json.dumps(configs.to_json(dataclasses.replace(config, **free)), default=str)
+    options = json.loads(text)
     if not path.is_file():
-        write_json(path, {"jobs": jobs})
+        jobs = {
+            name: [call.train, *call.evaluate.values()] for name, call in calls.items()
+        }
+        write_json(path, {"options": options, "jobs": jobs})
         return
     started = read_json(path)
-    started = started.get("jobs") if isinstance(started, dict) else None
-    if started == jobs:
-        return
-    if not isinstance(started, dict) or started.keys() != jobs.keys():
-        found = ", ".join(started) if isinstance(started, dict) else "none"
+    started = started.get("options") if isinstance(started, dict) else None
+    changes = configs.differences(started if isinstance(started, dict) else {}, options)
+    if changes:
         raise InputError(
-            f"{path}: the study was started with the jobs {found}, expected those of "
-            f"these options: {', '.join(jobs)}; choose another --out"
+            f"{path}: the study was started with other options: {'; '.join(changes)}; "
+            "choose another --out"
         )
-    name = next(name for name, one in jobs.items() if started[name] != one)
-    was, now = (" ".join(map(str, jobs[name]["train"])) for jobs in (started, jobs))
-    raise InputError(
-        f"{path}: job {name} was started with other options: {was}; now {now}; "
-        "choose another --out"
-    )
+
+
+def _check_datasets(config: Config, calls: Mapping[str, _Call]) -> None:
+    """Reads what is evaluated on before hours of training; raises InputError."""
+    for options in (
+        next(iter(calls.values())).evaluate.values() if config.dataset else ()
+    ):
+        with eval_vot.open_dataset(tyro.cli(eval_vot.Config, args=options)):
+            pass
 
 
 def _try_job(name: str, call: _Call) -> None:

@@ -143,7 +143,7 @@ def run(config: Config) -> dict[str, Any]:
     if config.report:
         require("matplotlib", extra="report")  # before an hour of tracking
     with (
-        _open_dataset(config) as data,
+        open_dataset(config) as data,
         _open_results(config) as folder,
         contextlib.ExitStack() as locks,
     ):
@@ -219,7 +219,12 @@ def _check_options(config: Config) -> None:
 
 
 @contextlib.contextmanager
-def _open_dataset(config: Config) -> Iterator[_Dataset]:
+def open_dataset(config: Config) -> Iterator[_Dataset]:
+    """Reads what is evaluated on; generated sequences are there within the body.
+
+    Raises:
+        InputError: it cannot be read, or is of another year.
+    """
     from siamrpn_jax.evaluation.vot import generated
     from siamrpn_jax.evaluation.vot.dataset import read_vot_dataset
     from siamrpn_jax.evaluation.vot.metrics import interval_of

@@ -9,6 +9,7 @@ import tyro
 from siamrpn_jax.commands import ablate, ablation
 from siamrpn_jax.commands.ablate import Config, job_command, source_of
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.presets import small
 
 pytest.importorskip("matplotlib")
 
@@ -35,7 +36,12 @@ def ran(monkeypatch):
         config.json.write_text(json.dumps(several))
         done.append(f"eval {name}")
 
-    monkeypatch.setattr(ablation.train, "parse", lambda options: options)
+    class Options(list):
+        """What was parsed; as a config it has the network of ``small``."""
+
+        recipe = small()
+
+    monkeypatch.setattr(ablation.train, "parse", Options)
     monkeypatch.setattr(ablation.train, "run", train)
     monkeypatch.setattr(ablation.eval_vot, "run", evaluate)
     sets = {"first": (1, 1), "second": (1, 2)}
@@ -102,9 +108,9 @@ def test_jobs_one_by_one_and_what_is_there(tmp_path, ran, capsys):
 
 def test_a_study_is_not_resumed_with_other_options(tmp_path, ran):
     ablate.run(Config(study="anchors", out=tmp_path, list=True))
-    with pytest.raises(InputError, match=r"job A3-first was .* now .* --epochs 9"):
+    with pytest.raises(InputError, match="other options: train: '' -> '--epochs 9'"):
         ablate.run(Config(study="anchors", out=tmp_path, train="--epochs 9"))
-    with pytest.raises(InputError, match="started with the jobs A3-first, .* first, "):
+    with pytest.raises(InputError, match="study: 'anchors' -> 'center-size'"):
         ablate.run(Config(study="center-size", out=tmp_path))
 
 
@@ -123,8 +129,29 @@ def test_a_printed_command_is_the_same_study():
 
 
 def test_centre_sizes_are_those_of_the_map():
-    assert source_of(Config(study="center-size")).center_sizes == (*range(1, 18, 2),)
-    assert source_of(Config(study="center-size", preset="small")).center_sizes[-1] == 13
+    config = Config(study="center-size")
+    assert source_of(config, cells=17).center_sizes == (*range(1, 18, 2),)
+    assert source_of(config, cells=4).center_sizes == (2, 4)
+    for size in (4, 15):
+        config = Config(study="center-size", center_sizes=(3, size))
+        with pytest.raises(
+            InputError, match=f"--center-sizes {size} on a map of 13x13"
+        ):
+            source_of(config, cells=13)
+
+
+def test_data_sets_are_read_before_anything_is_trained(tmp_path, ran):
+    done, _ = ran
+    config = Config(
+        study="data-size",
+        out=tmp_path / "out",
+        data=("a",),
+        dataset=("vot2016",),
+        root=(tmp_path / "none",),
+    )
+    with pytest.raises(InputError, match="none"):
+        ablate.run(config)
+    assert not done
 
 
 @pytest.mark.parametrize(

@@ -82,11 +82,14 @@ def draw_plots(folder: Path, benchmark: Benchmark, entries: Items[Entry]) -> Non
         plots.save_png(plots.plot_success(means), folder / "success.png")
         plots.save_png(plots.plot_precision(means), folder / "precision.png")
     for one in benchmark.sequences:
+        ran = [entry for entry in entries if one.name in entry.runs]
+        if not ran:
+            continue  # its results could be used of none
         last = len(one.frames) - 1
         shown = np.unique(np.linspace(0, last, STRIP_FRAMES).astype(int))
         strip = plots.plot_strip(
             [read_image(one.frames[index]) for index in shown],
-            predicted={e.tracker: e.runs[one.name][0].boxes[shown] for e in entries},
+            predicted={e.tracker: e.runs[one.name][0].boxes[shown] for e in ran},
             truth=one.boxes[shown],
             titles=[f"{one.name} {index}" for index in shown],
         )

@@ -287,27 +287,27 @@ def plot_strip(
             )
     if not frames or not predicted:
         raise InputError(f"a strip of {len(frames)} frames, {len(predicted)} trackers")
-    # The third colour is green as well.
-    colors = {name: _rgb(i + (i > 1)) for i, name in enumerate(predicted)}
-    if len(predicted) == 1:
-        colors = dict.fromkeys(predicted, ORANGE)
-    shown = dict(predicted) if truth is None else {"truth": truth, **predicted}
-    colors = {"truth": GREEN, **colors}
+    shown: list[tuple[str, np.ndarray, tuple[int, int, int]]] = []
+    if truth is not None:
+        shown.append(("truth", truth, GREEN))
+    for number, (name, boxes) in enumerate(predicted.items()):
+        # The third colour is green as well.
+        color = _rgb(number + (number > 1)) if len(predicted) > 1 else ORANGE
+        shown.append((name, boxes, color))
     height, width, _ = frames[0].shape
     figure = _empty_figure(2.6 * len(frames), 2.6 * height / width + 0.4)
     for index, frame in enumerate(frames):
         axes = figure.add_subplot(1, len(frames), index + 1)
-        boxes = np.array([rows[index] for rows in shown.values()])
-        drawn = draw_boxes(frame, boxes, colors=[colors[name] for name in shown])
-        axes.imshow(drawn)
+        boxes = np.array([boxes[index] for _, boxes, _ in shown])
+        axes.imshow(draw_boxes(frame, boxes, colors=[color for *_, color in shown]))
         axes.set_axis_off()
         if index < len(titles):
             axes.set_title(titles[index], fontsize="small")
     if len(predicted) > 1:
         lines = require("matplotlib.lines", extra="report")
         named = [
-            lines.Line2D([], [], color=np.array(colors[name]) / 255, label=_text(name))
-            for name in shown
+            lines.Line2D([], [], color=np.array(color) / 255, label=_text(name))
+            for name, _, color in shown
         ]
         figure.legend(
             handles=named, loc="outside lower center", ncols=6, fontsize="small"

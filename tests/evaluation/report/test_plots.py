@@ -85,11 +85,16 @@ def test_strip(tmp_path):
 
 
 def test_a_strip_of_several_trackers_names_them():
+    """Whatever their names are."""
     frames = [np.full((60, 80, 3), 128, np.uint8)] * 2
-    boxes = {"ours": np.full((2, 4), 20.0), "csrt": np.full((2, 4), 30.0)}
-    figure = plots.plot_strip(frames, predicted=boxes, truth=boxes["ours"] - 9)
+    boxes = {"truth": np.full((2, 4), 20.0), "csrt": np.full((2, 4), 30.0)}
+    figure = plots.plot_strip(frames, predicted=boxes, truth=boxes["truth"] - 9)
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["truth", "ours", "csrt"]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "truth",
+        "truth",
+        "csrt",
+    ]
     colors = {tuple(line.get_color()) for line in legend.get_lines()}
     image = figure.axes[0].images[0].get_array()
     found = {tuple(pixel / 255) for pixel in image.reshape(-1, 3)}
