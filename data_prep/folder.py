@@ -25,7 +25,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from data_prep import coco, tools
-from data_prep.rows import read_lines
 from data_prep.tracks import (
     Dataset,
     Frame,
@@ -40,6 +39,7 @@ from data_prep.youtube_bb import FILM_SUFFIXES
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.formats import no_target
 from siamrpn_jax.data.read.images import natural_sort, read_size
+from siamrpn_jax.data.read.rows import read_lines
 from siamrpn_jax.data.read.sequences import (
     GROUND_TRUTH_NAMES,
     SequenceError,

@@ -1,17 +1,10 @@
 """GOT-10k: 9,335 videos to train on, 180 to validate, at 10 frames a second.
 
-Huang et al., TPAMI 2019. A video's folder holds ``%08d.jpg`` from 1, a box ``x,y,w,h``
-a frame in ``groundtruth.txt``, and one label a frame in
-
-- ``absence.label``: 1 where the target is absent.
-- ``cover.label``: 0 to 8, how much is visible: nothing, up to 15 %, 30 %, 45 %, 60 %,
-  75 %, 90 %, nearly all, all. An eighth of it is the visibility here, as is usual.
-- ``cut_by_image.label``: whether it reaches beyond the image; the boxes say so too.
-
-Boxes count pixels from 1 (so the authors); -1,-1,-1,-1 and boxes without area stand
-where the target is absent. ``meta_info.ini`` names the class, the video on the web, of
-which there may be several clips, and the size of the frames. The frames of some ten
-videos change their size on the way; those of another size than named are rejected.
+Huang et al., TPAMI 2019. A video's folder holds ``%08d.jpg`` from 1 and what
+``read_got10k`` reads; -1,-1,-1,-1 and boxes without area stand where the target is
+absent. ``meta_info.ini`` names the class, the video on the web, of which there may be
+several clips, and the size of the frames. The frames of some ten videos change their
+size on the way; those of another size than named are rejected.
 """
 
 import re
@@ -20,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from data_prep.rows import numbered_track, read_labels, read_lines, read_rows
+from data_prep.rows import numbered_track
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 from siamrpn_jax.common.files import check_name
+from siamrpn_jax.data.read.rows import read_got10k, read_lines
 
 UNUSABLE = frozenset(
     f"GOT-10k_Train_{number:06d}" for number in (*range(8623, 8638), 9058, 9059)
@@ -60,16 +52,14 @@ def list_units(options: Got10kOptions) -> list[Unit]:
 def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
     """The track of one video."""
     folder: Path = unit.content
-    rows = read_rows(folder / "groundtruth.txt", columns=4, expected="x,y,w,h")
-    absent, rows = read_labels(folder / "absence.label", rows, most=1)
-    cover, rows = read_labels(folder / "cover.label", rows, most=8)
+    rows, boxes, visibility = read_got10k(folder)
     meta = _read_meta(folder / "meta_info.ini")
     yield from numbered_track(
         rows,
         folder,
         "%08d.jpg",
-        boxes=rows.values - (1, 1, 0, 0),
-        visibility=np.where(absent, 0, cover / 8).astype(np.float32),
+        boxes=boxes,
+        visibility=visibility,
         name=unit.key,
         video=meta.get("url") or unit.key,
         category=meta.get("object_class", ""),

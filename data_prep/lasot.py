@@ -1,13 +1,10 @@
 """LaSOT: 1,400 videos of 70 classes, some 2,500 frames each.
 
-Fan et al., CVPR 2019. A video's folder holds ``img/%08d.jpg`` from 1, a box ``x,y,w,h``
-a frame in ``groundtruth.txt``, and 0 or 1 for each frame, in a single line, in
-``full_occlusion.txt`` and ``out_of_view.txt``; with either the target is absent.
-``nlp.txt``, a sentence on the target, is not read.
-
-Boxes count pixels from 1 (so the authors). The test set is the four videos of each
-class that ``testing_set.txt`` names, or ``LASOT_TEST``; of the rest only the 70 classes
-are for training: the 15 that were added in 2020 are for evaluation alone.
+Fan et al., CVPR 2019. A video's folder holds ``img/%08d.jpg`` from 1 and what
+``read_lasot`` reads; ``nlp.txt``, a sentence on the target, is not read. The test set
+is the four videos of each class that ``testing_set.txt`` names, or ``LASOT_TEST``; of
+the rest only the 70 classes are for training: the 15 that were added in 2020 are for
+evaluation alone.
 """
 
 from collections.abc import Iterator, Set
@@ -15,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from data_prep.rows import numbered_track, read_labels, read_lines, read_rows
+from data_prep.rows import numbered_track
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 from siamrpn_jax.data.read.benchmark_lists import LASOT_TEST
 from siamrpn_jax.data.read.images import natural_sort
+from siamrpn_jax.data.read.rows import read_lasot, read_lines
 
 CLASSES = frozenset(name.rpartition("-")[0] for name in LASOT_TEST)
 """The 70 classes of the training set, each of which is also in the test set."""
@@ -57,15 +53,13 @@ def list_units(options: LasotOptions) -> list[Unit]:
 def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
     """The track of one video."""
     folder: Path = unit.content
-    rows = read_rows(folder / "groundtruth.txt", columns=4, expected="x,y,w,h")
-    occluded, rows = read_labels(folder / "full_occlusion.txt", rows, most=1)
-    outside, rows = read_labels(folder / "out_of_view.txt", rows, most=1)
+    rows, boxes, visibility = read_lasot(folder)
     yield from numbered_track(
         rows,
         folder / "img",
         "%08d.jpg",
-        boxes=rows.values - (1, 1, 0, 0),
-        visibility=np.where(occluded | outside, 0, 1).astype(np.float32),
+        boxes=boxes,
+        visibility=visibility,
         name=unit.key,
         video=unit.key,
         category=_category(unit.key),

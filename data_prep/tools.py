@@ -28,7 +28,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from data_prep import coco
-from data_prep.rows import read_lines, read_xml
+from data_prep.rows import read_xml
 from data_prep.stills import still_track
 from data_prep.tracks import (
     Frame,
@@ -43,6 +43,7 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import inside, read_json
 from siamrpn_jax.data.read.formats import no_target, parse_number, parse_numbers
 from siamrpn_jax.data.read.images import is_image, list_images
+from siamrpn_jax.data.read.rows import read_lines
 
 _PERCENT = 0.01
 _BROKEN = (np.inf, np.inf, np.inf, np.inf)

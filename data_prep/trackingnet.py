@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.rows import list_names, numbered_track, read_rows
+from data_prep.rows import list_names, numbered_track
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
+from siamrpn_jax.data.read.rows import read_rows
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 import tyro
 
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.rows import Rejection
 
 
 class PreparationError(InputError):
@@ -73,22 +74,6 @@ class Track:
 
     relative: bool = False
     """Whether boxes are fractions of the frame's width and height."""
-
-
-class Rejection(NamedTuple):
-    """Something that cannot be used; it is written to ``rejected.json``."""
-
-    file: str
-    """The file at fault: an image or an annotation."""
-
-    frame: int | None
-    """The source frame number, where there is one."""
-
-    reason: str
-    """What is wrong, with the value and what was expected."""
-
-    records: int = 1
-    """How many records are lost by it."""
 
 
 class Unit(NamedTuple):

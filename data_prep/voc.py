@@ -21,12 +21,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from data_prep.rows import read_lines, read_xml
+from data_prep.rows import read_xml
 from data_prep.stills import still_track
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 from data_prep.vid import OCCLUDED
 from siamrpn_jax.common.files import check_name
 from siamrpn_jax.data.read.formats import parse_number
+from siamrpn_jax.data.read.rows import read_lines
 
 
 @dataclass(frozen=True)

@@ -63,10 +63,13 @@ from siamrpn_jax.data.read.formats import (
     read_lines,
 )
 from siamrpn_jax.data.read.images import is_hidden, list_images, natural_sort
+from siamrpn_jax.data.read.rows import (
+    Annotation,
+    read_got10k,
+    read_lasot,
+    read_rows,
+)
 from siamrpn_jax.data.read.sequences import Sequence, SequenceError
-
-ONE = np.array([1.0, 1.0, 0.0, 0.0])
-"""From boxes that count pixels from 0 to those that count from 1."""
 
 NFS_RATIO = 8
 """Annotated frames for each frame at 30 a second."""
@@ -247,10 +250,8 @@ def _lasot_names(root: Path) -> list[str]:
 
 def _read_lasot(root: Path, name: str) -> Sequence:
     folder = root / name.rpartition("-")[0] / name
-    text = folder / "groundtruth.txt"
-    boxes = _boxes(text)
-    for flags in ("full_occlusion.txt", "out_of_view.txt"):
-        boxes[_read_flags(folder / flags, len(boxes)) != 0] = np.nan
+    text = _there(folder / "groundtruth.txt")
+    boxes = _boxes_of(read_lasot(folder))
     return _sequence(name, _frames(folder / "img").values(), boxes, text)
 
 
@@ -300,14 +301,10 @@ def _got10k_names(subset: str) -> Callable[[Path], list[str]]:
 
 def _read_got10k_val(root: Path, name: str) -> Sequence:
     folder = _got10k_folder(root, "val") / name
-    text = folder / "groundtruth.txt"
-    boxes = _boxes(text)
-    # The toolkit goes by the share of the target that is visible, 0 to 8 eighths.
-    cover, absence = folder / "cover.label", folder / "absence.label"
-    if cover.is_file():
-        boxes[_read_flags(cover, len(boxes)) == 0] = np.nan
-    else:
-        boxes[_read_flags(absence, len(boxes)) != 0] = np.nan
+    text = _there(folder / "groundtruth.txt")
+    # The toolkit goes by the share of the target that is visible.
+    has_cover = (folder / "cover.label").is_file()
+    boxes = _boxes_of(read_got10k(folder, absence=not has_cover, cover=has_cover))
     return _sequence(name, _frames(folder).values(), boxes, text)
 
 
@@ -324,7 +321,7 @@ def _trackingnet_names(root: Path) -> list[str]:
 def _read_trackingnet(root: Path, name: str) -> Sequence:
     text = root / "anno" / f"{name}.txt"
     frames = _frames(root / "frames" / name)
-    return _first_box(name, frames.values(), _boxes(text) + ONE, text)
+    return _first_box(name, frames.values(), _boxes(text, start=0), text)
 
 
 def _first_box(
@@ -402,18 +399,19 @@ _NAMES = {
 """The sequences of benchmarks whose names are known."""
 
 
-def _boxes(text: Path) -> np.ndarray:
-    """Boxes that count from 1, as ``[T, 4]`` from 0; NaN where one has no area."""
-    rows = []
-    for number, line in enumerate(_lines(text), start=1):
-        row = parse_numbers(line)
-        if len(row) != 4:
-            raise SequenceError(f"{text}:{number}: {line!r}, expected x,y,w,h")
-        rows.append(row)
-    if not rows:
-        raise SequenceError(f"{text}: is empty, expected one box x,y,w,h a line")
-    boxes = np.array(rows) - ONE
-    boxes[no_target(boxes)] = np.nan
+def _boxes(text: Path, *, start: int = 1) -> np.ndarray:
+    """Boxes ``[T, 4]`` from 0 of rows from ``start``; NaN where one is absent."""
+    rows = read_rows(_there(text), columns=4, expected="x,y,w,h")
+    boxes = rows.values - (start, start, 0, 0)
+    return _boxes_of(Annotation(rows, boxes, np.ones(len(boxes), np.float32)))
+
+
+def _boxes_of(annotation: Annotation) -> np.ndarray:
+    """Boxes ``[T, 4]`` that are NaN where the target is absent; no row may be wrong."""
+    for file, _, reason, _ in annotation.rows.rejections:
+        raise SequenceError(f"{file}: {reason}")
+    boxes = annotation.boxes.copy()
+    boxes[no_target(boxes) | (annotation.visibility == 0)] = np.nan
     return boxes
 
 
@@ -443,21 +441,14 @@ def _sequence(
     return Sequence(name, frames, boxes)
 
 
-def _read_flags(path: Path, count: int) -> np.ndarray:
-    """Whole numbers, one for each frame, in one line or in many."""
-    fields = " ".join(read_lines(path, error=SequenceError)).replace(",", " ").split()
-    if len(fields) != count or not all(re.fullmatch("[0-9]{1,3}", f) for f in fields):
-        raise SequenceError(
-            f"{path}: {len(fields)} values for {count} frames, expected a small whole "
-            "number for each"
-        )
-    return np.array(fields, int)
+def _there(text: Path) -> Path:
+    if not text.is_file():
+        raise _MissingError(str(text))
+    return text
 
 
 def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise _MissingError(str(path))
-    lines = read_lines(path, error=SequenceError)
+    lines = read_lines(_there(path), error=SequenceError)
     return [line.strip() for line in lines if line.strip()]
 
 

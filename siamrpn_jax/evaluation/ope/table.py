@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.data.read.benchmarks import ONE
 from siamrpn_jax.data.read.images import read_size
+from siamrpn_jax.data.read.rows import FROM_ONE
 from siamrpn_jax.data.read.sequences import Sequence
 from siamrpn_jax.evaluation.ope import metrics as ope
 from siamrpn_jax.evaluation.ope.metrics import Got10kMetrics, MetricError, OpeMetrics
@@ -239,7 +239,7 @@ def _evaluate(
     if convention.toolkit:
         predicted = _repair(predicted)
         # The toolkits count pixels from 1, and ask for numbers above 0.
-        within = (truth + ONE > 0).all(axis=1, keepdims=True)
+        within = (truth + FROM_ONE > 0).all(axis=1, keepdims=True)
         truth = np.where(within, truth, np.nan)
     return ope.evaluate(
         predicted,
@@ -262,7 +262,7 @@ def _empty(boxes: np.ndarray) -> np.ndarray:
 def _evaluate_got10k(runs: Runs, benchmark: Benchmark) -> Got10kMetrics:
     # Boxes are clipped as its files have them, which count pixels from 1.
     return ope.evaluate_got10k(
-        (run.boxes + ONE, one.boxes + ONE, read_size(one.frames[0]))
+        (run.boxes + FROM_ONE, one.boxes + FROM_ONE, read_size(one.frames[0]))
         for one in benchmark.sequences
         for run in runs[one.name]
     )

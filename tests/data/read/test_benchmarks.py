@@ -100,7 +100,7 @@ def test_missing_and_broken_sequences_are_all_named(tmp_path, monkeypatch):
     message = str(caught.value)
     assert "misses 2 of 4 sequences: Box, Skating2-1" in message
     assert "Girl: 2 frames but 1 boxes" in message
-    assert "groundtruth_rect.txt:1: '1,2,3'" in message
+    assert "groundtruth_rect.txt: line 1 is '1,2,3', expected x,y,w,h" in message
 
 
 @pytest.mark.parametrize("name", benchmarks._READERS)
@@ -194,7 +194,7 @@ def test_lasot(tmp_path, monkeypatch):
 def test_lasot_flags_of_another_length(tmp_path):
     write_lasot(tmp_path, "cat-1", occluded="0,0", outside="0,1,1")
     write(tmp_path / "testing_set.txt", "cat-1")
-    with pytest.raises(SequenceError, match="2 values for 3 frames"):
+    with pytest.raises(SequenceError, match="2 labels for 3 rows"):
         read("lasot", tmp_path)
 
 
