@@ -91,7 +91,7 @@ class RunConfig:
     preset: str | None = None
     """What the recipe was called before options changed it."""
     prepared: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Fingerprints of the prepared folders."""
+    """Fingerprints of the prepared folders and of the teacher's files."""
     tuned_on: dict[str, str] = dataclasses.field(default_factory=dict)
     """Fingerprints and names of the sequences on which the tracking constants of the
     first weights were chosen."""

@@ -13,6 +13,7 @@ import numpy as np
 from siamrpn_jax import weights
 from siamrpn_jax.commands import start
 from siamrpn_jax.commands.train import Config, RunConfig, parse_options
+from siamrpn_jax.common import files
 from siamrpn_jax.data.crops import index, reader
 from siamrpn_jax.data.pairs import loader
 from siamrpn_jax.data.pairs.pairs import PairDataset
@@ -141,9 +142,14 @@ def describe_run(config: Config) -> RunConfig:
 
 
 def _fingerprints(recipe: Recipe) -> dict[str, str]:
-    """Fingerprints of the prepared folders: a resumed run must find the same ones."""
+    """Fingerprints of the prepared folders and of the teacher's files.
+
+    A resumed run must find the same ones.
+    """
     folders = filter(reader.is_prepared, recipe.data.folders)
-    return {folder: index.fingerprint(folder) for folder in folders}
+    found = {folder: index.fingerprint(folder) for folder in folders}
+    teacher = [Path(file) for file in recipe.data.teacher]
+    return found | {str(file): files.fingerprint(file) for file in teacher}
 
 
 def _tuned_on(init: str | None) -> dict[str, str]:

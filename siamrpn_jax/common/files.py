@@ -6,6 +6,7 @@ import json
 import os
 import re
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -155,3 +156,8 @@ def checksums(folder: Path) -> dict[str, str]:
                 digest = hashlib.file_digest(file, "sha256")
             found[path.relative_to(folder).as_posix()] = digest.hexdigest()
     return found
+
+
+def fingerprint(path: Path) -> str:
+    """Fingerprint of what a file holds, 8 hexadecimal digits; empty without a file."""
+    return f"{zlib.crc32(path.read_bytes()):08x}" if path.is_file() else ""

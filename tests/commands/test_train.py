@@ -265,6 +265,9 @@ def test_own_writers_get_the_metrics_of_a_taught_run(tmp_path, monkeypatch):
     assert [step for step, _ in recorder.steps] == [2, 2]
     assert recorder.steps[0][1]["teacher_loss"] > 0
     assert card["steps"] == 2 and card["teacher"] == ["backbone.onnx", "head.onnx"]
+    Path(files[1]).write_bytes(b"another teacher")
+    with pytest.raises(InputError, match=r"another config.*head\.onnx"):
+        train.run(dataclasses.replace(config, resume=True))
     with pytest.raises(
         InputError, match=r"no patches that the teacher .*backbone\.onnx"
     ):

@@ -1,7 +1,6 @@
 """The index of a prepared folder: its tracks and records, without reading them."""
 
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from siamrpn_jax.common import configs
+from siamrpn_jax.common import configs, files
 from siamrpn_jax.common.files import replacing
 from siamrpn_jax.data.crops.format import FORMAT_VERSION, CropConfig, RecordError
 
@@ -135,8 +134,7 @@ def fingerprint(folder: Path | str) -> str:
 
     Empty where there is no index; ``open_prepared`` says why.
     """
-    path = Path(folder) / INDEX_FILE
-    return f"{zlib.crc32(path.read_bytes()):08x}" if path.is_file() else ""
+    return files.fingerprint(Path(folder) / INDEX_FILE)
 
 
 def _read_header(about: dict[str, Any]) -> Header:

@@ -89,7 +89,7 @@ def open_datasets(
         fractions=[fraction for _, _, fraction in others],
         bytes_limit=config.bytes_mib * _MIB,
         decoded_limit=config.decoded_mib * _MIB,
-        weight=sum(weight for _, weight, _ in others),
+        weights=[weight for _, weight, _ in others],
     )
     videos = {kept.video(track)[1] for _, kept in prepared for track in kept.tracks}
     check_held_out(config.hold_out, {*held_out.sequences, *videos})

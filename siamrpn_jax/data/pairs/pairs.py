@@ -61,7 +61,9 @@ class DataConfig:
 
     weights: Annotated[tuple[float, ...], tyro.conf.arg(aliases=("--weights",))] = ()
     """How much each folder counts, in their order; 1 each by default. Folders that are
-    not prepared are mixed by content and count together with the sum of theirs."""
+    not prepared count together with the sum of theirs; among them, sequences and stills
+    are drawn as often as their groups ask for, times the weight of their folder. What
+    lies in two of the folders belongs to the one that is named first."""
 
     fraction: tuple[float, ...] = ()
     """Share of each folder's videos and stills that is trained on, in their order, by a

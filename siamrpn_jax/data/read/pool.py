@@ -109,7 +109,7 @@ def open_pools(
     decoded_limit: int,
     hold_out: Collection[str] = (),
     fractions: SequenceOf[float] = (),
-    weight: float = 1.0,
+    weights: SequenceOf[float] = (),
 ) -> tuple[Pool, Pool]:
     """Reads the annotations below some folders; no image is decoded.
 
@@ -126,7 +126,8 @@ def open_pools(
         hold_out: names of sequences that are held out whatever their hash.
         fractions: share of each folder's sequences and stills that is used for
             training, see ``sampling.share_of``; none: all.
-        weight: of each pool.
+        weights: of each folder: its sequences and stills are drawn more often by this
+            factor. Their sum is the weight of the pools; none: 1 each.
 
     Returns:
         The pool for training and the held-out one; parts of them may be empty.
@@ -141,15 +142,16 @@ def open_pools(
     images: list[_Image] = []
     visited: set[Path] = set()
     by_folder: list[dict[Path, str]] = []  # Names that decide, of each folder.
-    for root in map(Path, folders):
+    weights = weights or [1.0] * len(folders)
+    for root, weight in zip(map(Path, folders), weights, strict=True):
         before = len(clips), len(images)
         rejected: _Rejected = defaultdict(list)
         sequence_paths, still_folders = _detect(root)
         for path in _unvisited(sequence_paths, visited):
-            clips.extend(_read_clip(root, path, rejected))
+            clips.extend(_read_clip(root, path, rejected, weight))
         for folder in _unvisited(still_folders, visited):
             for still in stills.read_stills(folder).images:
-                images.append(_sort_image(root, still, rejected))
+                images.append(_sort_image(root, still, rejected, weight))
         _report(root, rejected)
         names = {clip.folder: clip.name for clip in clips[before[0] :]}
         by_folder.append(names | {i.still.path: i.name for i in images[before[1] :]})
@@ -169,11 +171,11 @@ def open_pools(
     def assemble(*, validation: bool) -> Pool:
         kept = out if validation else used
         return _assemble(
-            [clip for clip in clips if clip.folder in kept],
-            [image for image in images if image.still.path in kept],
+            [c for c in clips if c.folder in kept and c.weight],
+            [i for i in images if i.still.path in kept and i.weight],
             bytes_limit=bytes_limit,
             decoded_limit=decoded_limit,
-            weight=weight,
+            weight=sum(weights),
         )
 
     return assemble(validation=False), assemble(validation=True)
@@ -188,6 +190,7 @@ class _Clip(NamedTuple):
     boxes: np.ndarray  # Those that can be used.
     numbers: np.ndarray  # Of their frames.
     group: str
+    weight: float  # Of its folder.
 
 
 class _Image(NamedTuple):
@@ -197,6 +200,7 @@ class _Image(NamedTuple):
     kind: str  # "natural", "small", or "bare" where no object is left.
     still: stills.Still
     objects: tuple[stills.StillObject, ...]
+    weight: float  # Of its folder.
 
 
 _Rejected = dict[str, list[Path]]
@@ -264,7 +268,7 @@ def _assemble(
         tracks.append(
             Track(np.array(indices)[clip.numbers], clip.boxes, clip.numbers, clip.group)
         )
-    natural: list[tuple[str, tuple[Target, ...]]] = []
+    natural: list[tuple[str, float, tuple[Target, ...]]] = []
     small: list[Target] = []
     sizes: dict[int, tuple[int, int]] = {}
     for image in images:
@@ -277,7 +281,7 @@ def _assemble(
             continue
         backgrounds.append(index)
         if targets:
-            natural.append((image.still.source, targets))
+            natural.append((image.still.source, image.weight, targets))
     return Pool(
         store=ImageStore(
             tuple(numbers),
@@ -287,35 +291,42 @@ def _assemble(
         ),
         origins=np.array([origins[i] for i in range(len(numbers))], np.int64),
         stills=_balanced(natural),
-        outlined=_balanced([(s, t) for s, ts in natural for t in ts if t.polygons]),
-        tracks=_weighted_tracks(tracks),
+        outlined=_balanced(
+            [(s, w, t) for s, w, ts in natural for t in ts if t.polygons]
+        ),
+        tracks=_weighted_tracks(tracks, [clip.weight for clip in clips]),
         small=tuple(small),
         backgrounds=np.array(backgrounds, np.int64),
         sequences=tuple(dict.fromkeys(clip.name for clip in clips)),
-        objects_by_image={targets[0].image: targets for _, targets in natural},
+        objects_by_image={targets[0].image: targets for _, _, targets in natural},
         weight=weight,
     )
 
 
-def _weighted_tracks(tracks: list[Track]) -> Weighted[Track]:
-    """Weights tracks by their length and the size of their group."""
+def _weighted_tracks(tracks: list[Track], factors: list[float]) -> Weighted[Track]:
+    """Weights tracks by their length, the size of their group and their folder's."""
     groups = Counter(track.group for track in tracks)
     weights = (
-        min(len(track.images), _LONG_SEQUENCE) ** 0.5
+        factor
+        * min(len(track.images), _LONG_SEQUENCE) ** 0.5
         * groups[track.group] ** _GROUP_EXPONENT
-        for track in tracks
+        for track, factor in zip(tracks, factors, strict=True)
     )
     return Weighted(tracks, weights)
 
 
-def _balanced(items: list[tuple[str, Item]]) -> Weighted[Item]:
-    """Weights items by the size of their source."""
-    counts = Counter(source for source, _ in items)
-    weights = (counts[source] ** _STILL_EXPONENT for source, _ in items)
-    return Weighted([item for _, item in items], weights)
+def _balanced(items: list[tuple[str, float, Item]]) -> Weighted[Item]:
+    """Weights items by the size of their source and the weight of their folder."""
+    counts = Counter(source for source, _, _ in items)
+    weights = (
+        weight * counts[source] ** _STILL_EXPONENT for source, weight, _ in items
+    )
+    return Weighted([item for _, _, item in items], weights)
 
 
-def _sort_image(root: Path, still: stills.Still, rejected: _Rejected) -> _Image:
+def _sort_image(
+    root: Path, still: stills.Still, rejected: _Rejected, weight: float
+) -> _Image:
     """Sorts out the objects of a still that cannot be used."""
     objects = []
     for item in still.objects:
@@ -325,7 +336,7 @@ def _sort_image(root: Path, still: stills.Still, rejected: _Rejected) -> _Image:
             objects.append(item)
     kind = "small" if max(still.width, still.height) <= SMALL_IMAGE else "natural"
     name = _name(root, still.path)
-    return _Image(name, kind if objects else "bare", still, tuple(objects))
+    return _Image(name, kind if objects else "bare", still, tuple(objects), weight)
 
 
 def _still_fault(box: np.ndarray, image: stills.Still) -> str | None:
@@ -342,7 +353,9 @@ def _still_fault(box: np.ndarray, image: stills.Still) -> str | None:
     return None
 
 
-def _read_clip(root: Path, path: Path, rejected: _Rejected) -> list[_Clip]:
+def _read_clip(
+    root: Path, path: Path, rejected: _Rejected, weight: float
+) -> list[_Clip]:
     """A sequence with its usable boxes; none where they are fewer than two."""
     sequence = sequences.read_sequence(path)
     folder = path if path.is_dir() else path.parent
@@ -364,7 +377,8 @@ def _read_clip(root: Path, path: Path, rejected: _Rejected) -> list[_Clip]:
         return []
     name, group = _name(root, folder), _group(sequence, folder)
     boxes = sequence.boxes[numbers].astype(np.float32)
-    return [_Clip(folder, name, sequence.frames, boxes, np.array(numbers), group)]
+    frames = sequence.frames
+    return [_Clip(folder, name, frames, boxes, np.array(numbers), group, weight)]
 
 
 def _group(sequence: sequences.Sequence, folder: Path) -> str:

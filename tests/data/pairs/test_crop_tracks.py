@@ -59,9 +59,7 @@ def sampled(
 
 
 def pairs_of(tracks: CropTracks, *, augment=STILL, **fields) -> PairDataset:
-    empty, _ = open_pools(
-        (), validation_fraction=0.0, bytes_limit=0, decoded_limit=0, weight=0.0
-    )
+    empty, _ = open_pools((), validation_fraction=0.0, bytes_limit=0, decoded_limit=0)
     return PairDataset(
         DataConfig(folders=("x",), **fields),
         empty,

@@ -12,12 +12,15 @@ from siamrpn_jax.data.sampling import Weighted
 from siamrpn_jax.model.boxes import ltwh_to_cxcywh
 
 
-def pools(*folders, fraction=0.0, hold_out=(), shares=()) -> tuple[Pool, Pool]:
+def pools(
+    *folders, fraction=0.0, hold_out=(), shares=(), weights=()
+) -> tuple[Pool, Pool]:
     return open_pools(
         [str(folder) for folder in folders],
         validation_fraction=fraction,
         hold_out=hold_out,
         fractions=shares,
+        weights=weights,
         bytes_limit=2**24,
         decoded_limit=2**24,
     )
@@ -226,6 +229,19 @@ def test_sources_of_stills_are_balanced(tmp_path):
     opened = pool(tmp_path)
     lone = [t[0].image for t in opened.stills].index(0)  # "few" comes first
     assert opened.stills.probabilities()[lone] == pytest.approx(1 / (1 + 32**0.6))
+
+
+def test_folders_that_are_not_prepared_count_by_their_weights(tmp_path):
+    """Each sequence and still is drawn by the factor of its folder; of 0: never."""
+    for name in ("a", "b", "c"):
+        write_sequence(tmp_path / name / f"{name}_clip", 0, length=4)
+        write_stills(tmp_path / name / "stills", 2)
+    roots = [tmp_path / name for name in ("a", "b", "c")]
+    training, _ = pools(*roots, weights=(1.0, 0.25, 0.0))
+    assert training.weight == 1.25
+    np.testing.assert_allclose(training.tracks.probabilities(), [0.8, 0.2])
+    np.testing.assert_allclose(training.stills.probabilities(), [0.4, 0.4, 0.1, 0.1])
+    assert not any(tmp_path / "c" in path.parents for path in training.store.paths)
 
 
 def test_small_images_are_only_cut_out(tmp_path):
