@@ -13,6 +13,7 @@ from siamrpn_jax.model.config import (
     AnchorConfig,
     BackboneConfig,
     HeadConfig,
+    InputConfig,
     ModelConfig,
 )
 from siamrpn_jax.tracking.config import TrackerConfig
@@ -123,10 +124,31 @@ def dasiamrpn() -> Recipe:
     )
 
 
+def siamfc() -> Recipe:
+    """SiamFC (Bertinetto et al., ECCV workshops 2016), the baseline of the paper.
+
+    No boxes: a score map, logistic loss, and a search over scales. 50 epochs of 50,000
+    pairs in batches of 8, from nothing; BatchNorm after the last layer too.
+    """
+    recipe = paper()
+    optimizer = OptimizerConfig(
+        final_learning_rate=1e-5, weight_decay=5e-4, frozen_layers=0
+    )
+    return dataclasses.replace(
+        recipe,
+        train=TrainConfig(optimizer=optimizer, steps_per_epoch=6250),
+        data=dataclasses.replace(recipe.data, max_interval=100),
+        model=dataclasses.replace(published.siamfc_model(), input=InputConfig()),
+        tracker=published.siamfc_tracker(),
+        batch_size=8,
+    )
+
+
 PRESETS: dict[str, Callable[[], Recipe]] = {
     "small": small,
     "paper": paper,
     "pysot": pysot,
     "dasiamrpn": dasiamrpn,
+    "siamfc": siamfc,
 }
 """Every recipe by the name that the command line takes."""

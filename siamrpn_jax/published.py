@@ -1,9 +1,11 @@
-"""The networks and tracking constants of published SiamRPN trackers.
+"""The networks and tracking constants of published trackers.
 
 What is common to all: AlexNet with BatchNorm, anchors cut to whole pixels, patches of 0
-to 255 as they are. Their weights give the same boxes with these configs as at home.
+to 255 as they are. Weights of SiamRPN's give the same boxes with these configs as at
+home.
 """
 
+import dataclasses
 from typing import Literal
 
 from siamrpn_jax.model.config import (
@@ -73,6 +75,28 @@ def dasiamrpn_tracker(constants: Literal["vot", "otb", "big"]) -> TrackerConfig:
     values = {"vot": (0.04, 0.44, 0.45), "otb": (0.22, 0.40, 0.30)}
     k, window, size_lr = values.get(constants, (0.055, 0.42, 0.295))
     return TrackerConfig(penalty_k=k, window_influence=window, size_lr=size_lr)
+
+
+def siamfc_model() -> ModelConfig:
+    """SiamFC's network, the baseline of the paper's tables.
+
+    Patches are cut centred; its own are cut in whole pixels.
+    """
+    return ModelConfig(
+        head=HeadConfig("cross_correlation"),
+        anchors=AnchorConfig(ratios=(1.0,)),
+        input=GREY_LEVELS["rgb"],
+    )
+
+
+def siamfc_tracker(scales: Literal[3, 5] = 3) -> TrackerConfig:
+    """The constants that SiamFC publishes for its trackers of 3 and of 5 scales."""
+    three = TrackerConfig(window_influence=0.176, size_lr=0.59)
+    if scales == 3:
+        return three
+    return dataclasses.replace(
+        three, scales=5, scale_step=1.025, scale_penalty=0.962, size_lr=0.35
+    )
 
 
 def alexnet(scale: int = 1) -> BackboneConfig:

@@ -38,6 +38,20 @@ def test_paper_augment_moves_by_pixels_of_its_patches():
     assert (augment.flip_probability, augment.rotation_probability) == (0, 0)
 
 
+def test_siamfc_is_the_published_recipe():
+    recipe = PRESETS["siamfc"]()
+    model, optimizer, tracker = recipe.model, recipe.train.optimizer, recipe.tracker
+    assert (model.exemplar_size, model.instance_size) == (127, 255)
+    assert (model.score_size, model.template_size) == (17, 6)
+    assert (recipe.batch_size, recipe.train.steps_per_epoch) == (8, 6250)
+    assert recipe.train.targets.radius == 16
+    assert (optimizer.learning_rate, optimizer.final_learning_rate) == (1e-2, 1e-5)
+    assert (optimizer.weight_decay, optimizer.frozen_layers) == (5e-4, 0)
+    constants = tracker.scales, tracker.scale_step, tracker.scale_penalty
+    assert constants == (3, 1.0375, 0.9745)
+    assert (tracker.window_influence, tracker.size_lr) == (0.176, 0.59)
+
+
 def test_small_trains_from_scratch():
     recipe = small()
     model, optimizer = recipe.model, recipe.train.optimizer
@@ -58,6 +72,7 @@ def test_small_trains_from_scratch():
         ("paper", 22_632_512),
         ("pysot", 6_251_102),
         ("dasiamrpn", 22_632_932),
+        ("siamfc", 3_749_953),
     ],
 )
 def test_every_model_builds(name, count):
@@ -67,7 +82,7 @@ def test_every_model_builds(name, count):
 
 
 def test_every_preset_is_tested():
-    assert set(PRESETS) == {"small", "paper", "pysot", "dasiamrpn"}
+    assert set(PRESETS) == {"small", "paper", "pysot", "dasiamrpn", "siamfc"}
 
 
 @pytest.mark.parametrize("name", PRESETS)

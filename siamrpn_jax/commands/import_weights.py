@@ -1,4 +1,4 @@
-"""``siamrpn import``: weights of PyTorch trackers in, ours out to PyTorch, model cards.
+"""``siamrpn import``: weights of published trackers in, ours out, model cards.
 
 Without ``--out`` and ``--to-torch`` it only prints what a file holds.
 """
@@ -23,7 +23,8 @@ class Config:
 
     With FILE alone: print what it holds, with its model card. Layouts: dasiamrpn,
     dasiamrpn-otb, dasiamrpn-big, pysot-alexnetlegacy, pysot-alexnet (each also with
-    -dwxcorr), siamrpn-pytorch; backbones alone: siamfc, alexnet-bn, torchvision.
+    -dwxcorr), siamrpn-pytorch, siamfc; backbones alone: alexnet-bn, torchvision. Of
+    SiamFC the original file for MatConvNet (.mat) is read too.
     """
 
     file: tyro.conf.Positional[str]

@@ -78,7 +78,7 @@ def _train(
         release=functools.partial(
             _release, config=config, started=started, model=model, held_out=held_out
         ),
-        shown_losses=("cls_loss", "reg_loss"),
+        shown_losses=("cls_loss", "reg_loss") if recipe.model.head.regresses else (),
     )
     return run.fit(config, task, started, devices, writers=writers)
 

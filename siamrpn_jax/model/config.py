@@ -41,8 +41,11 @@ class BackboneConfig:
 class HeadConfig:
     """Which head, and how it correlates."""
 
-    kind: Literal["up_channel", "depthwise"] = "up_channel"
-    """``up_channel``: the paper's; ``depthwise``: SiamRPN++'s, lighter."""
+    kind: Literal["up_channel", "depthwise", "cross_correlation"] = "up_channel"
+    """``up_channel``: the paper's; ``depthwise``: SiamRPN++'s, lighter;
+    ``cross_correlation``: SiamFC's, a score map without boxes, whose tracker searches
+    over scales. It correlates the features as they are; the other fields are for the
+    other heads."""
     width: int = 256
     """Channels that are correlated; the paper keeps the backbone's."""
     kernel_size: int = 3
@@ -60,6 +63,11 @@ class HeadConfig:
         """Raises InputError on numbers out of range."""
         check_range(self, 1, 2**16, "width")
         check_range(self, 1, 31, "kernel_size")
+
+    @property
+    def regresses(self) -> bool:
+        """Whether there are boxes beside the scores."""
+        return self.kind != "cross_correlation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +144,11 @@ class ModelConfig:
         """Raises InputError on numbers out of range."""
         check_range(self, 8, 2**13, "exemplar_size", "instance_size")
         check_range(self, 0, 10, "context")
+        if not self.head.regresses and len(self.anchors.ratios) != 1:
+            raise InputError(
+                f"anchors.ratios are {len(self.anchors.ratios)} numbers, expected one: "
+                "a cross_correlation head has one score a cell, and no boxes"
+            )
 
     @property
     def score_size(self) -> int:
@@ -155,7 +168,7 @@ class ModelConfig:
 
     def _embedded(self, patch_size: int) -> int:
         features = feature_size(self.backbone, patch_size)
-        return features - self.head.kernel_size + 1
+        return features - self.head.kernel_size + 1 if self.head.regresses else features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,6 +289,8 @@ def _head_multiply_adds(
         kernel: side of the detection kernels.
         anchors: K.
     """
+    if not config.regresses:
+        return (features - kernel + 1) ** 2 * kernel**2 * channels
     width, outputs = config.width, 6 * anchors  # 2 logits and 4 offsets
     search = features - config.kernel_size + 1
     score = search - kernel + 1

@@ -41,10 +41,11 @@ class FusedWeights(struct.PyTreeNode):
     """The network's weights as tracking uses them."""
 
     backbone: tuple[FusedConv, ...]
-    template: tuple[FusedConv, FusedConv]
+    template: tuple[FusedConv, ...]
     """What makes detection kernels of exemplar features: classification, regression."""
-    search: FusedConv
-    """What prepares search features; classification and regression side by side."""
+    search: FusedConv | None
+    """What prepares search features; classification and regression side by side. None
+    where they are correlated as they are."""
     cls_output: tuple[FusedConv, ...]
     """1x1 convolutions after the correlation, with ReLU between them."""
     reg_output: tuple[FusedConv, ...]
@@ -75,6 +76,12 @@ def fuse(model: SiamRPN, variables: Any) -> FusedWeights:
         for i, layer in enumerate(layers, start=1)
     ]
 
+    if not config.head.regresses:
+        gain = jnp.float32([[[[0.0, rpn.SCORE_GAIN]]]])
+        bias = jnp.pad(variables["params"]["head"]["bias"], (1, 0))
+        score = _fuse_conv(gain, bias, dtype="float32", impl="xla")
+        return FusedWeights(tuple(features), (), None, (score,), ())
+
     def head(name: str, impl: ConvImpl = config.conv_impl) -> FusedConv:
         return make(*fold("head", name, f"{name}_bn"), impl=impl)
 
@@ -101,8 +108,10 @@ def embed_template(model: SiamRPN, weights: Any, z: jax.Array) -> Template:
     """
     weights = as_fused(model, weights)
     features = _features(model, weights, z)
-    kernels = [_apply(conv, features) for conv in weights.template]
     head = model.config.head
+    if not head.regresses:
+        return Template(features, None)
+    kernels = [_apply(conv, features) for conv in weights.template]
     if head.kind == "up_channel":
         kernels = [k.reshape(*k.shape[:3], head.width, -1) for k in kernels]
     elif head.template_relu:
@@ -156,7 +165,13 @@ def _chunk_size(model: SiamRPN) -> int | None:
 def _detect(
     model: SiamRPN, weights: FusedWeights, template: Template, x: jax.Array
 ) -> Detection:
-    search = _apply(weights.search, _features(model, weights, x))
+    search = _features(model, weights, x)
+    if weights.search is None:
+        kernel = template.cls_kernel[..., None]
+        score = rpn.correlate(search, kernel, impl=model.config.head.correlation)
+        score = score.astype(jnp.float32)
+        return make_detection(_chain(weights.cls_output, score), None)
+    search = _apply(weights.search, search)
     if model.config.head.kind == "depthwise":
         kernels = jnp.concatenate([template.cls_kernel, template.reg_kernel], -1)
         correlated = rpn.correlate_depthwise(jax.nn.relu(search), kernels)

@@ -54,8 +54,10 @@ class SiamRPN(nn.Module):
         head_args = (config.head, anchors, config.conv_impl, config.dtype)
         if config.head.kind == "up_channel":
             self.head = rpn.UpChannelHead(*head_args)
-        else:
+        elif config.head.kind == "depthwise":
             self.head = rpn.DepthwiseHead(*head_args, config.backbone.bn_momentum)
+        else:
+            self.head = rpn.CrossCorrelationHead(config.head)
 
     @standard_promotion
     def __call__(
@@ -130,8 +132,13 @@ def normalise(patches: jax.Array, config: InputConfig) -> jax.Array:
     return (patches - jnp.float32(config.mean)) / jnp.float32(config.std)
 
 
-def make_detection(logits: jax.Array, deltas: jax.Array) -> Detection:
-    """Head outputs ``[B, F, F, 2K]`` and ``[B, F, F, 4K]``, anchor-major."""
+def make_detection(logits: jax.Array, deltas: jax.Array | None) -> Detection:
+    """Head outputs ``[B, F, F, 2K]`` and ``[B, F, F, 4K]``, anchor-major.
+
+    Without offsets they are 0: each box is the anchor's own.
+    """
+    if deltas is None:
+        deltas = jnp.zeros((*logits.shape[:3], 2 * logits.shape[3]), logits.dtype)
     return Detection(_split(logits, 2), _split(deltas, 4))
 
 

@@ -1,4 +1,4 @@
-"""The region proposal network: correlation and the two heads (paper, section 3.2).
+"""The region proposal network: correlation and the heads (paper, section 3.2).
 
 The exemplar's features become the kernels of a local detector; correlating the search
 features with them gives, at each cell, two logits and four box offsets per anchor.
@@ -20,18 +20,19 @@ class Template(struct.PyTreeNode):
     """The detection kernels that one exemplar stands for (paper, section 4.1).
 
     ``up_channel``: ``[B, h, w, C, 2K]`` and ``[B, h, w, C, 4K]``; ``depthwise``:
-    ``[B, h, w, C]`` twice.
+    ``[B, h, w, C]`` twice; ``cross_correlation``: ``[B, h, w, C]`` and None.
     """
 
     cls_kernel: jax.Array
-    reg_kernel: jax.Array
+    reg_kernel: Any
 
 
 class SearchFeatures(struct.PyTreeNode):
     """Search features ready to be correlated, ``[B, H, W, C]`` each."""
 
     cls: jax.Array
-    reg: jax.Array
+    reg: Any
+    """None where the head finds no boxes."""
 
 
 def correlate(
@@ -132,6 +133,10 @@ def _depthwise_backward(residuals, dy):
 
 
 correlate_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+SCORE_GAIN = 1e-3
+"""What SiamFC multiplies correlations with: sums of thousands of products."""
 
 
 class UpChannelHead(nn.Module):
@@ -237,3 +242,35 @@ class DepthwiseHead(nn.Module):
         maps = self.mix_reg((correlate_depthwise(search, kernel),))
         (y,) = self.mix_reg_bn(maps, **bn)
         return self.out_reg((nn.relu(y),))[0]
+
+
+class CrossCorrelationHead(nn.Module):
+    """SiamFC's head: exemplar and search features are correlated as they are.
+
+    Bertinetto et al., ECCV workshops 2016, Eq. 1: a score for each cell, with a bias,
+    and no boxes.
+    """
+
+    config: HeadConfig
+
+    def setup(self):
+        """The bias is all that it learns."""
+        self.bias = self.param("bias", nn.initializers.zeros_init(), (1,), jnp.float32)
+
+    def embed_template(self, features: jax.Array, **_: Any) -> Template:
+        """Exemplar features ``[B, f, f, C]``, which are the kernels."""
+        return Template(cls_kernel=features, reg_kernel=None)
+
+    def embed_search(self, features: jax.Array, **_: Any) -> SearchFeatures:
+        """Search features ``[B, f, f, C]`` as they are."""
+        return SearchFeatures(cls=features, reg=None)
+
+    def classify(self, search: jax.Array, kernel: jax.Array, **_: Any) -> jax.Array:
+        """Logits ``[B, F, F, 2]``: 0 and the score, which make the logistic loss."""
+        impl = self.config.correlation
+        score = correlate(search, kernel[..., None], impl=impl).astype(jnp.float32)
+        score = SCORE_GAIN * score + self.bias
+        return jnp.concatenate([jnp.zeros_like(score), score], -1)
+
+    def regress(self, search: Any, kernel: Any, **_: Any) -> None:
+        """There are no boxes."""

@@ -3,12 +3,17 @@
 import dataclasses
 from typing import Literal
 
-from siamrpn_jax.common.errors import check_range
+from siamrpn_jax.common.errors import InputError, check_range
 
 
 @dataclasses.dataclass(frozen=True)
 class TrackerConfig:
-    """How a box is chosen among the proposals; each stage can be switched off."""
+    """How a box is chosen among the proposals; each stage can be switched off.
+
+    A ``cross_correlation`` head has no proposals: the box is the best place on the
+    score map, in the best of some scales. Of the first fields it takes
+    ``window_influence`` and, as the share of a new scale, ``size_lr``.
+    """
 
     center_size: int | None = None
     """g: only the middle g x g cells of the score map compete, at most all; None takes
@@ -30,6 +35,12 @@ class TrackerConfig:
     nms_iou: float | None = None
     """Report no proposal that overlaps a better one more than this; None: no NMS. The
     winner is the same with and without."""
+    scales: int = 3
+    """Scales that a ``cross_correlation`` head is tried in, an odd number."""
+    scale_step: float = 1.0375
+    """Factor from one of those scales to the next."""
+    scale_penalty: float = 0.9745
+    """What the response of all scales but the middle one is multiplied with."""
     min_size: float = 10.0
     """The reported box is never narrower or lower than this many frame pixels."""
     confidence_bias: float = -4.0
@@ -54,9 +65,14 @@ class TrackerConfig:
     def __post_init__(self) -> None:
         """Raises InputError on numbers out of range; arrays are not looked at."""
         check_range(self, 1, 1e3, "center_size", "top_k")
+        check_range(self, 1, 99, "scales")
+        check_range(self, 1, 2, "scale_step")
+        if self.scales % 2 == 0:
+            raise InputError(f"scales is {self.scales}, expected an odd number")
         check_range(self, 0, 100, "penalty_k", "motion")
         check_range(self, 0, 1, "window_influence", "size_lr", "voting_iou", "nms_iou")
         check_range(self, 0, 1, "margin_rate", "lost_below", "found_above")
+        check_range(self, 0, 1, "scale_penalty")
         check_range(self, 0.01, 1e4, "min_size", "lost_search")
         check_range(self, -1e6, 1e6, "confidence_bias")
         check_range(self, -1e6, 1e6, "confidence_support", "confidence_margin")

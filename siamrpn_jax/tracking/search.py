@@ -19,9 +19,8 @@ from siamrpn_jax.model import fused
 from siamrpn_jax.model.network import Detection, SiamRPN
 from siamrpn_jax.model.rpn import Template
 from siamrpn_jax.tracking.config import TrackerConfig
-from siamrpn_jax.tracking.selection import select_box
-from siamrpn_jax.tracking.state import TrackOutput, TrackState, search_patch
-from siamrpn_jax.tracking.step import Weights, init_track
+from siamrpn_jax.tracking.state import TrackOutput, TrackState, search_patches
+from siamrpn_jax.tracking.step import Weights, detect, init_track, select
 
 NAMES = ("penalty_k", "window_influence", "size_lr", "voting_iou", "motion")
 """What is searched for: fields of ``TrackerConfig``, the columns of settings."""
@@ -64,18 +63,20 @@ def track_settings(
     templates = jax.tree.map(
         lambda a: jnp.broadcast_to(a, (count, *a.shape[1:])), template
     )
-    crop = functools.partial(search_patch, model=model)
     first = jnp.zeros((), jnp.int32)
 
-    def select(
-        state: TrackState, detection: Detection, config: TrackerConfig
-    ) -> tuple[TrackState, TrackOutput]:
-        return select_box(state, detection, model=model, config=config)
-
     def step(state: TrackState, frame: jax.Array) -> tuple[TrackState, TrackOutput]:
-        x = jax.vmap(crop, in_axes=(0, None, None))(state, frame[None], first)
-        detection = fused.detect(model, weights, templates, x)
-        return jax.vmap(select)(state, detection, settings)
+        def crop(state: TrackState, config: TrackerConfig) -> jax.Array:
+            return search_patches(state, frame[None], first, model=model, config=config)
+
+        def choose(
+            state: TrackState, detection: Detection, config: TrackerConfig
+        ) -> tuple[TrackState, TrackOutput]:
+            return select(state, detection, model=model, config=config)
+
+        x = jax.vmap(crop)(state, settings)
+        detection = detect(weights, templates, x, model=model)
+        return jax.vmap(choose)(state, detection, settings)
 
     return jax.lax.scan(step, state, frames)
 

@@ -15,13 +15,11 @@ from siamrpn_jax.tracking.state import (
     Proposals,
     TrackOutput,
     TrackState,
+    advance,
     float32_numbers,
     patch_scale,
     to_frame,
 )
-
-_MOTION_RATE = 0.5
-"""Share of the last frame in the mean motion."""
 
 
 def select_box(
@@ -56,7 +54,7 @@ def select_box(
     confidence, lost = predict_lost(evidence, state.lost > 0, config=config)
     if config.when_lost == "hold":
         box = jnp.where(lost, state.box, box)
-    top, top_scores = _best_proposals(proposals, config)
+    top, top_scores = best_proposals(proposals, config)
     output = TrackOutput(
         box=box,
         score=proposals.scores[best],
@@ -184,24 +182,6 @@ def smooth_size(
     return jnp.concatenate([center, jnp.clip(size, config.min_size, state.frame_size)])
 
 
-def advance(
-    state: TrackState, output: TrackOutput, config: TrackerConfig
-) -> TrackState:
-    """The state after a frame: where the next search region lies, and its size."""
-    box = output.box
-    motion = state.motion + _MOTION_RATE * (box[:2] - state.box[:2] - state.motion)
-    ahead = box[:2] + config.motion * motion
-    return state.replace(
-        box=box,
-        motion=motion,
-        search_shift=jnp.clip(ahead, 0.0, state.frame_size) - box[:2],
-        age=state.age + 1,
-        margin=output.evidence[1],
-        lost=output.lost.astype(jnp.float32),
-        search_scale=jnp.where(output.lost, config.lost_search, 1.0),
-    )
-
-
 def _window_and_center(
     model: SiamRPN, config: TrackerConfig
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -222,9 +202,10 @@ def _window_and_center(
     return np.repeat(window, per_cell), np.repeat(inside, per_cell)
 
 
-def _best_proposals(
+def best_proposals(
     proposals: Proposals, config: TrackerConfig
 ) -> tuple[jax.Array, jax.Array]:
+    """The ``top_k`` best, ``cxcywh [k, 4]``, and their final scores, after NMS."""
     scores, index = jax.lax.top_k(proposals.windowed, config.top_k)
     best = proposals.boxes[index]
     if config.nms_iou is not None:

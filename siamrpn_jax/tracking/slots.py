@@ -26,15 +26,14 @@ from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.model.rpn import Template
 from siamrpn_jax.tracking.config import TrackerConfig
-from siamrpn_jax.tracking.selection import select_box
 from siamrpn_jax.tracking.state import (
     TrackOutput,
     TrackState,
     check_frames,
     first_state,
-    search_patch,
+    search_patches,
 )
-from siamrpn_jax.tracking.step import Weights, init_track
+from siamrpn_jax.tracking.step import Weights, detect, init_track, select
 
 Tree = TypeVar("Tree", TrackState, TrackOutput)
 
@@ -55,16 +54,14 @@ class Slots(struct.PyTreeNode):
 @standard_promotion
 def empty_slots(count: int, *, model: SiamRPN) -> Slots:
     """``count`` slots without a target."""
-    config, side = model.config, model.config.template_size
-    shape = (count, side, side, config.head.width)
-    anchors = len(config.anchors.ratios)
-    up_channel = config.head.kind == "up_channel"
+    size = model.config.exemplar_size
+    patches = jax.ShapeDtypeStruct((count, size, size, 3), jnp.float32)
+    weights = jax.eval_shape(model.init_variables, jax.random.key(0))
+    embed = functools.partial(fused.embed_template, model)
+    kernels = jax.eval_shape(embed, weights, patches)
     zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
     return Slots(
-        template=Template(
-            cls_kernel=zeros((*shape, 2 * anchors) if up_channel else shape),
-            reg_kernel=zeros((*shape, 4 * anchors) if up_channel else shape),
-        ),
+        template=jax.tree.map(lambda kernel: zeros(kernel.shape), kernels),
         # Any box of positive size: what is computed for it is thrown away.
         state=jax.vmap(first_state)(
             1 + zeros((count, 4)), zeros((count, 3)), 1 + zeros((count, 2))
@@ -146,11 +143,11 @@ def track_many(
     check_frames(frames, axes="V, H, W, 3")
     frames = jnp.asarray(frames)
     seen = slots.active & (slots.video >= 0) & (slots.video < len(frames))
-    crop = functools.partial(search_patch, model=model)
+    crop = functools.partial(search_patches, model=model, config=config)
     x = jax.vmap(crop, in_axes=(0, None, 0))(slots.state, frames, slots.video)
-    detection = fused.detect(model, weights, slots.template, x)
-    select = functools.partial(select_box, model=model, config=config)
-    state, output = jax.vmap(select)(slots.state, detection)
+    detection = detect(weights, slots.template, x, model=model)
+    choose = functools.partial(select, model=model, config=config)
+    state, output = jax.vmap(choose)(slots.state, detection)
     state = _where(seen, state, slots.state)
     nothing = jax.tree.map(jnp.zeros_like, output)
     nothing = nothing.replace(box=state.box, proposals=output.proposals)

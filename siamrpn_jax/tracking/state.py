@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
@@ -17,9 +18,12 @@ from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking import crops
 from siamrpn_jax.tracking.config import TrackerConfig
 
-STATIC_FIELDS = ("center_size", "top_k", "nms_iou", "when_lost")
+STATIC_FIELDS = ("center_size", "top_k", "nms_iou", "when_lost", "scales")
 """Fields of ``TrackerConfig`` that decide shapes and branches. All others are numbers,
 and data: changing one compiles nothing, and ``vmap`` goes over them."""
+
+_MOTION_RATE = 0.5
+"""Share of the last frame in the mean motion."""
 
 jax.tree_util.register_dataclass(
     TrackerConfig,
@@ -143,27 +147,66 @@ def patch_scale(state: TrackState, *, model: SiamRPN) -> jax.Array:
     return model.config.exemplar_size / side / state.search_scale
 
 
-def search_patch(
-    state: TrackState, frames: jax.Array, index: jax.Array, *, model: SiamRPN
+def search_patches(
+    state: TrackState,
+    frames: jax.Array,
+    index: jax.Array,
+    *,
+    model: SiamRPN,
+    config: TrackerConfig = TrackerConfig(),
 ) -> jax.Array:
-    """The search patch ``[X, X, 3]`` around the last box, cut from one of the frames.
+    """The search patches ``[S, X, X, 3]`` around the last box, cut from one frame.
+
+    One where the head finds boxes, ``config.scales`` of them where it does not.
 
     Args:
         state: with the last box ``[4]``.
         frames: ``[V, H, W, 3]`` RGB uint8.
         index: which of them, 0 to V - 1.
         model: for sizes and the way of cutting.
+        config: for the scales.
     """
     size = model.config.instance_size
-    return crops.crop_from(
-        frames,
-        index,
-        state.box[:2] + state.search_shift,
-        size / patch_scale(state, model=model),
-        state.fill,
-        size=size,
-        frame_size=state.frame_size,
-        whole_pixels=model.config.crop != "exact",
+
+    def cut(side: jax.Array) -> jax.Array:
+        return crops.crop_from(
+            frames,
+            index,
+            state.box[:2] + state.search_shift,
+            side,
+            state.fill,
+            size=size,
+            frame_size=state.frame_size,
+            whole_pixels=model.config.crop != "exact",
+        )
+
+    side = size / patch_scale(state, model=model)
+    if model.config.head.regresses:
+        return cut(side)[None]
+    return jax.vmap(cut)(side * scale_factors(config))
+
+
+def scale_factors(config: TrackerConfig) -> jax.Array:
+    """Sides of the search regions relative to the usual one, ``[S]``."""
+    steps = np.arange(config.scales, dtype=np.float32) - config.scales // 2
+    return jnp.asarray(config.scale_step, jnp.float32) ** steps
+
+
+def advance(
+    state: TrackState, output: TrackOutput, config: TrackerConfig
+) -> TrackState:
+    """The state after a frame: where the next search region lies, and its size."""
+    box = output.box
+    motion = state.motion + _MOTION_RATE * (box[:2] - state.box[:2] - state.motion)
+    ahead = box[:2] + config.motion * motion
+    return state.replace(
+        box=box,
+        motion=motion,
+        search_shift=jnp.clip(ahead, 0.0, state.frame_size) - box[:2],
+        age=state.age + 1,
+        margin=output.evidence[1],
+        lost=output.lost.astype(jnp.float32),
+        search_scale=jnp.where(output.lost, config.lost_search, 1.0),
     )
 
 

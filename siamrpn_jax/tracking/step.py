@@ -24,11 +24,12 @@ from jax.typing import ArrayLike
 
 from siamrpn_jax.model import fused
 from siamrpn_jax.model.boxes import BoxError, check_start
-from siamrpn_jax.model.network import SiamRPN
+from siamrpn_jax.model.network import Detection, SiamRPN
 from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.model.rpn import Template
 from siamrpn_jax.tracking import crops
 from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.scales import select_scale
 from siamrpn_jax.tracking.selection import select_box
 from siamrpn_jax.tracking.state import (
     TrackOutput,
@@ -36,7 +37,7 @@ from siamrpn_jax.tracking.state import (
     check_frames,
     first_state,
     float32_numbers,
-    search_patch,
+    search_patches,
 )
 
 Weights = Any
@@ -73,9 +74,10 @@ def track_step(
     """
     check_frames(frame, axes="H, W, 3")
     first = jnp.zeros((), jnp.int32)
-    x = search_patch(state, frame[None], first, model=model)
-    detection = fused.detect(model, weights, template, x[None])
-    return select_box(state, detection, model=model, config=config)
+    x = search_patches(state, frame[None], first, model=model, config=config)
+    detection = detect(weights, template, x[None], model=model)
+    detection = jax.tree.map(lambda maps: maps[0], detection)
+    return select(state, detection, model=model, config=config)
 
 
 def init_track(
@@ -159,6 +161,34 @@ def make_tracker(
     init = functools.partial(init_track, weights, model=model)
     step = functools.partial(track_step, weights, model=model, config=config)
     return init, step
+
+
+def detect(
+    weights: Weights, template: Template, x: jax.Array, *, model: SiamRPN
+) -> Detection:
+    """What the network says of the search patches of N targets.
+
+    Args:
+        weights: of the model.
+        template: of each target, ``[N, …]``.
+        x: ``[N, S, X, X, 3]``, S patches a target.
+        model: the network.
+
+    Returns:
+        logits and offsets, ``[N, S, …]``.
+    """
+    targets, patches = x.shape[:2]
+    template = jax.tree.map(lambda a: jnp.repeat(a, patches, axis=0), template)
+    detection = fused.detect(model, weights, template, x.reshape(-1, *x.shape[2:]))
+    return jax.tree.map(lambda a: a.reshape(targets, patches, *a.shape[1:]), detection)
+
+
+def select(
+    state: TrackState, detection: Detection, *, model: SiamRPN, config: TrackerConfig
+) -> tuple[TrackState, TrackOutput]:
+    """The box of one target, by what its network says of its S search patches."""
+    choose = select_box if model.config.head.regresses else select_scale
+    return choose(state, detection, model=model, config=config)
 
 
 @functools.partial(jax.jit, static_argnames="model")

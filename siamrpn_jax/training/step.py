@@ -18,6 +18,7 @@ import optax
 from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model import boxes, fused
 from siamrpn_jax.model.network import SiamRPN, model_anchors, previous_of
 from siamrpn_jax.model.promotion import standard_promotion
@@ -267,18 +268,15 @@ def pair_loss(
     )
     size = len(batch.z)
     rngs = _sample_rngs(jax.random.fold_in(state.rng, state.step), size, axis_name)
-    anchors = jnp.asarray(model_anchors(model.config), jnp.float32)
-    make = functools.partial(targets.make_targets, config=config.targets)
-    wanted = jax.vmap(make, in_axes=(0, 0, 0, None))(
-        rngs, jnp.asarray(batch.box), jnp.asarray(batch.positive), anchors
-    )
+    wanted = _label(rngs, batch, model=model, config=config)
     logits = output.detection.cls_logits.reshape(size, -1, 2)
     deltas = output.detection.reg_deltas.reshape(size, -1, 4)
     kwargs: dict[str, Any] = dict(config=config.losses, axis_name=axis_name)
-    classification = losses.classification_loss(logits, wanted, deltas=deltas, **kwargs)
-    regression = losses.regression_loss(deltas, wanted, **kwargs)
-    loss = classification + config.losses.regression_weight * regression
-    metrics = {"cls_loss": classification, "reg_loss": regression}
+    loss = losses.classification_loss(logits, wanted, deltas=deltas, **kwargs)
+    metrics = {"cls_loss": loss}
+    if model.config.head.regresses:
+        metrics["reg_loss"] = losses.regression_loss(deltas, wanted, **kwargs)
+        loss += config.losses.regression_weight * metrics["reg_loss"]
     if config.losses.giou_weight:
         metrics["giou_loss"] = losses.overlap_loss(deltas, wanted, axis_name=axis_name)
         loss += config.losses.giou_weight * metrics["giou_loss"]
@@ -294,6 +292,25 @@ def pair_loss(
         metrics["in_batch_loss"] = losses.in_batch_loss(in_batch, same_origin, **kwargs)
         loss += config.losses.in_batch_negatives * metrics["in_batch_loss"]
     return loss, ({"loss": loss, **metrics}, updates["batch_stats"])
+
+
+def _label(
+    rngs: jax.Array, batch: Batch, *, model: SiamRPN, config: TrainConfig
+) -> targets.Targets:
+    """The targets of each pair, with an axis B."""
+    anchors = jnp.asarray(model_anchors(model.config), jnp.float32)
+    box, positive = jnp.asarray(batch.box), jnp.asarray(batch.positive)
+    if model.config.head.regresses:
+        make = functools.partial(targets.make_targets, config=config.targets)
+        return jax.vmap(make, in_axes=(0, 0, 0, None))(rngs, box, positive, anchors)
+    if config.losses.giou_weight or config.losses.score_target == "iou":
+        raise InputError(
+            f"losses: giou_weight {config.losses.giou_weight:g} and score_target "
+            f"{config.losses.score_target} need boxes, expected 0 and one: the head is "
+            f"{model.config.head.kind}"
+        )
+    label = functools.partial(targets.make_cell_targets, config=config.targets)
+    return jax.vmap(label, in_axes=(0, 0, None))(box, positive, anchors)
 
 
 def eval_variables(state: TrainState) -> dict[str, Any]:

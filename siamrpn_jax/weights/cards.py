@@ -66,12 +66,12 @@ def describe(config: ModelConfig | BackboneConfig) -> str:
     text = f"{backbone.kind} {'-'.join(map(str, backbone.widths))}"
     if isinstance(config, BackboneConfig):
         return f"{text}, backbone alone"
+    patches = f"{config.exemplar_size} and {config.instance_size} px"
+    if not config.head.regresses:
+        return f"{text}, {config.head.kind} head, {patches}"
     adjust = " with adjust layer" if config.head.adjust else ""
-    return (
-        f"{text}, {config.head.kind} head {config.head.width}{adjust}, "
-        f"{len(config.anchors.ratios)} anchors, "
-        f"{config.exemplar_size} and {config.instance_size} px"
-    )
+    head = f"{config.head.kind} head {config.head.width}{adjust}"
+    return f"{text}, {head}, {len(config.anchors.ratios)} anchors, {patches}"
 
 
 def show(card: Mapping[str, Any]) -> str:

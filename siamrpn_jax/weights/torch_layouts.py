@@ -33,6 +33,7 @@ from siamrpn_jax.weights import (
     model_shapes,
     torch_files,
 )
+from siamrpn_jax.weights.matconvnet import read_matconvnet
 
 Arrays = dict[str, np.ndarray]
 """Tensors by PyTorch's names, or our arrays by their paths in a weights file."""
@@ -77,6 +78,8 @@ class Layout:
     """That BatchNorm adds to the variance there."""
     dropped: str = r".*\.num_batches_tracked"
     """Names, as a regular expression, of what is known and not needed."""
+    numbers: tuple[tuple[str, str | None], ...] = ()
+    """Single numbers: our paths in a weights file and their names; None: 0 there."""
 
     @property
     def can_write(self) -> bool:
@@ -94,7 +97,7 @@ def import_torch(
     """Reads a PyTorch tracker's file: a state_dict, or a checkpoint that holds one.
 
     Args:
-        path: of the file.
+        path: of the file; one that ends in ``.mat`` is SiamFC's for MatConvNet.
         layout: one of ``LAYOUTS``, or ``auto``: the first with the same names, and
             among them the first with the same numbers of channels.
 
@@ -106,7 +109,8 @@ def import_torch(
         InputError: see ``torch_files.read_torch``; names that the layout does not know
             or that it lacks, all of them; shapes that do not fit the network.
     """
-    tensors = read_state(path)
+    is_matlab = Path(path).suffix == ".mat"
+    tensors = (read_matconvnet if is_matlab else read_state)(path)
     try:
         name = _detect(tensors) if layout == "auto" else layout
         chosen = find_layout(name)
@@ -228,6 +232,9 @@ def to_ours(tensors: Mapping[str, np.ndarray], layout: Layout) -> Arrays:
             found[f"{path}/bias"] = bias[order]
         if module.our_norm:
             found |= _norm_to_ours(module, tensors, len(order), layout.epsilon)
+    for path, name in layout.numbers:
+        found[path] = np.zeros(1) if name is None else tensors[name]
+        found[path] = found[path].astype(np.float32)
     return {name: np.ascontiguousarray(array) for name, array in found.items()}
 
 
@@ -321,7 +328,8 @@ def _our_names(module: Module) -> Iterator[str]:
 
 
 def _wanted(layout: Layout) -> set[str]:
-    return {name for module in layout for name in _their_names(module)}
+    names = {name for module in layout for name in _their_names(module)}
+    return names | {name for _, name in layout.numbers if name}
 
 
 def _kept(layout: Layout, names: Mapping[str, Any]) -> set[str]:
@@ -498,11 +506,21 @@ LAYOUTS = {
         ),
         published.dasiamrpn_tracker("big"),
     ),
-    "siamfc": _alone(
+    "siamfc": Layout(
         "huanglianghua/siamfc-pytorch",
         _SIAMFC,
-        input=published.GREY_LEVELS["rgb"],
+        published.siamfc_model(),
+        published.siamfc_tracker(),
         epsilon=1e-6,
+        numbers=(("params/head/bias", None),),
+    ),
+    "siamfc-matconvnet": Layout(
+        "SiamFC for MatConvNet",
+        _SIAMFC,
+        published.siamfc_model(),
+        published.siamfc_tracker(),
+        epsilon=0.0,
+        numbers=(("params/head/bias", "head.bias"),),
     ),
     "alexnet-bn": _alone(
         "PySOT's alexnet-bn.pth",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import scipy.io
 
 import torch_bytes
 from data_folders import write_sequence, write_stills
@@ -25,6 +26,7 @@ from siamrpn_jax.media.video import Video
 from siamrpn_jax.presets import small
 from siamrpn_jax.training import checkpoints
 from siamrpn_jax.weights import bundled, find, read_file
+from siamrpn_jax.weights.matconvnet import read_matconvnet
 from siamrpn_jax.weights.torch_files import read_torch
 from siamrpn_jax.weights.torch_layouts import read_state
 
@@ -312,6 +314,24 @@ def _legacy(root: Path) -> Path:
     return path
 
 
+def _matconvnet(root: Path) -> Path:
+    path, rng = root / "net.mat", np.random.default_rng(0)
+    params = {"adjust_f": np.full((1, 1), 1e-3), "adjust_b": np.zeros((1, 1))}
+    for i in range(1, 6):
+        params[f"conv{i}f"] = rng.random((1, 1, 3 if i == 1 else 2, 2))
+        params |= {f"{name}": np.ones((2, 1)) for name in (f"conv{i}b", f"bn{i}m")}
+        params |= {f"bn{i}b": np.zeros((2, 1)), f"bn{i}x": np.ones((2, 2))}
+    table = np.zeros(len(params), [("name", "O"), ("value", "O")])
+    for row, (name, value) in zip(table, params.items(), strict=True):
+        row["name"], row["value"] = name, value.astype(np.float32)
+    scipy.io.savemat(path, {"net": {"params": table}})
+    return path
+
+
+def _tensors_are_whole(found: dict[str, np.ndarray]) -> bool:
+    return len(found) == 27 and all(a.dtype == np.float32 for a in found.values())
+
+
 def _index(root: Path) -> Path:
     write_prepared(root / "prepared", tracks=2, length=3)
     return root / "prepared" / "index.npz"
@@ -489,6 +509,7 @@ READERS: dict[str, Reader] = {
     "weights": Reader(_released, read_file),
     "torch": Reader(_torch, read_state),
     "legacy torch": Reader(_legacy, read_torch),
+    "matconvnet": Reader(_matconvnet, read_matconvnet, _tensors_are_whole),
     "index": Reader(_index, _read_prepared),
     "shard": Reader(_shard, _read_prepared),
 }

@@ -25,7 +25,7 @@ from siamrpn_jax.model.config import (
 from siamrpn_jax.model.fused import FusedWeights, as_fused, fuse
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking.selection import select_box
-from siamrpn_jax.tracking.state import first_state, search_patch
+from siamrpn_jax.tracking.state import first_state, search_patches
 from siamrpn_jax.weights import load_weights
 
 COMPACT = ModelConfig(
@@ -55,6 +55,11 @@ CONFIGS = {
     ),
     "alexnet depthwise rgb": dataclasses.replace(
         ALEXNET, head=HeadConfig("depthwise", width=6, template_relu=True)
+    ),
+    "alexnet cross_correlation rgb": dataclasses.replace(
+        ALEXNET,
+        head=HeadConfig("cross_correlation"),
+        anchors=AnchorConfig(ratios=(1.0,)),
     ),
 }
 TOLERANCES = {"xla": 1e-5, "winograd": 5e-5}
@@ -230,7 +235,7 @@ def test_trained_weights_at_full_size():
     )
     # The exemplar is the middle of the first frame's search patch.
     patches = [
-        search_patch(state, jnp.asarray(frames[t])[None], first, model=model)
+        search_patches(state, jnp.asarray(frames[t])[None], first, model=model)[0]
         for t in (0, 3)
     ]
     edge = (config.instance_size - config.exemplar_size) // 2

@@ -182,6 +182,26 @@ def test_depthwise_head(template_relu):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-3)
 
 
+def test_cross_correlation_head():
+    """Exemplar features are the kernel; a factor, a bias, and a logit of 0 beside."""
+    z, x = normal(2, 3, 3, 4), normal(2, 7, 7, 4)
+    head = rpn.CrossCorrelationHead(HeadConfig("cross_correlation"))
+
+    def everything(head, z, x):
+        template = head.embed_template(z, train=False)
+        search = head.embed_search(x, train=False)
+        return head.classify(search.cls, template.cls_kernel), head.regress(x, z)
+
+    variables = {"params": {"bias": np.array([0.7], np.float32)}}
+    logits, boxes = nn.apply(everything, head)(variables, z, x)
+    assert boxes is None and logits.shape == (2, 5, 5, 2)
+    for b, i, j in np.ndindex(2, 5, 5):
+        product = (x[b, i : i + 3, j : j + 3].astype(np.float64) * z[b]).sum()
+        np.testing.assert_allclose(
+            logits[b, i, j], [0, 0.001 * product + 0.7], atol=1e-5
+        )
+
+
 def test_a_template_is_a_pytree():
     template = Template(jnp.zeros((1, 4, 4, 2)), jnp.ones((1, 4, 4, 2)))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), template, template)

@@ -10,7 +10,7 @@ import pytest
 from siamrpn_jax.model import fused
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking import crops
-from siamrpn_jax.tracking.state import search_patch
+from siamrpn_jax.tracking.state import search_patches
 from siamrpn_jax.tracking.step import init_track
 from tracking_steps import (
     BOX,
@@ -45,7 +45,7 @@ def test_a_lost_target_is_searched_for_in_a_larger_region(detects):
     expected = 200 + stride * np.array([1, 1.5, 1.5, 1.5 + 1])
     np.testing.assert_allclose(moves, expected, rtol=1e-5)
     state = start(BOX, shape=(60, 80)).replace(search_scale=jnp.float32(1.5))
-    x = search_patch(state, jnp.asarray(CLIP[1:2]), jnp.int32(0), model=MODEL)
+    x = search_patches(state, jnp.asarray(CLIP[1:2]), jnp.int32(0), model=MODEL)[0]
     side = 1.5 * crops.context_side(state.box[2:]) * 124 / 60
     cut = functools.partial(crops.crop_and_resize, size=124)
     expected = cut(jnp.asarray(CLIP[1]), state.box[:2], side, jnp.zeros(3))
@@ -70,7 +70,7 @@ def test_crops_of_other_projects(variables, crop, shift):
     side = crops.context_side(state.box[2:])
     z = cut(CLIP[0], side=side, size=60)
     check_close(template, fused.embed_template(model, variables, z[None]))
-    x = search_patch(state, jnp.asarray(CLIP[1:2]), jnp.int32(0), model=model)
+    x = search_patches(state, jnp.asarray(CLIP[1:2]), jnp.int32(0), model=model)[0]
     expected = cut(CLIP[1], side=side * 124 / 60, size=124)
     np.testing.assert_allclose(x, expected, atol=1e-3)
 
@@ -92,9 +92,11 @@ def test_the_search_region_runs_ahead_of_a_moving_target(detects):
 
 def test_where_the_search_region_lies():
     state = start(BOX, shape=(60, 80)).replace(search_shift=jnp.array([5.0, -3.0]))
-    x = search_patch(state, jnp.asarray(CLIP[1:2]), jnp.int32(0), model=MODEL)
+    x = search_patches(state, jnp.asarray(CLIP[1:2]), jnp.int32(0), model=MODEL)[0]
     moved = start(BOX + np.array([5, -3, 0, 0], np.float32), shape=(60, 80))
-    expected = search_patch(moved, jnp.asarray(CLIP[1:2]), jnp.int32(0), model=MODEL)
+    expected = search_patches(moved, jnp.asarray(CLIP[1:2]), jnp.int32(0), model=MODEL)[
+        0
+    ]
     np.testing.assert_array_equal(x, expected)
 
 

@@ -12,7 +12,7 @@ from siamrpn_jax.model.fused import fuse
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking import step as tracker
 from siamrpn_jax.tracking.config import TrackerConfig
-from siamrpn_jax.tracking.state import search_patch
+from siamrpn_jax.tracking.state import search_patches
 from siamrpn_jax.tracking.step import init_track, make_tracker, track_clip, track_step
 from tracking_steps import (
     BOX,
@@ -32,11 +32,11 @@ from tracking_steps import (
 def test_one_trace_for_all_clips_of_a_size(variables, monkeypatch):
     traces = []
 
-    def counted(state, frames, index, *, model):
+    def counted(state, frames, index, **options):
         traces.append(frames.shape)  # only tracing comes here
-        return search_patch(state, frames, index, model=model)
+        return search_patches(state, frames, index, **options)
 
-    monkeypatch.setattr(tracker, "search_patch", counted)
+    monkeypatch.setattr(tracker, "search_patches", counted)
     for seed in range(3):
         clip, box = noise(3, 61, 80, seed=seed), BOX + seed
         config = TrackerConfig(min_size=4.0)

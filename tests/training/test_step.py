@@ -11,6 +11,7 @@ import pytest
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.pairs import loader
 from siamrpn_jax.model import boxes
+from siamrpn_jax.model.config import HeadConfig
 from siamrpn_jax.model.layers import layer_of
 from siamrpn_jax.model.network import SiamRPN, model_anchors
 from siamrpn_jax.presets import paper, small
@@ -385,6 +386,55 @@ def test_a_neighbour_of_the_same_origin_is_no_negative():
     ):
         same = batch._replace(origins=origins.astype(np.uint32))
         assert jax.jit(step)(state, same)[1]["in_batch_loss"] == 0
+
+
+SIAMFC = dataclasses.replace(
+    TINY,
+    head=HeadConfig("cross_correlation"),
+    anchors=dataclasses.replace(TINY.anchors, ratios=(1.0,)),
+)
+
+
+def test_a_score_map_alone_learns_by_the_logistic_loss():
+    """Mean of log(1 + exp(-y v)), positive and negative cells half and half."""
+    model, batch = SiamRPN(SIAMFC), random_batch(4, SIAMFC, seed=0)
+    batch = batch._replace(positive=np.array([1, 1, 0, 1], np.float32))
+    config = dataclasses.replace(
+        SGD,
+        targets=TargetConfig(radius=12.0),
+        optimizer=OptimizerConfig(frozen_layers=0),
+    )
+    state = training.init_state(jax.random.key(0), model=model, config=config)
+    step = jax.jit(functools.partial(training.train_step, model=model, config=config))
+    after, metrics = step(state, batch)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    output, _ = model.apply(
+        variables, batch.z, batch.x, train=True, mutable=["batch_stats"]
+    )
+    logits = np.asarray(output.detection.cls_logits, np.float64)[..., 0, :]
+    values = (logits[..., 1] - logits[..., 0]).reshape(4, -1)
+    losses: dict[bool, list[float]] = {True: [], False: []}
+    for pair, (cx, cy, _, _) in enumerate(batch.box):
+        for (x, y, _, _), value in zip(
+            model_anchors(SIAMFC), values[pair], strict=True
+        ):
+            near = np.hypot(x - cx, y - cy) <= 12 and batch.positive[pair] > 0
+            sign = 1 if near else -1
+            losses[bool(near)].append(np.log1p(np.exp(-sign * value)))
+    expected = (np.mean(losses[True]) + np.mean(losses[False])) / 2
+    assert losses[True]
+    assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-4)
+    assert "reg_loss" not in metrics
+    assert float(after.params["head"]["bias"][0]) != 0
+
+
+def test_losses_of_boxes_need_a_head_with_boxes():
+    model, batch = SiamRPN(SIAMFC), random_batch(2, SIAMFC, seed=0)
+    losses = dataclasses.replace(SGD.losses, score_target="iou")
+    config = dataclasses.replace(SGD, losses=losses)
+    state = training.init_state(jax.random.key(0), model=model, config=config)
+    with pytest.raises(InputError, match="score_target iou need boxes"):
+        training.train_step(state, batch, model=model, config=config)
 
 
 def test_what_a_teacher_says_counts_by_its_weight():

@@ -9,7 +9,7 @@ from siamrpn_jax.model import boxes
 from siamrpn_jax.model.anchors import anchor_grid
 from siamrpn_jax.model.config import AnchorConfig
 from siamrpn_jax.training.config import TargetConfig
-from siamrpn_jax.training.targets import Targets, make_targets
+from siamrpn_jax.training.targets import Targets, make_cell_targets, make_targets
 
 KEEP_ALL = TargetConfig(max_positives=None, max_samples=None)
 GRID = anchor_grid(AnchorConfig(), stride=8, score_size=17, patch_size=255)
@@ -77,6 +77,19 @@ def test_labels_of_the_papers_grid():
         positive, negative = slow_labels(box, GRID, positive_iou=0.6, negative_iou=0.3)
         assert found.positive.tolist() == positive
         assert found.negative.tolist() == negative
+
+
+def test_cells_near_the_target_are_positive():
+    """SiamFC: at most R from its centre, wherever it is; Euclidean distance."""
+    box, config = jnp.array([130.0, 99.0, 40.0, 90.0]), TargetConfig(radius=20.0)
+    cells = GRID[::5]
+    found = make_cell_targets(box, jnp.float32(1), jnp.asarray(cells), config=config)
+    for i, (x, y, _, _) in enumerate(cells):
+        near = (x - 130.0) ** 2 + (y - 99.0) ** 2 <= 400
+        assert (found.positive[i], found.negative[i]) == (near, not near)
+    assert found.positive.sum() == 19 and not found.deltas.any()
+    other = make_cell_targets(box, jnp.float32(0), jnp.asarray(cells), config=config)
+    assert not other.positive.any() and other.negative.all()
 
 
 def test_deltas_are_those_that_decode_to_the_box():

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+import scipy.io
 
 import torch_bytes
 from random_variables import random_variables
@@ -30,6 +31,8 @@ from torch_layout_files import (
     write,
 )
 
+RPN_TRACKERS = [name for name in TRACKERS if name != "siamfc"]
+
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_layout_is_found_and_has_its_preset(name, tmp_path):
@@ -44,11 +47,11 @@ def test_every_layout_is_found_and_has_its_preset(name, tmp_path):
         return
     config = loaded.model.config
     assert config.backbone == BackboneConfig(widths=WIDTHS)
-    assert config.head.width == 8
+    width = 8 if config.head.regresses else layout.model.head.width
     fitted = dataclasses.replace(
         layout.model,
         backbone=config.backbone,
-        head=dataclasses.replace(layout.model.head, width=8),
+        head=dataclasses.replace(layout.model.head, width=width),
     )
     assert (config, loaded.tracker_config) == (fitted, layout.tracker)
 
@@ -67,7 +70,7 @@ def test_the_presets_are_the_published_ones():
     for name in FILES:
         if name.startswith("pysot"):
             assert numbers(name) == (287, 21, "pysot", 0.16, 0.40, 0.30)
-    for name in TRACKERS:
+    for name in RPN_TRACKERS:
         model, tracker = LAYOUTS[name].model, LAYOUTS[name].tracker
         assert tracker is not None and tracker.min_size == 10
         assert (model.exemplar_size, model.context) == (127, 0.5)
@@ -77,7 +80,7 @@ def test_the_presets_are_the_published_ones():
         assert (model.input.order, model.input.mean, model.input.std) == (
             order, (0, 0, 0), (1, 1, 1),
         )  # fmt: skip
-    scale = {name: LAYOUTS[name].model.backbone.widths[0] // 96 for name in TRACKERS}
+    scale = {n: LAYOUTS[n].model.backbone.widths[0] // 96 for n in RPN_TRACKERS}
     assert {name for name, n in scale.items() if n == 2} == {"siamrpn-pytorch"}
     assert LAYOUTS["dasiamrpn-big"].model.backbone.widths == (192, 512, 768, 768, 512)
 
@@ -141,6 +144,74 @@ def test_depthwise_outputs(tmp_path):
     out = import_torch(tmp_path / "net.pth")[1].variables["params"]["head"]["out_cls"]
     assert out["bias"].tolist() == [0, 5, 1, 6, 2, 7, 3, 8, 4, 9]
     assert out["kernel"][0, 0, 3].tolist() == out["bias"].tolist()
+
+
+def matconvnet(path, *, prefix="br_", norm=False):
+    """SiamFC's ``.mat`` of the tensors of a siamfc-pytorch file, which are returned."""
+    state, params = tensors("siamfc"), {}
+    for i in range(1, 6):
+        conv, batch = f"backbone.conv{i}.0", f"backbone.conv{i}.1"
+        params[f"{prefix}conv{i}f"] = state[f"{conv}.weight"].transpose(2, 3, 1, 0)
+        params[f"{prefix}conv{i}b"] = state[f"{conv}.bias"][:, None]
+        if i < 5:
+            deviation = np.sqrt(state[f"{batch}.running_var"] + 1e-5)
+            moments = np.stack([state[f"{batch}.running_mean"], deviation], 1)
+            params[f"{prefix}bn{i}m"] = state[f"{batch}.weight"][:, None]
+            params[f"{prefix}bn{i}b"] = state[f"{batch}.bias"][:, None]
+            params[f"{prefix}bn{i}x"] = moments
+    params |= {"fin_adjust_f": np.full((1, 1), 4e-3), "fin_adjust_b": np.array(-0.5)}
+    if norm:
+        params = {k: v for k, v in params.items() if "adjust" not in k}
+        params |= {"fin_adjust_bnm": np.array(2e-2), "fin_adjust_bnb": np.array(-0.1)}
+        params |= {"fin_adjust_bnx": np.array([[100.0, 5.0]])}
+    table = np.zeros(len(params), [("name", "O"), ("value", "O"), ("trainMethod", "O")])
+    for row, (name, value) in zip(table, params.items(), strict=True):
+        row["name"], row["value"] = name, np.asarray(value, np.float32)
+    scipy.io.savemat(path, {"net": {"params": table, "layers": np.zeros(3)}})
+    return state
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_siamfc_of_matconvnet(norm, tmp_path):
+    """As siamfc-pytorch's, but for the deviations, and the factor in the last layer."""
+    state = matconvnet(tmp_path / "2016-08-17.net.mat", norm=norm)
+    name, loaded = import_torch(tmp_path / "2016-08-17.net.mat")
+    assert name == "siamfc-matconvnet" and isinstance(loaded, Loaded)
+    params = loaded.variables["params"]
+    write_torch(tmp_path / "net.pth", state)
+    other = import_torch(tmp_path / "net.pth")[1].variables["params"]["backbone"]
+    stats = loaded.variables["batch_stats"]["backbone"]
+    for i in (1, 2, 3, 4):
+        kernel = params["backbone"][f"conv{i}"]["kernel"]
+        np.testing.assert_array_equal(kernel, other[f"conv{i}"]["kernel"])
+        factor = params["backbone"][f"bn{i}"]["scale"]
+        factor = factor / np.sqrt(stats[f"bn{i}"]["var"] + 1e-5)
+        norms = f"backbone.conv{i}.1"
+        expected = state[f"{norms}.weight"] / np.sqrt(
+            state[f"{norms}.running_var"] + 1e-5
+        )
+        np.testing.assert_allclose(factor, expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        params["backbone"]["conv5"]["kernel"], 2 * other["conv5"]["kernel"], rtol=1e-6
+    )
+    assert params["head"]["bias"] == pytest.approx([-0.5])
+
+
+def test_broken_files_of_matconvnet(tmp_path):
+    path = tmp_path / "net.mat"
+    with pytest.raises(InputError, match="net.mat: cannot be read .No such file"):
+        import_torch(path)
+    path.write_bytes(b"no matlab at all")
+    with pytest.raises(InputError, match="net.mat: cannot be read .*conv1f to adjust"):
+        import_torch(path)
+    scipy.io.savemat(path, {"net": {"params": np.zeros(3)}})
+    with pytest.raises(InputError, match="net.mat: .*expected SiamFC's network"):
+        import_torch(path)
+    table = np.zeros(1, [("name", "O"), ("value", "O")])
+    table[0] = ("conv1f", np.zeros((3, 3, 1, 2)))
+    scipy.io.savemat(path, {"net": {"params": table}})
+    with pytest.raises(InputError, match="has no conv1b among 1 parameters .conv1f"):
+        import_torch(path)
 
 
 def test_siamfc_becomes_dense_and_keeps_its_epsilon(tmp_path):
@@ -252,7 +323,7 @@ def test_training_checkpoints(make, key, tmp_path):
 # --- Back ---
 
 
-@pytest.mark.parametrize("name", TRACKERS)
+@pytest.mark.parametrize("name", RPN_TRACKERS)
 def test_there_and_back(name, tmp_path):
     state = tensors(name)
     write_torch(tmp_path / "net.pth", state)

@@ -186,6 +186,33 @@ def test_backbones(name, tmp_path):
     assert relative_error(found, expected) <= 1e-5
 
 
+def test_the_score_map_of_siamfc(tmp_path):
+    network = theirs.randomise(theirs.SiamFC(WIDTH), seed=5)
+    name, loaded = import_torch(save(tmp_path / "net.pth", network, "zip"))
+    assert name == "siamfc" and isinstance(loaded, Loaded)
+    config = loaded.model.config
+    z, x = patches(config)
+    model = SiamRPN(dataclasses.replace(config, conv_impl="xla"))
+    network = network.double()
+    with torch.no_grad():
+        expected = 1e-3 * torch.stack(
+            [
+                torch.nn.functional.conv2d(b[None], a[None])[0, 0]
+                for a, b in zip(
+                    network.extract(as_theirs(config, z)),
+                    network.extract(as_theirs(config, x)),
+                    strict=True,
+                )
+            ]
+        )
+    for module in (plain, fused):
+        _, detection = answer(module, model, loaded.variables, z, x)
+        logits = np.asarray(detection.cls_logits, np.float64)[..., 0, :]
+        assert logits.shape[1:3] == (17, 17)
+        found = logits[..., 1] - logits[..., 0]
+        assert relative_error(found, expected.numpy()) <= 1e-5
+
+
 @pytest.mark.parametrize("name", [name for name in TRACKERS if LAYOUTS[name].can_write])
 def test_what_we_write_pytorch_loads(name, tmp_path):
     """Our random weights in their network, with strict names and safe loading."""
