@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +18,15 @@ from siamrpn_jax.commands.tracker_specs import (
     open_tracker_spec,
     report_tuning,
 )
+from siamrpn_jax.commands.vot_output import (
+    Scored,
+    VotData,
+    as_json,
+    print_head,
+    print_table,
+    trajectories_of,
+    write_page,
+)
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import lock_folder, write_json
 from siamrpn_jax.evaluation import annotations
@@ -26,18 +34,8 @@ from siamrpn_jax.evaluation import annotations
 if TYPE_CHECKING:  # --help must not wait for JAX
     import numpy as np
 
-    from siamrpn_jax.evaluation.report.data import VotBenchmark
     from siamrpn_jax.evaluation.runner import OnePassTracker
-    from siamrpn_jax.evaluation.vot.dataset import VotSequence
-    from siamrpn_jax.evaluation.vot.metrics import (
-        Trajectory,
-        UnsupervisedFigures,
-        VotFigures,
-    )
-    from siamrpn_jax.evaluation.vot.protocols import ProtocolConfig, VotRun
-
-WHOLE = 60
-"""Sequences of VOT2015 to VOT2019."""
+    from siamrpn_jax.evaluation.vot.protocols import ProtocolConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,36 +92,12 @@ class Config:
     named, and the figures are marked as incomplete."""
     force: bool = False
     """Remove the results that are there, and run again."""
+    efo: bool = False
+    """Estimate EFO, VOT's normalised speed, by the time that its filter takes on this
+    machine."""
     check_with_toolkit: bool = False
     """Have VOT's own toolkit score the same results, and compare (siamrpn-jax[vot])."""
     constants: ConstantsOption = Constants()
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Dataset:
-    name: str
-    sequences: "tuple[VotSequence, ...]"
-    interval: tuple[int, int]
-
-    @property
-    def complete(self) -> bool:
-        return self.name == "synthetic" or len(self.sequences) == WHOLE
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Scored:
-    """A tracker, its results and its figures."""
-
-    name: str
-    folder: Path
-    results: "Mapping[str, list[VotRun]]"
-    figures: "VotFigures | UnsupervisedFigures"
-    warm_up: float | None
-    """Seconds; None where nothing was run."""
-    sequences: "tuple[VotSequence, ...]"
-    """Those that were scored."""
-    broken: tuple[str, ...] = ()
-    """Those that were not, as their files cannot be used."""
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -147,8 +121,9 @@ def run(config: Config) -> dict[str, Any]:
         _open_results(config) as folder,
         contextlib.ExitStack() as locks,
     ):
-        _print_head(config, data)
+        print_head(config, data)
         specs: list[TrackerSpec] = []
+        filter_seconds = _filter_seconds() if config.efo else None
         if config.results_only:
             names = [path.resolve().name for path in config.results_only]
             check_names(names)
@@ -168,11 +143,16 @@ def run(config: Config) -> dict[str, Any]:
                 _run_and_score(config, data, one.name, tracker, place)
                 for one, (tracker, place) in zip(specs, opened, strict=True)
             ]
-        _print_table(config, data, scored)
+        if filter_seconds:
+            scored = [
+                dataclasses.replace(one, filter_seconds=filter_seconds)
+                for one in scored
+            ]
+        print_table(config, data, scored)
         if config.check_with_toolkit:
             for one in scored:
                 _check_with_toolkit(data, one)
-        rows = {one.name: _as_json(config, data, one) for one in scored}
+        rows = {one.name: as_json(config, data, one) for one in scored}
         for one in specs:
             if tuned_on := report_tuning(one, _truths(data)):
                 rows[one.name]["tuned_on"] = tuned_on
@@ -180,7 +160,7 @@ def run(config: Config) -> dict[str, Any]:
         if config.json:
             write_json(config.json, report)
         if config.report:
-            _write_report(config, config.report, data, scored)
+            write_page(config, config.report, data, scored)
     return report
 
 
@@ -210,6 +190,10 @@ def _check_options(config: Config) -> None:
     settings = any(settings_of(config.constants))
     if config.results_only and (config.weights or config.tracker or settings):
         raise InputError("--results-only runs nothing: expected no tracker beside it")
+    if config.results_only and config.efo:
+        raise InputError(
+            "--efo: expected trackers that run on this machine, not --results-only"
+        )
     if config.check_with_toolkit and config.experiment == "unsupervised":
         raise InputError(
             "--check-with-toolkit: expected an experiment with resets, not unsupervised"
@@ -219,7 +203,7 @@ def _check_options(config: Config) -> None:
 
 
 @contextlib.contextmanager
-def open_dataset(config: Config) -> Iterator[_Dataset]:
+def open_dataset(config: Config) -> Iterator[VotData]:
     """Reads what is evaluated on; generated sequences are there within the body.
 
     Raises:
@@ -234,7 +218,7 @@ def open_dataset(config: Config) -> Iterator[_Dataset]:
         with tempfile.TemporaryDirectory(prefix="siamrpn-vot-") as folder:
             generated.write_synthetic(Path(folder))
             sequences = read_vot_dataset(folder)
-            yield _Dataset("synthetic", sequences, generated.INTERVAL)
+            yield VotData("synthetic", sequences, generated.INTERVAL)
         return
     if config.groundtruth:
         frames = config.root
@@ -244,7 +228,7 @@ def open_dataset(config: Config) -> Iterator[_Dataset]:
         sequences = read_vot_dataset(config.root)
     check_year(config.dataset, {one.name: len(one) for one in sequences})
     year = int(config.dataset.removeprefix("vot"))
-    yield _Dataset(config.dataset, sequences, interval_of(year))
+    yield VotData(config.dataset, sequences, interval_of(year))
 
 
 @contextlib.contextmanager
@@ -261,7 +245,7 @@ def _open_results(config: Config) -> Iterator[Path]:
 
 def _open(
     config: Config,
-    data: _Dataset,
+    data: VotData,
     folder: Path,
     spec: TrackerSpec,
     locks: contextlib.ExitStack,
@@ -279,8 +263,8 @@ def _open(
 
 
 def _run_and_score(
-    config: Config, data: _Dataset, name: str, tracker: "OnePassTracker", folder: Path
-) -> _Scored:
+    config: Config, data: VotData, name: str, tracker: "OnePassTracker", folder: Path
+) -> Scored:
     from siamrpn_jax.evaluation.vot.protocols import run_to_files
 
     warm_up: list[float] = []
@@ -299,6 +283,14 @@ def _run_and_score(
     return _score(config, data, name, folder, sum(warm_up) if warm_up else None)
 
 
+def _filter_seconds() -> float:
+    from siamrpn_jax.evaluation.vot.efo import filter_seconds
+
+    seconds = filter_seconds()
+    print(f"VOT's filter takes {seconds:.3f} s here: EFO is that times frames/s")
+    return seconds
+
+
 def _protocol(config: Config) -> "ProtocolConfig":
     from siamrpn_jax.evaluation.vot.protocols import ProtocolConfig
 
@@ -312,7 +304,7 @@ def _protocol(config: Config) -> "ProtocolConfig":
 
 
 def _settings(
-    data: _Dataset, protocol: "ProtocolConfig", made_from: Mapping[str, Any]
+    data: VotData, protocol: "ProtocolConfig", made_from: Mapping[str, Any]
 ) -> dict[str, Any]:
     import siamrpn_jax
 
@@ -335,11 +327,11 @@ def _experiment_folder(config: Config, folder: Path) -> Path:
 
 def _score(
     config: Config,
-    data: _Dataset,
+    data: VotData,
     name: str,
     folder: Path,
     warm_up: float | None,
-) -> _Scored:
+) -> Scored:
     from siamrpn_jax.evaluation.vot import metrics
     from siamrpn_jax.evaluation.vot.protocols import read_runs
 
@@ -356,7 +348,7 @@ def _score(
         if not results:
             raise InputError("no sequence has results that can be used")
         sequences = tuple(one for one in data.sequences if one.name in results)
-        runs = _trajectories(results)
+        runs = trajectories_of(results)
         if config.experiment == "unsupervised":
             figures = metrics.evaluate_unsupervised(
                 runs,
@@ -376,20 +368,14 @@ def _score(
         raise InputError(
             f"{name}: {error} (read from {folder}/<sequence>/<sequence>_001.txt)"
         ) from error
-    return _Scored(name, folder, results, figures, warm_up, sequences, tuple(broken))
+    return Scored(name, folder, results, figures, warm_up, sequences, tuple(broken))
 
 
-def _trajectories(
-    results: "Mapping[str, list[VotRun]]",
-) -> "dict[str, list[Trajectory]]":
-    return {name: [run.regions for run in runs] for name, runs in results.items()}
-
-
-def _check_with_toolkit(data: _Dataset, scored: _Scored) -> None:
+def _check_with_toolkit(data: VotData, scored: Scored) -> None:
     from siamrpn_jax.evaluation.vot import metrics, toolkit
 
     figures = metrics.evaluate(
-        _trajectories(scored.results),
+        trajectories_of(scored.results),
         scored.sequences,
         interval=data.interval,
         convention="toolkit",
@@ -401,51 +387,7 @@ def _check_with_toolkit(data: _Dataset, scored: _Scored) -> None:
     )
 
 
-def _fps(results: "Mapping[str, list[VotRun]]") -> float | None:
-    """Updates a second over all runs; None where their times are not known."""
-    import numpy as np
-
-    runs = [run for own in results.values() for run in own]
-    seconds = np.concatenate([run.updates for run in runs])
-    total = float(seconds.sum())
-    return len(seconds) / total if total > 0 else None
-
-
-def _as_json(config: Config, data: _Dataset, scored: _Scored) -> dict[str, Any]:
-    figures = scored.figures.as_dict()
-    if config.experiment == "unsupervised":
-        frames = {sequence.name: len(sequence) for sequence in data.sequences}
-        figures |= {
-            "eao": None,
-            "accuracy": figures.pop("average_overlap"),
-            "robustness": None,
-            "failures": None,
-            "interval": None,
-            "sequences": {
-                name: {"frames": frames[name], "accuracy": accuracy, "failures": None}
-                for name, accuracy in figures["sequences"].items()
-            },
-        }
-    for name, row in figures["sequences"].items():
-        row["fps"] = _fps({name: scored.results[name]})
-    ran = not config.results_only
-    return {
-        "tracker": scored.name,
-        "dataset": data.name,
-        "experiment": config.experiment,
-        "complete": data.complete and not scored.broken,
-        "broken": list(scored.broken),
-        "fps": _fps(scored.results),
-        "warm_up_seconds": scored.warm_up,
-        "device": _device() if ran else None,
-        "realtime": {"fps": config.fps, "grace": config.grace}
-        if ran and config.experiment == "realtime"
-        else None,
-        **figures,
-    }
-
-
-def _truths(data: _Dataset) -> "dict[str, np.ndarray]":
+def _truths(data: VotData) -> "dict[str, np.ndarray]":
     """Name of a sequence -> boxes, as ``read_sequence`` makes them of its regions."""
     import numpy as np
 
@@ -457,136 +399,3 @@ def _truths(data: _Dataset) -> "dict[str, np.ndarray]":
         )
         for one in data.sequences
     }
-
-
-def _device() -> str:
-    """What JAX runs on, where it was used."""
-    import os
-
-    jax = sys.modules.get("jax")
-    kind = jax.devices()[0].device_kind if jax else "cpu"
-    return f"{kind}, {os.cpu_count()} cores"
-
-
-# ------------------------------------------------------------------ printing
-
-
-def _print_head(config: Config, data: _Dataset) -> None:
-    frames = sum(len(sequence) for sequence in data.sequences)
-    print(f"{data.name}, {len(data.sequences)} sequences, {frames} frames", end="")
-    if data.name == "synthetic":
-        print(": generated, its figures compare with those of no data set")
-    elif data.complete:
-        print()
-    else:
-        print(
-            f": not the {WHOLE} of the whole set, figures do not compare with its own"
-        )
-    timing = f" at {config.fps:g} frames/s, grace {config.grace}"
-    known = config.experiment == "realtime" and not config.results_only
-    print(f"experiment {config.experiment}{timing if known else ''}")
-
-
-def _print_table(config: Config, data: _Dataset, scored: list[_Scored]) -> None:
-    figures = scored[0].figures
-    low, high = data.interval
-    lengths = f", EAO over lengths {low} to {high}"
-    print(
-        f"convention {figures.convention}, overlap {figures.overlap}"
-        f"{'' if config.experiment == 'unsupervised' else lengths}"
-    )
-    head = ["EAO", "Accuracy", "Failure", "lost", "per 100", "frames/s"]
-    if config.experiment == "unsupervised":
-        head = ["overlap", "frames/s"]
-    print(_row("tracker", *head))
-    for one in scored:
-        print(_row(one.name, *_cells(one)))
-    for one in scored:
-        if one.broken:
-            print(
-                f"{one.name}: INCOMPLETE, without {', '.join(one.broken)}: its figures "
-                "do not compare"
-            )
-        if one.warm_up is not None:
-            print(
-                f"{one.name}: {one.warm_up:.1f} s of compilation and warm-up, which "
-                f"frames/s leaves out; on {_device()}"
-            )
-    if config.experiment != "unsupervised":
-        print(
-            "Failure: lost by sequence, the paper's column. per 100: lost by 100 frames"
-        )
-
-
-def _cells(scored: _Scored) -> list[str]:
-    from siamrpn_jax.evaluation.vot.metrics import UnsupervisedFigures
-
-    fps, figures = _fps(scored.results), scored.figures
-    speed = "-" if fps is None else f"{fps:.1f}"
-    if isinstance(figures, UnsupervisedFigures):
-        return [f"{figures.average_overlap:.3f}", speed]
-    share = figures.failures / len(figures.sequences)
-    return [
-        f"{figures.eao:.3f}",
-        f"{figures.accuracy:.3f}",
-        f"{share:.2f}",
-        f"{figures.failures:.1f}",
-        f"{figures.robustness:.3f}",
-        speed,
-    ]
-
-
-def _row(name: str, *cells: str) -> str:
-    return f"{name:<24}" + "".join(f"{cell:>10}" for cell in cells)
-
-
-# ------------------------------------------------------------------ report
-
-
-def _write_report(
-    config: Config, folder: Path, data: _Dataset, scored: list[_Scored]
-) -> None:
-    import siamrpn_jax
-    from siamrpn_jax.evaluation.report import page as report
-    from siamrpn_jax.evaluation.report.data import Report
-
-    options = [
-        f"{field.name}={getattr(config, field.name)}"
-        for field in dataclasses.fields(config)
-        if getattr(config, field.name) != field.default
-    ]
-    about = {"options": ", ".join(options), "siamrpn_jax": siamrpn_jax.__version__}
-    if not config.results_only:
-        about["device"] = _device()
-    benchmark = _benchmark(config, data, scored)
-    title = f"{data.name} {config.experiment}"
-    page = report.write_report(folder, Report(title, vot=(benchmark,), about=about))
-    print(f"report  {page}")
-
-
-def _benchmark(config: Config, data: _Dataset, scored: list[_Scored]) -> "VotBenchmark":
-    from siamrpn_jax.evaluation.report.data import (
-        VotBenchmark,
-        VotEntry,
-        find_vot_failures,
-    )
-
-    return VotBenchmark(
-        dataset=data.name,
-        experiment=config.experiment,
-        convention=scored[0].figures.convention,
-        overlap=scored[0].figures.overlap,
-        interval=None if config.experiment == "unsupervised" else data.interval,
-        entries=tuple(
-            VotEntry.of(
-                one.name,
-                one.figures,
-                one.sequences,
-                fps=_fps(one.results),
-                lost=find_vot_failures(_trajectories(one.results), one.sequences),
-                missing=one.broken,
-                note=str(one.folder) if config.results_only else "",
-            )
-            for one in scored
-        ),
-    )

@@ -8,7 +8,7 @@ import pytest
 from paths import SHARED_DATA
 from siamrpn_jax.commands import eval_vot
 from siamrpn_jax.evaluation import trackers
-from siamrpn_jax.evaluation.vot import generated, metrics, toolkit
+from siamrpn_jax.evaluation.vot import efo, generated, metrics, toolkit
 from siamrpn_jax.evaluation.vot.dataset import read_vot_dataset
 from siamrpn_jax.evaluation.vot.generated import write_synthetic
 
@@ -158,6 +158,19 @@ def test_real_time_and_repetitions(dataset, tmp_path, capsys):
     assert "fps: 25.0 -> 20.0" in fail(capsys, *options[:-4])
 
 
+def test_efo_is_frames_a_second_times_the_filter(
+    dataset, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(efo, "filter_seconds", lambda: 0.125)
+    options = [*dataset, "--results", tmp_path, "--tracker", "static"]
+    evaluate(*options, "--json", tmp_path / "out.json", "--efo")
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["efo_filter_seconds"] == 0.125
+    assert report["efo_estimate"] == pytest.approx(0.125 * report["fps"])
+    printed = capsys.readouterr().out
+    assert "filter takes 0.125 s" in printed and "EFO ≈" in printed
+
+
 def test_without_resets(dataset, tmp_path, capsys):
     out = tmp_path / "out.json"
     evaluate(
@@ -226,6 +239,7 @@ def test_check_with_toolkit(dataset, tmp_path, monkeypatch, capsys):
         (["--dataset", "vot2018", "--groundtruth", "y"], "expected --results-only"),
         (["--results-only", "x", "--tracker", "static"], "expected no tracker"),
         (["--repetitions", "0"], "--repetitions 0"),
+        (["--results-only", "x", "--efo"], "--efo: expected trackers that run"),
         (
             ["--check-with-toolkit", "--experiment", "unsupervised"],
             "expected an experiment with resets",

@@ -219,6 +219,8 @@ def _vot_table(benchmark: VotBenchmark) -> Table:
         _Column("frames/s", lambda entry: entry.fps, 1),
     ]
     best = [_best([c.value(e) for e in complete], highest=c.highest) for c in columns]
+    estimated = any(entry.efo_estimate for entry in ranked)
+    has_efo = estimated or bool(reported_rows(benchmark))
     rows = []
     for entry in ranked:
         rank = complete.index(entry) + 1 if entry in complete else None
@@ -226,7 +228,8 @@ def _vot_table(benchmark: VotBenchmark) -> Table:
             _number(column.value(entry), column.digits, best=top)
             for column, top in zip(columns, best, strict=True)
         ]
-        rows.append(Row([_name(entry, rank), *cells, _efo_estimate(entry)]))
+        efo = [_efo_estimate(entry)] if has_efo else []
+        rows.append(Row([_name(entry, rank), *cells, *efo]))
     for dataset, (table, reported) in REPORTED.items():
         if reported == reported_rows(benchmark):
             heading = f"Reported by the paper, {table} ({dataset.upper()})"
@@ -237,9 +240,10 @@ def _vot_table(benchmark: VotBenchmark) -> Table:
             " Reported rows are Li et al., CVPR 2018, copied, not measured here; their "
             "EFO belongs to their hardware."
         )
-    if any(entry.efo_estimate for entry in ranked):
-        caption += " An EFO with ≈ is an estimate."
-    return Table(_head("Tracker", *(c.name for c in columns), "EFO"), rows, caption)
+    if estimated:
+        caption += " An EFO with ≈ is an estimate, for the machine below."
+    names = [c.name for c in columns] + ["EFO"] * has_efo
+    return Table(_head("Tracker", *names), rows, caption)
 
 
 def _other_tables(benchmark: VotBenchmark) -> Table:
@@ -524,7 +528,7 @@ def _name(entry: VotEntry | OpeEntry, rank: int | None) -> Cell:
 
 def _efo_estimate(entry: VotEntry) -> Cell:
     if entry.efo_estimate is None:
-        return NONE
+        return Cell("not measured")
     return Cell(f"≈ {entry.efo_estimate:.1f}", badges=("estimate",))
 
 

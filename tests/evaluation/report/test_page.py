@@ -164,7 +164,7 @@ def test_figures_stand_with_rank_and_convention(report):
     row = page.row("1. SiamRPN small")
     assert row.split()[3:] == [
         "small", "0.2860", f"{0.45 + 0.286 / 4:.3f}", f"{failures:.2f}",
-        f"{100 * failures * 60 / frames:.2f}", "171.3", "–",
+        f"{100 * failures * 60 / frames:.2f}", "171.3", "not", "measured",
     ]  # fmt: skip
     assert page.row("2. kcf").split()[-3:] == ["≈", "55.2", "estimate"]
     assert page.row("3. static")
@@ -231,7 +231,7 @@ def test_figures_that_are_not_there():
         "a", None, 0.5, None, None, None, {"s": PartFigures(9, float("nan"), 0.0)}
     )
     page = Reader(render(with_entries(entry, experiment="unsupervised", interval=None)))
-    assert page.row("1. a").split()[2:] == ["–", "0.500", "–", "–", "–", "–"]
+    assert page.row("1. a").split()[2:] == ["–", "0.500", "–", "–", "–"]
     assert page.row("s ").split() == ["s", "9", "–", "0.00"]
     assert "img" not in page.tags
 
@@ -250,6 +250,23 @@ def test_plots_are_the_same_for_the_same_figures(report):
     assert first == second and first.startswith("<?xml")
     unknown = with_entries(make_entry("a", 0.2, fps=None)).vot[0]
     assert plots.plot_speed(unknown, ()) is None
+
+
+def test_efo_is_reported_estimated_or_said_to_be_missing():
+    """Never an empty cell, nor frames a second on an axis of EFO."""
+    timed = make_entry("a", 0.2, fps=100.0)
+    estimated = make_entry("b", 0.3, fps=200.0, efo_estimate=21.5)
+    alone = with_entries(timed)
+    assert Reader(render(alone)).row("1. a").split()[-1] == "100.0"
+    assert "not EFO" in plots.plot_speed(alone.vot[0], ()).axes[0].get_xlabel()
+    both = render(with_entries(timed, estimated))
+    assert "≈ 21.5" in both and "not measured" in both
+    year = with_entries(estimated, dataset="vot2016", interval=(108, 371)).vot[0]
+    rows = REPORTED["vot2016"][1]
+    axes = plots.plot_speed(year, rows).axes[0]
+    assert axes.get_xlabel().startswith("EFO")
+    shown = {round(float(x), 3) for line in axes.lines for x in line.get_xdata()}
+    assert shown == {21.5, *(row.efo for row in rows)}
 
 
 def test_pictures_of_failures_show_the_regions(report):
