@@ -13,6 +13,8 @@ from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.common.errors import InputError
 
 if TYPE_CHECKING:  # --help must not wait for JAX
+    import numpy as np
+
     from siamrpn_jax.api import Tracker
     from siamrpn_jax.evaluation.failures import SceneFailure
 
@@ -27,9 +29,10 @@ QUALITY = 75
 class Config:
     """Draw a model card's pictures from generated scenes, without any data.
 
-    Writes <weights' name>.webp, an animated picture of a tracked target, and
-    failures.webp: strips of frames in which the weights lose a target that turns upside
-    down, meets a near copy, leaves the frame, or moves fast.
+    Writes <weights' name>.webp, an animated picture of a tracked target; search.webp,
+    the score map of one of its frames with the centre region; and failures.webp, strips
+    of frames in which the weights lose a target that turns upside down, meets a near
+    copy, leaves the frame, or moves fast.
     """
 
     weights: str = "small"
@@ -44,12 +47,14 @@ class Config:
     """Width of that scene in pixels; its height is three quarters of it."""
     stride: int = 2
     """Show one of every N frames in the animated picture."""
+    center_size: int = 7
+    """g, cells a side of the centre region that search.webp shows; 0: no such file."""
     scenes: int = 200
     """Scenes, of seeds 0, 1, …, in which failures are looked for; 0: no strips."""
 
 
 def run(config: Config) -> "list[SceneFailure]":
-    """Tracks through generated scenes and writes both pictures.
+    """Tracks through generated scenes and writes the pictures.
 
     Returns:
         the failures that were found, at most one of a kind.
@@ -66,6 +71,8 @@ def run(config: Config) -> "list[SceneFailure]":
 
     tracker = load(config.weights)
     _animate(tracker, config.out / f"{name_of(config.weights)}.webp", config)
+    if config.center_size:
+        _draw_search(config)
     if not config.scenes:
         return []
     found = find_scene_failures(tracker, seeds=range(config.scenes))
@@ -85,26 +92,21 @@ def main(argv: list[str] | None = None) -> None:
 
 def _check(config: Config) -> None:
     lowest = {"seed": 0, "length": 2, "width": 64, "stride": 1, "scenes": 0}
-    for name, low in lowest.items():
+    for name, low in (lowest | {"center_size": 0}).items():
         value = getattr(config, name)
         if value < low:
-            raise InputError(f"--{name} is {value}, expected at least {low}")
+            option = name.replace("_", "-")
+            raise InputError(f"--{option} is {value}, expected at least {low}")
 
 
 def _animate(tracker: "Tracker", path: Path, config: Config) -> None:
     import numpy as np
 
     from siamrpn_jax.api import track
-    from siamrpn_jax.data.scenes.generated import make_sequence
     from siamrpn_jax.evaluation.ope.metrics import overlaps
     from siamrpn_jax.media.animation import AnimationWriter
 
-    frames, truth = make_sequence(
-        config.seed,
-        length=config.length,
-        height=config.width * 3 // 4,
-        width=config.width,
-    )
+    frames, truth = _scene(config)
     boxes = []
     with AnimationWriter(
         path, fps=FPS, width=config.width, stride=config.stride
@@ -118,13 +120,50 @@ def _animate(tracker: "Tracker", path: Path, config: Config) -> None:
     _tell(path)
 
 
+def _scene(config: Config) -> "tuple[np.ndarray, np.ndarray]":
+    """Frames and true boxes ``ltwh`` of the animated picture."""
+    from siamrpn_jax.data.scenes.generated import make_sequence
+
+    return make_sequence(
+        config.seed,
+        length=config.length,
+        height=config.width * 3 // 4,
+        width=config.width,
+    )
+
+
+def _draw_search(config: Config) -> None:
+    from siamrpn_jax.evaluation.search_picture import draw_search, look
+    from siamrpn_jax.model.boxes import ltwh_to_cxcywh
+    from siamrpn_jax.weights import load_weights
+
+    loaded = load_weights(config.weights)
+    if not loaded.model.config.head.regresses:
+        print("no search.webp: the head finds no boxes, and has no centre region")
+        return
+    frames, truth = _scene(config)
+    search = look(
+        loaded,
+        frames[: config.length // 2 + 1],
+        ltwh_to_cxcywh(truth[0]),
+        center_size=config.center_size,
+    )
+    _write_picture(config.out / "search.webp", draw_search(search))
+
+
 def _write_strips(path: Path, found: "list[SceneFailure]") -> None:
+    from siamrpn_jax.evaluation.failures import draw_failures
+
+    _write_picture(path, draw_failures(found))
+
+
+def _write_picture(path: Path, image: "np.ndarray") -> None:
+    """Writes RGB uint8 ``[H, W, 3]`` as WebP."""
     import cv2
 
     from siamrpn_jax.common.files import replacing
-    from siamrpn_jax.evaluation.failures import draw_failures
 
-    picture = cv2.cvtColor(draw_failures(found), cv2.COLOR_RGB2BGR)
+    picture = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     data = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])[1]
     with replacing(path) as part:
         part.write_bytes(data.tobytes())

@@ -28,6 +28,7 @@ def options(weights, out, **more):
         "length": 6,
         "width": 80,
         "seed": 3,
+        "center-size": 0,
         **more,
     }
     return [word for name, value in words.items() for word in (f"--{name}", str(value))]
@@ -44,13 +45,15 @@ def test_pictures_of_a_tracked_target_and_of_failures(
         return [failures.SceneFailure("copy", 5, clip)]
 
     monkeypatch.setattr(failures, "find_scene_failures", find_scene_failures)
-    card.main(options(weights, tmp_path / "docs", scenes=7))
+    size = tiny_model().score_size - 2
+    card.main(options(weights, tmp_path / "docs", **{"scenes": 7, "center-size": size}))
     assert asked == [("siamrpn", range(7))]
     found, animation = cv2.imreadanimation(str(tmp_path / "docs" / "tiny.webp"))
     assert found and [frame.shape[:2] for frame in animation.frames] == [(60, 80)] * 3
     assert list(animation.durations) == [80, 80, 80]
     strips = cv2.imread(str(tmp_path / "docs" / "failures.webp"))
     assert strips is not None and strips.shape[1] == failures.SHOWN * failures.TILE
+    assert cv2.imread(str(tmp_path / "docs" / "search.webp")) is not None
     printed = capsys.readouterr().out
     assert "scene   3: overlap " in printed
     assert "scene   5: lost, a near copy passes by" in printed

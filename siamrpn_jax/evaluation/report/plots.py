@@ -46,6 +46,9 @@ COLORS = (
 )
 """One for each tracker, in turn."""
 
+TOP_CURVES, TOP_RANKING = 10, 25
+"""Trackers that the paper's Fig. 5 and Fig. 6 name."""
+
 REPORTED_COLOR = "#7a828c"
 """The colour of everything that the paper reports."""
 
@@ -102,16 +105,27 @@ def plot_precision(metrics: Mapping[str, OpeMetrics]) -> Any:
 
 
 def plot_eao_curves(benchmark: VotBenchmark) -> Any:
-    """Expected average overlap over the length of sequences (the paper's Fig. 5)."""
+    """Expected average overlap over the length of sequences (the paper's Fig. 5).
+
+    The best ``TOP_CURVES`` trackers are named, all others are thin and grey.
+    """
     figure, axes = _new_figure()
     longest = 2
-    for index, entry in enumerate(benchmark.entries):
-        if entry.curve is not None and entry.eao is not None:
-            lengths = np.arange(1, len(entry.curve) + 1)
-            label = f"{_text(entry.tracker)}{_flag(entry)} [{entry.eao:.3f}]"
-            style = "-" if index < len(COLORS) else "--"
-            axes.plot(lengths, entry.curve, style, color=_color(index), label=label)
-            longest = max(longest, len(lengths))
+    known = [
+        (entry.eao, index, entry, entry.curve)
+        for index, entry in enumerate(benchmark.entries)
+        if entry.curve is not None and entry.eao is not None
+    ]
+    known.sort(key=lambda one: -one[0])
+    for rank, (eao, index, entry, curve) in enumerate(known):
+        lengths = np.arange(1, len(curve) + 1)
+        longest = max(longest, len(lengths))
+        if rank >= TOP_CURVES:
+            axes.plot(lengths, curve, color="0.8", lw=0.8, zorder=0)
+            continue
+        label = f"{_text(entry.tracker)}{_flag(entry)} [{eao:.3f}]"
+        style = "-" if index < len(COLORS) else "--"
+        axes.plot(lengths, curve, style, color=_color(index), label=label)
     if benchmark.interval:
         low, high = benchmark.interval
         axes.axvspan(low, high, color="#000000", alpha=0.06, lw=0)
@@ -122,12 +136,18 @@ def plot_eao_curves(benchmark: VotBenchmark) -> Any:
 
 
 def plot_ranking(benchmark: VotBenchmark, reported: Sequence[Reported]) -> Any:
-    """EAO in order, best on top (the paper's Figs 6 and 8)."""
+    """EAO in order, best on top (the paper's Figs 6 and 8).
+
+    Of more than ``TOP_RANKING`` measured trackers, the best.
+    """
     rows = [
         (entry.eao, _text(entry.tracker) + _flag(entry), _color(index), True)
         for index, entry in enumerate(benchmark.entries)
         if entry.eao is not None
     ]
+    rows.sort(key=lambda row: -row[0])
+    left_out = len(rows) - TOP_RANKING
+    rows = rows[:TOP_RANKING]
     rows += [
         (row.eao, f"{_text(row.tracker)} (reported)", REPORTED_COLOR, False)
         for row in reported
@@ -141,7 +161,8 @@ def plot_ranking(benchmark: VotBenchmark, reported: Sequence[Reported]) -> Any:
             f"{eao:.3f}", (eao, place), (7, 0), textcoords="offset points", va="center"
         )
     axes.set_yticks(range(len(rows)), [name for _, name, _, _ in rows])
-    axes.set(title="EAO ranking", xlabel="EAO", ylim=(-0.6, len(rows) - 0.4))
+    title = "EAO ranking" + (f", {left_out} more below" if left_out > 0 else "")
+    axes.set(title=title, xlabel="EAO", ylim=(-0.6, len(rows) - 0.4))
     axes.set_xlim(0, 1.18 * max([row[0] for row in rows], default=1) or 1)
     axes.grid(axis="y", visible=False)
     return figure

@@ -252,6 +252,31 @@ def test_plots_are_the_same_for_the_same_figures(report):
     assert plots.plot_speed(unknown, ()) is None
 
 
+def test_of_many_trackers_the_best_are_named():
+    """As in the paper's figures: ten curves, 25 rows; the rest is not lost."""
+    entries = [
+        make_entry(f"t{i:02}", 0.01 + 0.01 * ((7 * i) % 30), fps=1.0, seed=i)
+        for i in range(30)
+    ]
+    year = with_entries(*entries).vot[0]
+    axes = plots.plot_eao_curves(year).axes[0]
+    best = sorted(entries, key=lambda entry: -(entry.eao or 0))
+    named = [text.get_text().split()[0] for text in axes.get_legend().get_texts()]
+    assert named == [entry.tracker for entry in best[:10]]
+    assert len(axes.lines) == 30
+    axes = plots.plot_ranking(year, ()).axes[0]
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    assert rows[::-1] == [entry.tracker for entry in best[:25]]
+    assert axes.get_title() == "EAO ranking, 5 more below"
+
+
+def test_what_the_paper_says_of_the_real_time_challenge():
+    entry = make_entry("a", 0.2, fps=30.0)
+    text = render(with_entries(entry, dataset="vot2017", experiment="realtime"))
+    assert "33 % above that of SiamFC" in text
+    assert "above that of SiamFC" not in render(with_entries(entry, dataset="vot2017"))
+
+
 def test_efo_is_reported_estimated_or_said_to_be_missing():
     """Never an empty cell, nor frames a second on an axis of EFO."""
     timed = make_entry("a", 0.2, fps=100.0)
