@@ -59,6 +59,7 @@ FLOORS = {
         "state",
         "confidence",
         "selection",
+        "scales",
         "step",
         "slots",
         "search",

@@ -133,7 +133,7 @@ def _scene(config: Config) -> "tuple[np.ndarray, np.ndarray]":
 
 
 def _draw_search(config: Config) -> None:
-    from siamrpn_jax.evaluation.search_picture import draw_search, look
+    from siamrpn_jax.commands.search_picture import draw_search, look
     from siamrpn_jax.model.boxes import ltwh_to_cxcywh
     from siamrpn_jax.weights import load_weights
 

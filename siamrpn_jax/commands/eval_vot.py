@@ -284,7 +284,7 @@ def _run_and_score(
 
 
 def _filter_seconds() -> float:
-    from siamrpn_jax.evaluation.vot.efo import filter_seconds
+    from siamrpn_jax.commands.efo import filter_seconds
 
     seconds = filter_seconds()
     print(f"VOT's filter takes {seconds:.3f} s here: EFO is that times frames/s")

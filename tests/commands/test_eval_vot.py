@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from paths import SHARED_DATA
-from siamrpn_jax.commands import eval_vot
+from siamrpn_jax.commands import efo, eval_vot
 from siamrpn_jax.evaluation import trackers
-from siamrpn_jax.evaluation.vot import efo, generated, metrics, toolkit
+from siamrpn_jax.evaluation.vot import generated, metrics, toolkit
 from siamrpn_jax.evaluation.vot.dataset import read_vot_dataset
 from siamrpn_jax.evaluation.vot.generated import write_synthetic
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from random_variables import random_variables
+from siamrpn_jax.commands.search_picture import TILE, draw_search, look
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.evaluation.report.plots import GREEN
-from siamrpn_jax.evaluation.search_picture import TILE, draw_search, look
 from siamrpn_jax.model.boxes import ltwh_to_cxcywh
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking.config import TrackerConfig

@@ -1,7 +1,7 @@
 import numpy as np
 import scipy.ndimage
 
-from siamrpn_jax.evaluation.vot.efo import filter_seconds, maximum_filter
+from siamrpn_jax.commands.efo import filter_seconds, maximum_filter
 
 
 def test_the_filter_is_a_maximum_over_30_by_30_pixels():
