@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from siamrpn_jax.api import Tracker as Tracker
     from siamrpn_jax.api import load as load
     from siamrpn_jax.api import track as track
+    from siamrpn_jax.labelling.session import Session as Session
     from siamrpn_jax.model.config import ModelConfig as ModelConfig
     from siamrpn_jax.model.fused import FusedWeights as FusedWeights
     from siamrpn_jax.model.fused import fuse as fuse
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 # Loaded on first use: who only reads files or asks for help does not wait for JAX.
 _NAMES_IN = {
     "api": ("Results", "Tracker", "load", "track"),
+    "labelling.session": ("Session",),
     "model.fused": ("FusedWeights", "fuse"),
     "model.config": ("ModelConfig",),
     "model.network": ("SiamRPN",),

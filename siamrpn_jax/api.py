@@ -77,9 +77,13 @@ class Tracker:
         """The confidence says that the target is lost: a bool, or bool [N]."""
         self.config = config
         """How the network's answers become a box."""
-        self._model, self._pad_to = model, pad_to
-        self._weights = fuse(model, variables)
-        self._init, self._step = make_tracker(model, self._weights, config=config)
+        self.model = model
+        """The network."""
+        self.weights = fuse(model, variables)
+        """Its weights, fused."""
+        self.pad_to = pad_to
+        """Frames are padded to multiples of this number of pixels."""
+        self._init, self._step = make_tracker(model, self.weights, config=config)
         self._started = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -92,7 +96,7 @@ class Tracker:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Makes the functions anew; they compile at the first call."""
         vars(self).update(state)
-        made = make_tracker(self._model, self._weights, config=self.config)
+        made = make_tracker(self.model, self.weights, config=self.config)
         self._init, self._step = made
 
     def init(self, image: Any, box: Any) -> None:
@@ -112,18 +116,18 @@ class Tracker:
         start = ltwh_to_cxcywh(boxes).astype(np.float32)
         self._frame_size = frame.shape[1::-1]
         size = np.array(self._frame_size, np.float32)
-        padded = jnp.asarray(_pad(frame, self._pad_to))
+        padded = jnp.asarray(pad_frame(frame, self.pad_to))
         self._many = boxes.ndim == 2
         if self._many:
-            slots = empty_slots(len(boxes), model=self._model)
+            slots = empty_slots(len(boxes), model=self.model)
             for i, one in enumerate(start):
                 slots = add_target(
-                    self._weights,
+                    self.weights,
                     slots,
                     i,
                     padded,
                     one,
-                    model=self._model,
+                    model=self.model,
                     frame_size=size,
                 )
             self._slots = slots
@@ -156,13 +160,13 @@ class Tracker:
         image = check_frame(_as_array(image))
         if image.shape[1::-1] != self._frame_size:
             self._change_frame_size(image.shape[1::-1])
-        frame = jnp.asarray(_pad(image, self._pad_to))
+        frame = jnp.asarray(pad_frame(image, self.pad_to))
         if self._many:
             self._slots, output = track_many(
-                self._weights,
+                self.weights,
                 self._slots,
                 frame[None],
-                model=self._model,
+                model=self.model,
                 config=self.config,
             )
         else:
@@ -338,7 +342,7 @@ def _as_array(image: Any) -> np.ndarray:
     return np.asarray(image)
 
 
-def _pad(frame: np.ndarray, multiple: int) -> np.ndarray:
+def pad_frame(frame: np.ndarray, multiple: int) -> np.ndarray:
     """A frame with zeros at its right and lower ends, up to multiples in pixels."""
     rows, columns = (-n % multiple for n in frame.shape[:2])
     if not rows and not columns:

@@ -35,6 +35,9 @@ ROOMS = (
     "weights",
     "presets",
     "api",
+    "labelling",
+    "adapters",
+    "app",
     "commands",
     "cli",
 )

@@ -1,12 +1,8 @@
 """Runs a tracker over a sequence: frames decoded ahead, the speed measured fairly."""
 
-import collections
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator
-from collections.abc import Sequence as Items
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +10,7 @@ import numpy as np
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import read_image
 from siamrpn_jax.data.read.sequences import Sequence
+from siamrpn_jax.media.frames import read_ahead
 from siamrpn_jax.model.boxes import BoxError, check_boxes
 
 
@@ -69,7 +66,7 @@ def run_sequence(tracker: OnePassTracker, sequence: Sequence) -> Run:
     boxes, seconds = [box], []
     scores = np.full(len(sequence.frames), np.nan)
     _warm_up(tracker, sequence, box)
-    for index, frame in enumerate(read_ahead(sequence.frames)):
+    for index, frame in enumerate(read_ahead(read_image, sequence.frames)):
         start = time.perf_counter()
         if index == 0:
             tracker.init(frame, box)
@@ -113,26 +110,6 @@ def total_fps(runs: Iterable[Run]) -> float:
     """Updates a second over all runs together: all their updates by all their time."""
     seconds = np.concatenate([run.seconds[1:] for run in runs])
     return len(seconds) / max(float(seconds.sum()), 1e-9)
-
-
-def read_ahead(paths: Items[Path], *, depth: int = 8) -> Iterator[np.ndarray]:
-    """Yields the images of a sequence, decoded in a background thread.
-
-    Args:
-        paths: image files.
-        depth: how many frames may be decoded before they are asked for.
-    """
-    waiting: collections.deque[Future[np.ndarray]] = collections.deque()
-    with ThreadPoolExecutor(1, "read_ahead") as pool:
-        try:
-            for path in paths:
-                waiting.append(pool.submit(read_image, path))
-                if len(waiting) > depth:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _warm_up(tracker: OnePassTracker, sequence: Sequence, box: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -31,6 +32,7 @@ from siamrpn_jax.data.read.sequences import FRAME_FOLDERS
 WHOLE = 0.95
 """Share of its declared length that a whole film has: declarations may be rough."""
 
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _PRINTF = re.compile(r"%(?:0(\d+))?d")
 
 
@@ -44,8 +46,8 @@ class Video:
         source: a video file; a folder of images (in natural order: 2 before 10), or of
             a sequence, which has them in ``img/`` or ``color/``; a pattern such as
             ``"frames/*.png"`` or ``"frames/%04d.png"``; ``"camera"`` or a camera's
-            number; or an iterable of images ([H, W, 3] RGB, [H, W] grey, or [H, W, 4]
-            RGBA; uint8).
+            number; an address that OpenCV opens, as ``rtsp://…``; or an iterable of
+            images ([H, W, 3] RGB, [H, W] grey, or [H, W, 4] RGBA; uint8).
 
     A film that ends long before the length it declares is logged as a warning.
 
@@ -65,7 +67,7 @@ class Video:
         if isinstance(source, str | os.PathLike):
             self._open_path(os.fspath(source))
         elif isinstance(source, int):
-            self._open_camera(source)
+            self._open_live(source)
         else:
             self.name = "frames"
             self._frames = lambda: _checked_frames(source)
@@ -75,16 +77,18 @@ class Video:
 
     def _open_path(self, source: str) -> None:
         if source == "camera":
-            self._open_camera(0)
-        elif source.isdecimal() and not Path(source).exists():
-            self._open_camera(int(source))
+            self._open_live(0)
+        elif _ADDRESS.match(source):
+            self._open_live(source)
+        elif is_live(source):
+            self._open_live(int(source))
         elif Path(source).is_file():
             self._open_file(source)
         else:
             self._open_images(source)
 
     def _open_images(self, source: str) -> None:
-        paths = _find_images(source)
+        paths = find_images(source)
         folder = Path(source) if Path(source).is_dir() else paths[0].parent
         self.name = folder.resolve().name
         self.length = len(paths)
@@ -92,7 +96,7 @@ class Video:
 
     def _open_file(self, path: str) -> None:
         self.name = Path(path).stem
-        with _capture(path) as capture:
+        with open_capture(path) as capture:
             opened, decoded = capture.isOpened(), capture.read()[0]
             self.fps = _positive(capture.get(cv2.CAP_PROP_FPS))
             length = _positive(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -124,13 +128,16 @@ class Video:
             raise InputError(f"{path}: {problem}, nor by PyAV") from error
         self.fps, self.length = self.fps or fps, self.length or length
 
-    def _open_camera(self, index: int) -> None:
-        with _capture(index) as capture:
+    def _open_live(self, source: int | str) -> None:
+        what = f"camera {source}" if isinstance(source, int) else source
+        with open_capture(source) as capture:
             if not capture.isOpened():
-                raise InputError(f"camera {index} cannot be opened: is it connected?")
+                raise InputError(f"{what} cannot be opened: is it connected?")
             self.fps = _positive(capture.get(cv2.CAP_PROP_FPS))
         self.name = "camera"
-        self._frames = lambda: (frame for _, frame in _opencv_frames(index))
+        if isinstance(source, str):
+            self.name = urlsplit(source).hostname or "stream"
+        self._frames = lambda: (frame for _, frame in _opencv_frames(source))
 
 
 class VideoWriter:
@@ -207,7 +214,22 @@ class VideoWriter:
         self._until_closed.__exit__(kind, error, trace)
 
 
-def _find_images(source: str) -> list[Path]:
+def is_live(source: Any) -> bool:
+    """Whether a source is a camera or an address, whose frames come once."""
+    if isinstance(source, int):
+        return True
+    if not isinstance(source, str):
+        return False
+    number = source.isdecimal() and not Path(source).exists()
+    return source == "camera" or number or bool(_ADDRESS.match(source))
+
+
+def find_images(source: str) -> list[Path]:
+    """The images of a folder, of a sequence's folder, or of a pattern, in order.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
     for name in (".", *FRAME_FOLDERS):
         if images := list_images(Path(source, name)):
             return images
@@ -241,7 +263,8 @@ def _checked_frames(source: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 @contextlib.contextmanager
-def _capture(source: str | int) -> Iterator[cv2.VideoCapture]:
+def open_capture(source: str | int) -> Iterator[cv2.VideoCapture]:
+    """OpenCV's reader of a film, a camera or an address, which may not be open."""
     # A missing camera is one line of ours, not eight of OpenCV's.
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -260,7 +283,7 @@ _Timed = tuple[float, np.ndarray]
 
 
 def _opencv_frames(source: str | int) -> Iterator[_Timed]:
-    with _capture(source) as capture:
+    with open_capture(source) as capture:
         while True:
             try:
                 decoded, frame = capture.read()
@@ -322,7 +345,7 @@ def _has_edits(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def _pyav_container(path: str) -> Iterator[Any]:
+def open_container(path: str) -> Iterator[Any]:
     """Opens a film; a fault that PyAV finds in the body becomes an InputError."""
     av: Any = require("av", extra="video")
     try:
@@ -335,13 +358,13 @@ def _pyav_container(path: str) -> Iterator[Any]:
 
 def _pyav_declared(path: str) -> tuple[float | None, int | None]:
     """Frames a second and number of frames, each where the film declares it."""
-    with _pyav_container(path) as container:
+    with open_container(path) as container:
         stream = container.streams.video[0]
         return float(stream.average_rate or 0) or None, stream.frames or None
 
 
 def _pyav_frames(path: str) -> Iterator[_Timed]:
-    with _pyav_container(path) as container:
+    with open_container(path) as container:
         for frame in container.decode(video=0):
             image = frame.to_ndarray(format="rgb24")
             # Phones store portrait films lying down, with a rotation beside them.
@@ -367,7 +390,7 @@ class _WebmEncoder:
         self._writer.release()
         # OpenCV reports no failed write: the film has to be asked. Where the disk was
         # full it declares no length, or its last frame cannot be reached.
-        with _capture(str(self._path)) as capture:
+        with open_capture(str(self._path)) as capture:
             declared = capture.get(cv2.CAP_PROP_FRAME_COUNT)
             capture.set(cv2.CAP_PROP_POS_FRAMES, self._count - 1)
             whole = declared == self._count and capture.grab()

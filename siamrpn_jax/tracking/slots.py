@@ -99,7 +99,7 @@ def add_target(
     """
     _check_slot(slots, slot)
     started = init_track(weights, frame, box, model=model, frame_size=frame_size)
-    return _fill_slot(slots, slot, *started, video)
+    return fill_slot(slots, slot, *started, video)
 
 
 def drop_target(slots: Slots, slot: int) -> Slots:
@@ -169,11 +169,32 @@ def _check_slot(slots: Slots, slot: int) -> None:
         raise InputError(f"slot {slot}, expected 0 to {count - 1}")
 
 
+def read_slot(slots: Slots, slot: int) -> tuple[Template, TrackState]:
+    """What a slot holds, as ``fill_slot`` takes it.
+
+    Raises:
+        InputError: there is no such slot.
+    """
+    _check_slot(slots, slot)
+    template = jax.tree.map(lambda a: a[slot : slot + 1], slots.template)
+    return template, jax.tree.map(lambda a: a[slot], slots.state)
+
+
 @jax.jit
 @standard_promotion
-def _fill_slot(
+def fill_slot(
     slots: Slots, slot: ArrayLike, template: Template, state: TrackState, video: int
 ) -> Slots:
+    """Goes on with a target from a template and a state, as ``init_track`` makes them.
+
+    Args:
+        slots: as they are.
+        slot: where to put it.
+        template: with a batch axis of 1.
+        state: without.
+        video: which of ``track_many``'s frames it will be looked for in.
+    """
+
     def put(all_slots: jax.Array, value: jax.Array) -> jax.Array:
         return all_slots.at[slot].set(value)
 

@@ -1,4 +1,3 @@
-import threading
 from pathlib import Path
 
 import cv2
@@ -92,21 +91,6 @@ def test_broken_frame_is_named(tmp_path):
     sequence.frames[3].write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"003\.png"):
         runner.run_sequence(Recorder(), sequence)
-
-
-@pytest.mark.parametrize("depth", [0, 1, 3, 50])
-def test_read_ahead_keeps_order(tmp_path, depth):
-    frames = make_sequence(tmp_path, 9).frames
-    levels = [image[0, 0, 0] for image in runner.read_ahead(frames, depth=depth)]
-    assert levels == [10 * index for index in range(9)]
-
-
-def test_read_ahead_leaves_no_thread_behind(tmp_path):
-    before = threading.active_count()
-    ahead = runner.read_ahead(make_sequence(tmp_path, 9).frames)
-    next(ahead)
-    ahead.close()  # type: ignore[attr-defined]
-    assert threading.active_count() == before
 
 
 def test_static_tracker_repeats_the_first_box(tmp_path):

@@ -22,10 +22,11 @@ import numpy as np
 from siamrpn_jax.common.errors import InputError, check_least
 from siamrpn_jax.data.read.images import read_image
 from siamrpn_jax.evaluation import results
-from siamrpn_jax.evaluation.runner import OnePassTracker, read_ahead, update_box
+from siamrpn_jax.evaluation.runner import OnePassTracker, update_box
 from siamrpn_jax.evaluation.vot import regions
 from siamrpn_jax.evaluation.vot.dataset import VotSequence, region_to_ltwh
 from siamrpn_jax.evaluation.vot.metrics import SKIP, Trajectory
+from siamrpn_jax.media.frames import read_ahead
 from siamrpn_jax.model.boxes import BoxError, check_boxes
 
 Experiment = Literal["baseline", "realtime", "unsupervised"]
@@ -334,7 +335,7 @@ class _Log:
 
 
 def _frames(sequence: VotSequence) -> Iterator[tuple[int, np.ndarray]]:
-    for index, frame in enumerate(read_ahead(sequence.frames)):
+    for index, frame in enumerate(read_ahead(read_image, sequence.frames)):
         if sequence.size and frame.shape[1::-1] != sequence.size:
             width, height = sequence.size
             raise InputError(

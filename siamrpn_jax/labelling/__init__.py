@@ -1,0 +1,1 @@
+"""Labelling films: boxes drawn on some frames, tracked through all others."""

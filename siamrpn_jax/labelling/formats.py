@@ -1,0 +1,423 @@
+"""Labels for other tools: one table of writers.
+
+===========  ==================================================================
+csv          ``NAME.csv``: ``frame,object,x,y,w,h,score… `` as ``siamrpn track`` writes
+             it, with the class; frames from 0.
+mot          MOT 1.1: ``NAME/gt/gt.txt``, ``gt/labels.txt``, ``seqinfo.ini`` and
+             ``img1/``; frames from 1. A lost object is not considered.
+cvat         CVAT for video 1.1: ``NAME.xml``, a box in every frame; ``outside`` where
+             an object is lost; frames from 0.
+coco         ``NAME.json``, COCO with ``videos`` and ``track_id``, and ``images/``.
+yolo         Ultralytics: ``images/``, ``labels/`` and ``data.yaml``. Without lost ones.
+labelstudio  ``NAME.json``: a task with video rectangles in percent; frames from 1; not
+             ``enabled`` where an object is lost.
+vot          ``NAME-NUMBER/groundtruth.txt`` and ``color/`` for each object; ``nan``
+             where it is lost.
+===========  ==================================================================
+
+Frames of a film that a format wants as images are written as JPEG; those that are image
+files are copied.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.files import replacing
+from siamrpn_jax.labelling.labels import LabelledObject, Labels
+
+Format = Literal["csv", "mot", "cvat", "coco", "yolo", "labelstudio", "vot"]
+"""Names of the formats."""
+
+CSV_COLUMNS = (
+    "frame",
+    "object",
+    "x",
+    "y",
+    "w",
+    "h",
+    "confidence",
+    "lost",
+    "class",
+)
+"""Columns of the format ``csv``; ``lost`` is 0 or 1."""
+
+_QUALITY = 95  # Of the JPEGs.
+
+
+class FrameSource(Protocol):
+    """Where the frames of a film are, see ``media.frames``."""
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """RGB uint8 ``[H, W, 3]``."""
+        ...
+
+    def image_file(self, index: int) -> Path | None:
+        """The file of a frame; None in a film."""
+        ...
+
+
+def write_labels(
+    labels: Labels,
+    folder: Path,
+    format: Format,
+    *,
+    frames: FrameSource | None = None,
+    every: int = 1,
+) -> list[Path]:
+    """Writes labels for another tool.
+
+    Args:
+        labels: what is known.
+        folder: where to; made where it is missing. What is there stays.
+        format: see the module.
+        frames: the film, for the formats that want images; None: they get none.
+        every: ``yolo`` and ``coco`` take every so many frames; the others take all.
+
+    Returns:
+        The files of labels, images not among them.
+
+    Raises:
+        InputError: no such format; nothing to write; or a file of that name is there.
+        OSError: naming a file that cannot be written.
+    """
+    if format not in _WRITERS:
+        known = ", ".join(get_args(Format))
+        raise InputError(f"format {format!r}, expected one of {known}")
+    if every < 1 or (every > 1 and format not in ("yolo", "coco")):
+        raise InputError(
+            f"every is {every}, expected 1, or more for yolo and coco: in a track no "
+            "frame may be missing"
+        )
+    if not any(one.known.any() for one in labels.objects):
+        raise InputError(f"{labels.name}: no object is known in any frame")
+    return _WRITERS[format](
+        labels, folder, _Images(frames, range(0, labels.length, every))
+    )
+
+
+class _Images:
+    """The frames that are written as images."""
+
+    def __init__(self, frames: FrameSource | None, numbers: range):
+        self._frames = frames
+        self.numbers = numbers
+
+    def since(self, start: int) -> "_Images":
+        """Those from a frame on."""
+        return _Images(self._frames, self.numbers[start:])
+
+    def write(self, folder: Path, pattern: str, *, first: int) -> list[str]:
+        """Writes them, and returns their names.
+
+        Args:
+            folder: where to.
+            pattern: of the names without suffix, as ``%06d``.
+            first: what the first frame is called by.
+        """
+        names = []
+        for number in self.numbers:
+            source = self._frames.image_file(number) if self._frames else None
+            suffix = source.suffix if source else ".jpg"
+            name = pattern % (number + first) + suffix
+            names.append(name)
+            if self._frames is None:
+                continue
+            with _new(folder / name) as path:
+                if source:
+                    shutil.copyfile(source, path)
+                else:
+                    path.write_bytes(_jpeg(self._frames[number]))
+        return names
+
+
+@contextlib.contextmanager
+def _new(path: Path) -> Iterator[Path]:
+    """A temporary name of a file that is not there yet."""
+    if path.exists():
+        raise InputError(f"{path}: is there already, expected another folder")
+    with replacing(path) as temporary:
+        yield temporary
+
+
+def _write_text(path: Path, text: str) -> Path:
+    with _new(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def _jpeg(frame: np.ndarray) -> bytes:
+    bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+
+
+def _number(value: float, digits: int = 3) -> str:
+    """A number without the zeros at its end."""
+    return f"{value:.{digits}f}".rstrip("0").rstrip(".") or "0"
+
+
+def _there(one: LabelledObject) -> np.ndarray:
+    """The frames in which an object has a box, lost or not."""
+    return np.flatnonzero(np.isfinite(one.boxes).all(axis=1))
+
+
+def _confidence(one: LabelledObject, frame: int) -> float:
+    """1 where a person drew the box."""
+    value = one.confidence[frame]
+    return 1.0 if np.isnan(value) else float(value)
+
+
+# --------------------------------------------------------------------------- writers
+
+
+def _write_csv(labels: Labels, folder: Path, images: _Images) -> list[Path]:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(CSV_COLUMNS)
+    for frame in range(labels.length):
+        for one in labels.objects:
+            if np.isfinite(one.boxes[frame]).all():
+                box = [_number(side) for side in one.boxes[frame]]
+                sure = _number(_confidence(one, frame), 4)
+                row = [frame, one.number, *box, sure, int(one.lost[frame]), one.name]
+                rows.writerow(row)
+    return [_write_text(folder / f"{labels.name}.csv", text.getvalue())]
+
+
+def _write_mot(labels: Labels, folder: Path, images: _Images) -> list[Path]:
+    root, lines = folder / labels.name, []
+    for frame in range(labels.length):
+        for one in labels.objects:
+            if np.isfinite(one.boxes[frame]).all():
+                box = ",".join(_number(side) for side in one.boxes[frame])
+                seen = int(not one.lost[frame])
+                kind = labels.classes.index(one.name) + 1
+                # MOT's readers take identities from 1.
+                lines.append(f"{frame + 1},{one.number + 1},{box},{seen},{kind},{seen}")
+    names = images.write(root / "img1", "%06d", first=1)
+    width, height = labels.size
+    info = (
+        f"[Sequence]\nname={labels.name}\nimDir=img1\n"
+        f"frameRate={_number(labels.fps or 25)}\nseqLength={labels.length}\n"
+        f"imWidth={width}\nimHeight={height}\nimExt={Path(names[0]).suffix}\n"
+    )
+    return [
+        _write_text(root / "gt" / "gt.txt", "\n".join(lines) + "\n"),
+        _write_text(root / "gt" / "labels.txt", "\n".join(labels.classes) + "\n"),
+        _write_text(root / "seqinfo.ini", info),
+    ]
+
+
+def _write_cvat(labels: Labels, folder: Path, images: _Images) -> list[Path]:
+    root = ElementTree.Element("annotations")
+    ElementTree.SubElement(root, "version").text = "1.1"
+    task = ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task")
+    for key, value in (
+        ("name", labels.name),
+        ("size", labels.length),
+        ("mode", "interpolation"),
+        ("start_frame", 0),
+        ("stop_frame", labels.length - 1),
+    ):
+        ElementTree.SubElement(task, key).text = str(value)
+    kinds = ElementTree.SubElement(task, "labels")
+    for name in labels.classes:
+        kind = ElementTree.SubElement(kinds, "label")
+        ElementTree.SubElement(kind, "name").text = name
+        ElementTree.SubElement(kind, "attributes")
+    size = ElementTree.SubElement(task, "original_size")
+    for key, value in zip(("width", "height"), labels.size, strict=True):
+        ElementTree.SubElement(size, key).text = str(value)
+    for one in labels.objects:
+        _add_cvat_track(root, one)
+    ElementTree.indent(root)
+    text = ElementTree.tostring(root, encoding="unicode")
+    head = '<?xml version="1.0" encoding="utf-8"?>\n'
+    return [_write_text(folder / f"{labels.name}.xml", f"{head}{text}\n")]
+
+
+def _add_cvat_track(root: ElementTree.Element, one: LabelledObject) -> None:
+    track = ElementTree.SubElement(
+        root,
+        "track",
+        {"id": str(one.number), "label": one.name, "source": "semi-auto"},
+    )
+    frames = _there(one)
+    for frame in frames:
+        _add_cvat_box(
+            track, int(frame), one.boxes[frame], outside=bool(one.lost[frame])
+        )
+        # Tools hold a box until they are told that it ends.
+        if frame + 1 < len(one.boxes) and frame + 1 not in frames:
+            _add_cvat_box(track, int(frame) + 1, one.boxes[frame], outside=True)
+
+
+def _add_cvat_box(
+    track: ElementTree.Element, frame: int, box: np.ndarray, *, outside: bool
+) -> None:
+    x, y, w, h = box
+    corners = {"xtl": x, "ytl": y, "xbr": x + w, "ybr": y + h}
+    fields = {
+        "frame": str(frame),
+        "keyframe": "1",
+        "outside": str(int(outside)),
+        "occluded": "0",
+        **{key: _number(value) for key, value in corners.items()},
+        "z_order": "0",
+    }
+    ElementTree.SubElement(track, "box", fields)
+
+
+def _write_coco(labels: Labels, folder: Path, images: _Images) -> list[Path]:
+    names = images.write(folder / "images", f"{labels.name}_%06d", first=0)
+    width, height = labels.size
+    kinds = {name: number for number, name in enumerate(labels.classes, start=1)}
+    annotations: list[dict[str, Any]] = []
+    for image, frame in enumerate(images.numbers, start=1):
+        for one in labels.objects:
+            if np.isfinite(one.boxes[frame]).all():
+                box = [round(float(side), 3) for side in one.boxes[frame]]
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": image,
+                        "video_id": 1,
+                        "track_id": one.number,
+                        "category_id": kinds[one.name],
+                        "bbox": box,
+                        "area": round(box[2] * box[3], 3),
+                        "iscrowd": 0,
+                        "score": round(_confidence(one, frame), 4),
+                        "lost": bool(one.lost[frame]),
+                    }
+                )
+    content = {
+        "info": {"description": labels.name},
+        "videos": [
+            {"id": 1, "name": labels.name, "width": width, "height": height}
+            | {"length": labels.length, "fps": labels.fps}
+        ],
+        "images": [
+            {"id": image, "file_name": name, "video_id": 1, "frame_index": frame}
+            | {"width": width, "height": height}
+            for image, (name, frame) in enumerate(
+                zip(names, images.numbers, strict=True), start=1
+            )
+        ],
+        "categories": [{"id": number, "name": name} for name, number in kinds.items()],
+        "annotations": annotations,
+    }
+    return [_write_text(folder / f"{labels.name}.json", json.dumps(content) + "\n")]
+
+
+def _write_yolo(labels: Labels, folder: Path, images: _Images) -> list[Path]:
+    names = images.write(folder / "images", f"{labels.name}_%06d", first=0)
+    width, height = labels.size
+    files = []
+    for name, frame in zip(names, images.numbers, strict=True):
+        lines = []
+        for one in labels.objects:
+            if one.known[frame]:
+                x, y, w, h = one.boxes[frame]
+                sides = [(x + w / 2) / width, (y + h / 2) / height, w / width]
+                numbers = " ".join(_number(v, 7) for v in [*sides, h / height])
+                lines.append(f"{labels.classes.index(one.name)} {numbers}\n")
+        path = folder / "labels" / f"{Path(name).stem}.txt"
+        files.append(_write_text(path, "".join(lines)))
+    kinds = "".join(
+        f"  {number}: {json.dumps(name)}\n"
+        for number, name in enumerate(labels.classes)
+    )
+    data = f"path: .\ntrain: images\nval: images\nnames:\n{kinds}"
+    return [_write_text(folder / "data.yaml", data), *files]
+
+
+def _write_studio(labels: Labels, folder: Path, images: _Images) -> list[Path]:
+    width, height = labels.size
+    fps = labels.fps or 25.0
+    results = []
+    for one in labels.objects:
+        frames = _there(one)
+        sequence = []
+        for frame in frames:
+            x, y, w, h = one.boxes[frame] / (width, height, width, height) * 100
+            # A key frame that is not enabled ends what it begins.
+            follows = frame + 1 in frames or frame + 1 == labels.length
+            sequence.append(
+                {
+                    "frame": int(frame) + 1,
+                    "enabled": bool(follows and not one.lost[frame]),
+                    "rotation": 0,
+                    **{
+                        key: round(float(value), 6)
+                        for key, value in (("x", x), ("y", y), ("width", w))
+                    },
+                    "height": round(float(h), 6),
+                    "time": round(int(frame) / fps, 4),
+                }
+            )
+        sure = [_confidence(one, frame) for frame in frames]
+        results.append(
+            {
+                "id": f"object{one.number}",
+                "type": "videorectangle",
+                "from_name": "box",
+                "to_name": "video",
+                "origin": "manual",
+                "score": round(float(np.mean(sure)), 4),
+                "value": {
+                    "framesCount": labels.length,
+                    "duration": round(labels.length / fps, 4),
+                    "sequence": sequence,
+                    "labels": [one.name],
+                },
+            }
+        )
+    film = Path(labels.source).name
+    task = {"data": {"video": film}, "annotations": [{"result": results}]}
+    text = json.dumps([task], ensure_ascii=False) + "\n"
+    return [_write_text(folder / f"{labels.name}.json", text)]
+
+
+def _write_vot(labels: Labels, folder: Path, images: _Images) -> list[Path]:
+    files = []
+    for one in labels.objects:
+        frames = _there(one)
+        if not len(frames):
+            continue
+        root = folder / f"{labels.name}-{one.number}"
+        # A sequence begins with its object: frames before are left out.
+        start = int(np.flatnonzero(one.known)[0])
+        lines = [
+            ",".join(_number(side) for side in one.boxes[frame])
+            if one.known[frame]
+            else "nan,nan,nan,nan"
+            for frame in range(start, labels.length)
+        ]
+        images.since(start).write(root / "color", "%08d", first=1 - start)
+        files.append(_write_text(root / "groundtruth.txt", "\n".join(lines) + "\n"))
+    return files
+
+
+_Writer = Callable[[Labels, Path, _Images], list[Path]]
+
+_WRITERS: dict[str, _Writer] = {
+    "csv": _write_csv,
+    "mot": _write_mot,
+    "cvat": _write_cvat,
+    "coco": _write_coco,
+    "yolo": _write_yolo,
+    "labelstudio": _write_studio,
+    "vot": _write_vot,
+}
+"""Every writer by the name of its format."""

@@ -1,0 +1,552 @@
+"""A session: boxes on any frames of a film, and everything between them.
+
+Example::
+
+    session = siamrpn_jax.Session("film.mp4")
+    session.add_box(0, 1, [20, 40, 64, 48], name="car")
+    session.add_box(120, 2, [300, 80, 30, 60], name="person")
+    for result in session.propagate():
+        print(result.index, result.object_ids, result.boxes_ltwh)
+    session.add_box(60, 1, [90, 42, 64, 48])  # corrected: only its stretch is tracked
+    for result in session.propagate():
+        ...
+    session.save("film.json")
+    session.export("labels", "cvat")
+
+A box is a key frame of its object. Between two key frames an object is tracked from
+both, and the two tracks are joined. What was tracked is kept until a box changes it.
+"""
+
+import dataclasses
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from siamrpn_jax.api import Results, Tracker, load
+from siamrpn_jax.common.errors import InputError, require
+from siamrpn_jax.common.files import read_json, replacing
+from siamrpn_jax.labelling import formats
+from siamrpn_jax.labelling.labels import LabelledObject, Labels
+from siamrpn_jax.labelling.runner import Job, Runner
+from siamrpn_jax.labelling.runs import Found, Run, join
+from siamrpn_jax.media.frames import Frames, LiveFrames, open_frames, read_ahead
+from siamrpn_jax.model.boxes import check_boxes
+
+FORMAT = "siamrpn_jax session 1"
+"""First entry of a session's file."""
+
+_AHEAD = 6  # Frames decoded ahead.
+
+Progress = Callable[[int, int], None]
+"""Told how many frames are done, of how many."""
+
+
+@dataclasses.dataclass(eq=False)
+class _Object:
+    name: str
+    keys: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
+    forward: dict[int, Run] = dataclasses.field(default_factory=dict)
+    backward: dict[int, Run] = dataclasses.field(default_factory=dict)
+
+    def before(self, frame: int) -> int | None:
+        """The key frame at or before a frame."""
+        return max((key for key in self.keys if key <= frame), default=None)
+
+    def after(self, frame: int) -> int | None:
+        """The key frame at or after a frame."""
+        return min((key for key in self.keys if key >= frame), default=None)
+
+    def runs(self, step: int) -> dict[int, Run]:
+        return self.forward if step > 0 else self.backward
+
+    def cut(self, frame: int) -> None:
+        """Forgets what was tracked across a frame."""
+        for runs in (self.forward, self.backward):
+            for run in runs.values():
+                run.cut(frame)
+
+
+class Session:
+    """Objects in a film, by boxes on some frames and tracks through all others.
+
+    Methods may be called from several threads, also while ``propagate`` goes on.
+
+    Args:
+        source: a film, a folder or pattern of images; or, forwards only, a camera or an
+            address such as ``rtsp://…``.
+        tracker: what to track with, or what ``load`` takes.
+        memory_mib: decoded frames are kept up to this many MiB.
+
+    Raises:
+        FileNotFoundError: there is no such film.
+        InputError: it cannot be decoded; or unusable weights.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | int,
+        *,
+        tracker: Tracker | str | Path = "small",
+        memory_mib: float = 256,
+    ):
+        self.frames: Frames | LiveFrames = open_frames(source, memory_mib=memory_mib)
+        """The frames by their numbers."""
+        self.tracker = tracker if isinstance(tracker, Tracker) else load(tracker)
+        """What objects are tracked with."""
+        self._objects: dict[int, _Object] = {}
+        self._lock = threading.RLock()
+
+    # ---------------------------------------------------------------- what is drawn
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """The numbers of all objects, rising."""
+        return tuple(sorted(self._objects))
+
+    @property
+    def length(self) -> int:
+        """Number of frames; of a live source: of those that there were."""
+        if isinstance(self.frames, LiveFrames):
+            return self.frames.position + 1
+        return len(self.frames)
+
+    def keys(self, object_id: int) -> dict[int, np.ndarray]:
+        """The boxes that were drawn of an object, ``ltwh [4]`` by frame."""
+        with self._lock:
+            return dict(sorted(self._get(object_id).keys.items()))
+
+    def name(self, object_id: int) -> str:
+        """The class of an object."""
+        return self._get(object_id).name
+
+    def add_box(
+        self, frame_index: int, object_id: int, box: Any, *, name: str | None = None
+    ) -> None:
+        """Draws an object's box on a frame, or draws it anew.
+
+        Args:
+            frame_index: number of the frame, from 0.
+            object_id: number of the object, at least 0; a new one is a new object.
+            box: ``ltwh [4]``, pixels.
+            name: its class; a new object without one is called ``object``.
+
+        Raises:
+            InputError: no such frame or number.
+            siamrpn_jax.model.boxes.BoxError: no box, or none in the frame.
+        """
+        self._check_frame(frame_index)
+        if not isinstance(object_id, int) or not 0 <= object_id < 2**31:
+            raise InputError(f"object {object_id!r}, expected a number from 0 on")
+        if name is not None and not name.strip():
+            raise InputError(f"object {object_id}: name {name!r}, expected a word")
+        drawn = check_boxes(box, self.frames[frame_index])
+        if drawn.shape != (4,):
+            raise InputError(f"box of shape {drawn.shape}, expected one: x,y,w,h")
+        with self._lock:
+            target = self._objects.setdefault(object_id, _Object(name or "object"))
+            target.name = name or target.name
+            target.cut(frame_index)
+            target.keys[frame_index] = drawn
+            for step in (1, -1):
+                target.runs(step)[frame_index] = Run(frame_index, step, drawn)
+
+    def remove_box(self, frame_index: int, object_id: int) -> None:
+        """Takes a key frame back; an object without any is no longer there.
+
+        Raises:
+            InputError: there is none.
+        """
+        with self._lock:
+            target = self._get(object_id)
+            if frame_index not in target.keys:
+                raise InputError(
+                    f"object {object_id} has no box on frame {frame_index}"
+                )
+            del target.keys[frame_index], target.forward[frame_index]
+            del target.backward[frame_index]
+            if not target.keys:
+                del self._objects[object_id]
+
+    def rename(self, object_id: int, name: str) -> None:
+        """Changes an object's class."""
+        if not name.strip():
+            raise InputError(f"object {object_id}: name {name!r}, expected a word")
+        self._get(object_id).name = name
+
+    def remove(self, object_id: int) -> None:
+        """Removes an object and all that is known of it."""
+        with self._lock:
+            self._get(object_id)
+            del self._objects[object_id]
+
+    # -------------------------------------------------------------- what is tracked
+
+    def propagate(
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        reverse: bool = False,
+        progress: Progress | None = None,
+    ) -> Iterator[Results]:
+        """Tracks all objects through frames, and yields what is known of each frame.
+
+        Forwards, each object is followed from its first key frame on, backwards from
+        its last one back; between two key frames from both. What was tracked before is
+        not tracked again. It may be left at any frame: what was tracked stays.
+
+        Args:
+            start: first of the frames.
+            stop: the one after the last; by default all.
+            reverse: backwards, from ``stop - 1`` to ``start``.
+            progress: told after each frame that is tracked.
+
+        Yields:
+            The results of each frame in which an object is known.
+
+        Raises:
+            InputError: no such frames; the film has changed; or the network's answer is
+                not finite.
+        """
+        live = isinstance(self.frames, LiveFrames)
+        if live and reverse:
+            raise InputError(f"{self.frames.source}: is live, and goes forwards only")
+        end = self.length if stop is None else stop
+        if not 0 <= start < end <= self.length:
+            raise InputError(
+                f"frames {start} to {stop}, expected some of the {self.length} of "
+                f"{self.frames.source}"
+            )
+        self.frames.check_unchanged()
+        if live:
+            yield from self._follow_live()
+            return
+        step = -1 if reverse else 1
+        with self._lock:
+            toward = self._jobs(start, end, -step, bounded=True)
+            jobs = self._jobs(start, end, step, bounded=False)
+        done, total = 0, _count([*toward, *jobs])
+
+        def tick() -> None:
+            nonlocal done
+            done += 1
+            if progress:
+                progress(min(done, total), total)
+
+        for _ in self._track(toward, _frames_of(toward, -step)):
+            tick()
+        wanted = set(_frames_of(jobs, step))
+        shown = range(start, end)[::step]
+        order = sorted(wanted.union(shown), reverse=reverse)
+        for index, frame, seconds in self._track(jobs, order):
+            if index in wanted:
+                tick()
+            if start <= index < end and (result := self._result(index, frame, seconds)):
+                yield result
+
+    def result(self, frame_index: int) -> Results | None:
+        """What is known of a frame; None: nothing."""
+        self._check_frame(frame_index)
+        return self._result(frame_index, self.frames[frame_index], 0.0)
+
+    def labels(self) -> Labels:
+        """All that is known, as a table."""
+        with self._lock:
+            return Labels(
+                name=self.frames.name,
+                source=self.frames.source,
+                size=self.frames.size,
+                fps=self.frames.fps,
+                length=self.length,
+                objects=tuple(self._labelled(number) for number in self.object_ids),
+            )
+
+    def to_supervision(self, frame_index: int) -> Any:
+        """What is known of a frame, as ``supervision.Detections``.
+
+        Lost objects are left out; ``class_name`` and the numbers are in it.
+
+        Raises:
+            MissingExtraError: supervision is not installed.
+        """
+        supervision = require("supervision", extra="supervision")
+        labels = self.labels()
+        shown = [one for one in labels.objects if one.known[frame_index]]
+        boxes = np.array([one.boxes[frame_index] for one in shown]).reshape(-1, 4)
+        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+        confidence = [one.confidence[frame_index] for one in shown]
+        return supervision.Detections(
+            xyxy=corners.astype(np.float32),
+            confidence=np.nan_to_num(np.array(confidence, np.float32), nan=1.0),
+            class_id=np.array([labels.classes.index(o.name) for o in shown], int),
+            tracker_id=np.array([one.number for one in shown], int),
+            data={"class_name": np.array([one.name for one in shown], str)},
+        )
+
+    def export(
+        self, folder: str | Path, format: formats.Format, **options: Any
+    ) -> list[Path]:
+        """Writes what is known for another tool; see ``formats.write_labels``."""
+        return formats.write_labels(
+            self.labels(), Path(folder), format, frames=self.frames, **options
+        )
+
+    # ------------------------------------------------------------------- on the disk
+
+    def save(self, path: str | Path) -> None:
+        """Writes the session to a JSON file, whole or not at all.
+
+        Raises:
+            OSError: naming the file that cannot be written.
+        """
+        with self._lock:
+            content = {
+                "format": FORMAT,
+                "film": {
+                    "source": self.frames.source,
+                    "fingerprint": self.frames.fingerprint,
+                    "length": self.length,
+                },
+                "objects": [self._as_json(number) for number in self.object_ids],
+            }
+        text = json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n"
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(
+        cls, path: str | Path, source: str | Path | None = None, **options: Any
+    ) -> "Session":
+        """Opens a session that was saved.
+
+        Args:
+            path: the JSON file.
+            source: the film, where it is no longer at its place.
+            **options: of ``Session``.
+
+        Raises:
+            InputError: not such a file; or the film is another one.
+            FileNotFoundError: the film is not there.
+        """
+        content = read_json(path)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise InputError(f"{path}: is no session, expected format {FORMAT!r}")
+        try:
+            film = content["film"]
+            where, mark = str(source or film["source"]), str(film["fingerprint"])
+            objects = list(content["objects"])
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path}: malformed session ({error!r})") from error
+        session = cls(where, **options)
+        if session.frames.fingerprint != mark or not mark:
+            raise InputError(
+                f"{path}: is a session of another film than {where}: expected one of "
+                f"{film.get('length')} frames and fingerprint {mark!r}, found "
+                f"{session.length} and {session.frames.fingerprint!r}"
+            )
+        for entry in objects:
+            session._restore(path, entry)
+        return session
+
+    # ---------------------------------------------------------------------- helpers
+
+    def _get(self, object_id: int) -> _Object:
+        if object_id not in self._objects:
+            known = ", ".join(map(str, self.object_ids)) or "none"
+            raise InputError(f"object {object_id!r}, expected one of {known}")
+        return self._objects[object_id]
+
+    def _check_frame(self, index: int) -> None:
+        if isinstance(self.frames, LiveFrames):
+            if index != self.frames.position:
+                raise InputError(
+                    f"frame {index} of {self.frames.source}, expected the present one, "
+                    f"{self.frames.position}"
+                )
+        elif not isinstance(index, int) or not 0 <= index < len(self.frames):
+            raise InputError(
+                f"frame {index} of {self.frames.source}, expected 0 to "
+                f"{len(self.frames) - 1}"
+            )
+
+    def _jobs(self, start: int, stop: int, step: int, *, bounded: bool) -> list[Job]:
+        """The runs in one direction that frames need, and do not have yet.
+
+        Args:
+            start: first of the frames.
+            stop: the one after the last.
+            step: the direction.
+            bounded: only runs that end at another key frame.
+        """
+        jobs = []
+        edge = stop if step > 0 else start - 1
+        for number, target in self._objects.items():
+            for key, run in target.runs(step).items():
+                beyond = target.after(key + 1) if step > 0 else target.before(key - 1)
+                if beyond is None and bounded:
+                    continue
+                limit = edge if beyond is None else beyond
+                last = (min(limit, edge) if step > 0 else max(limit, edge)) - step
+                reaches = last >= start if step > 0 else last < stop
+                if reaches and (last - run.last) * step > 0:
+                    if run.resume is None:
+                        run.cut(key + step)  # it has to start anew
+                    jobs.append(Job(number, run, last))
+        return jobs
+
+    def _track(
+        self, jobs: list[Job], order: Iterable[int]
+    ) -> Iterator[tuple[int, np.ndarray, float]]:
+        """Works on jobs, frame by frame: number, frame and seconds of each."""
+        runner = Runner(self.tracker, jobs)
+        numbers, read = itertools.tee(order)
+        frames = read_ahead(self.frames.__getitem__, read, depth=_AHEAD)
+        try:
+            for index, frame in zip(numbers, frames, strict=False):
+                begun = time.perf_counter()
+                runner.step(index, frame, lock=self._lock)
+                yield index, frame, time.perf_counter() - begun
+        finally:
+            frames.close()  # type: ignore[attr-defined]
+            runner.keep()
+
+    def _follow_live(self) -> Iterator[Results]:
+        """Follows all objects through the frames of a live source, as they come."""
+        frames = self.frames
+        assert isinstance(frames, LiveFrames)
+        with self._lock:
+            jobs = [
+                Job(number, target.forward[max(target.keys)], 2**31)
+                for number, target in self._objects.items()
+            ]
+        runner = Runner(self.tracker, jobs)
+        try:
+            for index in itertools.count(frames.position):
+                try:
+                    frame = frames[index]
+                except IndexError:
+                    return
+                begun = time.perf_counter()
+                runner.step(index, frame, lock=self._lock)
+                seconds = time.perf_counter() - begun
+                if result := self._result(index, frame, seconds):
+                    yield result
+        finally:
+            runner.keep()
+
+    def _found(self, target: _Object, frame: int) -> Found | None:
+        if frame in target.keys:
+            return Found(target.keys[frame], np.nan, np.nan, False)
+        first, second = target.before(frame), target.after(frame)
+        forward = None if first is None else target.forward[first].at(frame)
+        backward = None if second is None else target.backward[second].at(frame)
+        if forward and backward and first is not None and second is not None:
+            share = (frame - first) / (second - first)
+            return join(forward, backward, share=share)
+        known = forward or backward
+        return known[0] if known else None
+
+    def _result(self, index: int, frame: np.ndarray, seconds: float) -> Results | None:
+        with self._lock:
+            found = {
+                number: one
+                for number in self.object_ids
+                if (one := self._found(self._objects[number], index))
+            }
+        if not found:
+            return None
+        return Results(
+            index=index,
+            frame=frame,
+            boxes_ltwh=np.stack([one.box for one in found.values()]),
+            scores=np.array([one.score for one in found.values()]),
+            confidence=np.array([one.confidence for one in found.values()]),
+            lost=np.array([one.lost for one in found.values()]),
+            object_ids=tuple(found),
+            speed_ms=1000 * seconds,
+        )
+
+    def _labelled(self, number: int) -> LabelledObject:
+        target, count = self._objects[number], self.length
+        boxes = np.full((count, 4), np.nan)
+        confidence, lost = np.full(count, np.nan), np.zeros(count, bool)
+        for frame in range(count):
+            if found := self._found(target, frame):
+                boxes[frame], confidence[frame] = found.box, found.confidence
+                lost[frame] = found.lost
+        keys = np.isin(np.arange(count), list(target.keys))
+        return LabelledObject(number, target.name, boxes, confidence, lost, keys)
+
+    def _as_json(self, number: int) -> dict[str, Any]:
+        target = self._objects[number]
+
+        def runs(step: int) -> list[dict[str, Any]]:
+            return [
+                {"key": run.key, "found": [_row(one) for one in run.found]}
+                for run in target.runs(step).values()
+                if run.found
+            ]
+
+        return {
+            "id": number,
+            "name": target.name,
+            "boxes": [[key, *map(float, box)] for key, box in target.keys.items()],
+            "forward": runs(1),
+            "backward": runs(-1),
+        }
+
+    def _restore(self, path: str | Path, entry: Any) -> None:
+        """Adds an object of a session's file."""
+        try:
+            number, name = entry["id"], str(entry["name"])
+            boxes = {int(row[0]): row[1:] for row in entry["boxes"]}
+            if number in self._objects:
+                raise InputError(f"two objects have the number {number}")
+            if not boxes:
+                raise InputError(f"object {number} has no box")
+            for key, box in boxes.items():
+                self.add_box(key, number, box, name=name)
+            target = self._objects[number]
+            for step, runs in ((1, entry["forward"]), (-1, entry["backward"])):
+                for stored in runs:
+                    run = target.runs(step)[stored["key"]]
+                    for row in stored["found"]:
+                        run.append(_found_of(row))
+                    if not 0 <= run.last < self.length:
+                        raise InputError(f"object {number}: tracked to {run.last}")
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: malformed object ({error!r})") from error
+
+
+def _row(found: Found) -> list[float]:
+    """As a session's file has it; thousandths of a pixel."""
+    box = [round(float(side), 3) for side in found.box]
+    return [*box, round(found.score, 4), round(found.confidence, 4), int(found.lost)]
+
+
+def _found_of(row: Any) -> Found:
+    x, y, w, h, score, confidence, lost = map(float, row)
+    if not np.isfinite([x, y, w, h, score, confidence]).all() or min(w, h) <= 0:
+        raise InputError(f"{row} is no box with score and confidence")
+    return Found(np.array([x, y, w, h]), score, confidence, bool(lost))
+
+
+def _frames_of(jobs: list[Job], step: int) -> list[int]:
+    """The frames that jobs need, each once, in the order of a direction."""
+    return sorted({frame for job in jobs for frame in job.frames}, reverse=step < 0)
+
+
+def _count(jobs: list[Job]) -> int:
+    """Frames that are read for jobs, direction by direction."""
+    return sum(
+        len({frame for job in jobs if job.run.step == step for frame in job.frames})
+        for step in (1, -1)
+    )

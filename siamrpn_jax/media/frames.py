@@ -1,0 +1,389 @@
+"""The frames of a film by their numbers, in any order and in bounded memory.
+
+``Frames`` opens what is on a disk: a film, or images in a folder or of a pattern. PyAV,
+where it is installed, reads a list of all frames from a film without decoding it, and
+decodes from the nearest key frame. Without it OpenCV counts the frames by decoding them
+once, and a jump is trusted only where the time of the frame is that of the count.
+
+``LiveFrames`` is a camera or an address: each frame comes once.
+"""
+
+import bisect
+import collections
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import cv2
+import numpy as np
+
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.images import read_image
+from siamrpn_jax.media.video import (
+    Video,
+    find_images,
+    is_live,
+    open_capture,
+    open_container,
+)
+
+Item = TypeVar("Item")
+Frame = np.ndarray
+"""RGB uint8 ``[H, W, 3]``."""
+
+_MIB = 2**20
+_ENDS = 2**16  # Bytes at both ends of a film that its fingerprint is made of.
+
+
+class Frames:
+    """Frames by number; safe for several threads.
+
+    Args:
+        source: a film's file, a folder of images or of a sequence, or a pattern.
+        memory_mib: decoded frames are kept up to this many MiB.
+
+    Raises:
+        FileNotFoundError: there is no such film, and no image.
+        InputError: no frame can be decoded.
+    """
+
+    def __init__(self, source: str | Path, *, memory_mib: float = 256):
+        self.source = str(source)
+        """What was opened."""
+        self._files = _files_of(Path(source))
+        self._decoder = _open(Path(source), self._files)
+        self._kept: collections.OrderedDict[int, Frame] = collections.OrderedDict()
+        self._limit, self._bytes = memory_mib * _MIB, 0
+        self._lock = threading.Lock()
+        video = Video(source)
+        self.name: str = video.name
+        """Name of the file or folder, without suffix."""
+        self.fps: float | None = video.fps
+        """Frames a second, where the film declares it."""
+        height, width = self[0].shape[:2]
+        self.size: tuple[int, int] = (width, height)
+        """Width and height of the first frame, pixels."""
+        self.fingerprint: str = _fingerprint(self._files, len(self))
+        """Fingerprint of the files: those of other films have another one."""
+
+    def __len__(self) -> int:
+        return len(self._decoder)
+
+    def __getitem__(self, index: int) -> Frame:
+        """The frame of a number, from 0; not to be written to.
+
+        Raises:
+            IndexError: there is no such frame.
+            InputError: it cannot be decoded.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.source}: frame {index} of {len(self)}")
+        with self._lock:
+            if index in self._kept:
+                self._kept.move_to_end(index)
+                return self._kept[index]
+            fitting = max(1, int(self._limit / max(self._bytes_a_frame(), 1)))
+            for number, frame in self._decoder.up_to(index, keep=fitting):
+                self._keep(number, frame)
+            if index not in self._kept:
+                raise InputError(f"{self.source}: frame {index} cannot be decoded")
+            return self._kept[index]
+
+    def image_file(self, index: int) -> Path | None:
+        """The file of a frame; None in a film."""
+        return None if isinstance(self._decoder, _Film) else self._files[index]
+
+    def check_unchanged(self) -> None:
+        """Raises InputError where the files are no longer what was opened."""
+        try:
+            files = _files_of(Path(self.source))
+            same = _fingerprint(files, len(self)) == self.fingerprint
+        except OSError:
+            same = False
+        if not same:
+            raise InputError(
+                f"{self.source}: changed while it was open: expected the film that was "
+                "opened; open it again"
+            )
+
+    def _bytes_a_frame(self) -> int:
+        return next(iter(self._kept.values())).nbytes if self._kept else 0
+
+    def _keep(self, number: int, frame: Frame) -> None:
+        frame.setflags(write=False)
+        self._bytes += frame.nbytes - getattr(self._kept.get(number), "nbytes", 0)
+        self._kept[number] = frame
+        self._kept.move_to_end(number)
+        while self._bytes > self._limit and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+
+
+class LiveFrames:
+    """The frames of a camera or of an address, each of which comes once.
+
+    Args:
+        source: ``camera``, a camera's number, or an address such as ``rtsp://…``.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+
+    def __init__(self, source: str | int):
+        video = Video(source)
+        self.source = str(source)
+        """What was opened."""
+        self.name: str = video.name
+        """``camera``, or the address's host."""
+        self.fps: float | None = video.fps
+        """Frames a second, where the source declares it."""
+        self._frames = iter(video)
+        self._position, self._frame = -1, self._next()
+        height, width = self._frame.shape[:2]
+        self.size: tuple[int, int] = (width, height)
+        """Width and height of the first frame, pixels."""
+        self.fingerprint: str = ""
+        """Nobody can open it again."""
+
+    @property
+    def position(self) -> int:
+        """Number of the frame that is there now."""
+        return self._position
+
+    def __getitem__(self, index: int) -> Frame:
+        """The present frame or the next one.
+
+        Raises:
+            IndexError: the stream has ended.
+            InputError: any other frame.
+        """
+        if index == self._position + 1:
+            self._frame = self._next()
+        if index != self._position:
+            raise InputError(
+                f"{self.source}: frame {index}, expected {self._position} or the next: "
+                "frames of a live source come once"
+            )
+        return self._frame
+
+    def image_file(self, index: int) -> None:
+        """There are no files."""
+
+    def check_unchanged(self) -> None:
+        """A live source may change as it likes."""
+
+    def _next(self) -> Frame:
+        try:
+            frame = next(self._frames)
+        except StopIteration:
+            raise IndexError(f"{self.source}: the stream has ended") from None
+        self._position += 1
+        return frame
+
+
+def open_frames(source: Any, *, memory_mib: float = 256) -> Frames | LiveFrames:
+    """Opens a film, images, a camera or an address: ``Frames`` or ``LiveFrames``."""
+    if is_live(source):
+        return LiveFrames(source)
+    return Frames(source, memory_mib=memory_mib)
+
+
+def read_ahead(
+    read: Callable[[Item], Frame], items: Iterable[Item], *, depth: int = 8
+) -> Iterator[Frame]:
+    """Yields what is read of each item, read in a background thread.
+
+    Args:
+        read: reads one.
+        items: what it is given, in turn.
+        depth: how many may be read before they are asked for.
+    """
+    waiting: collections.deque[Future[Frame]] = collections.deque()
+    with ThreadPoolExecutor(1, "read_ahead") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(read, item))
+                if len(waiting) > depth:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+# ------------------------------------------------------------------------- decoders
+
+
+class _Decoder(Protocol):
+    def __len__(self) -> int: ...
+
+    def up_to(self, index: int, *, keep: int) -> Iterator[tuple[int, Frame]]:
+        """A frame, and those that have to be decoded before it: ``keep`` at most."""
+        ...
+
+
+class _Images:
+    """Image files, each a frame."""
+
+    def __init__(self, files: list[Path]):
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def up_to(self, index: int, *, keep: int) -> Iterator[tuple[int, Frame]]:
+        del keep
+        yield index, read_image(self._files[index])
+
+
+class _Film:
+    """A film: frames are decoded in turn, from the present place or after a jump."""
+
+    def __init__(self, path: Path, times: list[Any]):
+        self.path = path
+        self.times = times
+        """When each frame is shown, rising."""
+        self._position = 0
+        """Number of the frame that comes next."""
+        self._stream: Iterator[tuple[int, Callable[[], Frame]]] = iter(())
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def up_to(self, index: int, *, keep: int) -> Iterator[tuple[int, Frame]]:
+        # Decoding on is cheaper than a jump to the key frame before.
+        if not self._position <= index < self._position + 16:
+            self._stream = self.jump(index)
+        found = self._read_on(index, keep)
+        if not found or found[-1][0] != index:
+            # What a jump led to is not what the count says: from the start, then.
+            self._stream = self.jump(0)
+            found = self._read_on(index, keep)
+        for number, convert in found:
+            yield number, convert()
+
+    def jump(self, index: int) -> Iterator[tuple[int, Callable[[], Frame]]]:
+        """Numbers from one at or before ``index`` on, and what makes their frames."""
+        raise NotImplementedError
+
+    def _read_on(
+        self, index: int, keep: int
+    ) -> collections.deque[tuple[int, Callable[[], Frame]]]:
+        found: collections.deque[tuple[int, Callable[[], Frame]]]
+        found = collections.deque(maxlen=keep)
+        for number, convert in self._stream:
+            self._position = number + 1
+            found.append((number, convert))
+            if number >= index:
+                break
+        return found
+
+
+class _PyavFilm(_Film):
+    def __init__(self, path: Path):
+        super().__init__(path, self._listed(path))
+        if not self._is_true():
+            with open_container(str(path)) as container:
+                times = {frame.pts for frame in container.decode(video=0)}
+            self.times = sorted(time for time in times if time is not None)
+
+    def jump(self, index: int) -> Iterator[tuple[int, Callable[[], Frame]]]:
+        with open_container(str(self.path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            if index:
+                container.seek(self.times[index], stream=stream)
+            for frame in container.decode(stream):
+                number = bisect.bisect_left(self.times, frame.pts)
+                if number < len(self.times) and self.times[number] == frame.pts:
+                    yield number, lambda frame=frame: _upright(frame)
+
+    @staticmethod
+    def _listed(path: Path) -> list[int]:
+        """The times of all frames as the film lists them, nothing decoded."""
+        with open_container(str(path)) as container:
+            times = {
+                packet.pts
+                for packet in container.demux(container.streams.video[0])
+                if packet.size and not packet.is_discard
+            }
+        return sorted(time for time in times if time is not None)
+
+    def _is_true(self) -> bool:
+        """Whether the first and the last frame of the list come out where they are."""
+        if not self.times:
+            return False
+        first = next(iter(self.jump(0)), (None,))[0]
+        last = None
+        for last, _ in self.jump(len(self) - 1):  # noqa: B007
+            pass
+        return (first, last) == (0, len(self) - 1)
+
+
+class _OpencvFilm(_Film):
+    def __init__(self, path: Path):
+        with open_capture(str(path)) as capture:
+            times = []
+            while capture.grab():
+                times.append(capture.get(cv2.CAP_PROP_POS_MSEC))
+        super().__init__(path, times)
+
+    def jump(self, index: int) -> Iterator[tuple[int, Callable[[], Frame]]]:
+        with open_capture(str(self.path)) as capture:
+            number = 0
+            if index:
+                capture.set(cv2.CAP_PROP_POS_FRAMES, index)
+                number = index
+            while capture.grab():
+                if number >= len(self.times):
+                    return
+                if capture.get(cv2.CAP_PROP_POS_MSEC) != self.times[number]:
+                    return
+                decoded, frame = capture.retrieve()
+                if not decoded:
+                    return
+                yield number, lambda frame=frame: cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                number += 1
+
+
+def _upright(frame: Any) -> Frame:
+    """Phones store portrait films lying down, with a rotation beside them."""
+    image = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(image, k=frame.rotation // 90))
+
+
+def _open(path: Path, files: list[Path]) -> _Decoder:
+    if not path.is_file():
+        return _Images(files)
+    film = None
+    if find_spec("av"):
+        try:
+            film = _PyavFilm(path)
+        except InputError:
+            film = None  # OpenCV may know it
+    if not film or not len(film):
+        film = _OpencvFilm(path)
+    if not len(film):
+        Video(path)  # says what is wrong with it
+        raise InputError(f"{path}: no frame of this film can be decoded")
+    return film
+
+
+def _files_of(path: Path) -> list[Path]:
+    return [path] if path.is_file() else find_images(str(path))
+
+
+def _fingerprint(files: list[Path], length: int) -> str:
+    """Of names, sizes and, of a single file, both ends: 16 hexadecimal digits."""
+    digest = hashlib.sha256(f"{length}".encode())
+    for path in files:
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+    if len(files) == 1:
+        with files[0].open("rb") as file:
+            digest.update(file.read(_ENDS))
+            file.seek(max(0, files[0].stat().st_size - _ENDS))
+            digest.update(file.read(_ENDS))
+    return digest.hexdigest()[:16]
