@@ -12,6 +12,7 @@ COMMANDS = {
     "inspect": ("inspect_data", "show and count pairs as the network sees them"),
     "tune": ("tune", "find a tracker's constants on clips it did not learn from"),
     "track": ("track", "follow objects through a video or camera stream"),
+    "app": ("app", "label films on a page: boxes by hand, tracks between them"),
     "eval": ("eval_ope", "one-pass evaluation: OTB, LaSOT, GOT-10k, … or folders"),
     "eval-vot": ("eval_vot", "VOT's experiments: EAO, accuracy, robustness, speed"),
     "ablate": ("ablate", "repeat the paper's studies: anchors, data size, centre size"),

@@ -22,6 +22,7 @@ EXTRAS = {
     "train": ("matplotlib", "tensorboardX"),
     "report": ("matplotlib",),
     "video": ("av",),
+    "app": ("starlette", "uvicorn", "websockets"),
     "vot": ("vot", "trax"),
     "export": ("flatbuffers",),
     "bench": ("torch", "onnxruntime", "onnx"),

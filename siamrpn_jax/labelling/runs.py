@@ -55,6 +55,17 @@ class Run:
             del self.found[kept:], self.weakest[kept:]
             self.resume = None
 
+    def copy(self) -> "Run":
+        """As it is now: later changes to one do not reach the other."""
+        lists = {"found": list(self.found), "weakest": list(self.weakest)}
+        return dataclasses.replace(self, **lists)
+
+    def continues(self, other: "Run") -> bool:
+        """Whether it begins with the same box and holds what another has found."""
+        count = len(other.found)
+        same = np.array_equal(self.box, other.box) and len(self.found) >= count
+        return same and (not count or self.found[count - 1] is other.found[-1])
+
     def at(self, frame: int) -> tuple[Found, float] | None:
         """What was found in a frame, and the lowest confidence up to there."""
         place = (frame - self.key) * self.step - 1

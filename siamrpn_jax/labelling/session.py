@@ -22,7 +22,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,17 @@ class _Object:
         for runs in (self.forward, self.backward):
             for run in runs.values():
                 run.cut(frame)
+
+    def copy(self) -> "_Object":
+        """As it is now: later changes to one do not reach the other."""
+        return _Object(
+            self.name,
+            dict(self.keys),
+            *(
+                {key: run.copy() for key, run in runs.items()}
+                for runs in (self.forward, self.backward)
+            ),
+        )
 
 
 class Session:
@@ -185,6 +196,38 @@ class Session:
             self._get(object_id)
             del self._objects[object_id]
 
+    def remember(self, object_id: int) -> Any:
+        """All that is known of an object now, for ``put_back``; None: it is not there.
+
+        What is returned does not change with the session.
+        """
+        with self._lock:
+            target = self._objects.get(object_id)
+            return target.copy() if target else None
+
+    def put_back(self, object_id: int, remembered: Any) -> None:
+        """Makes an object again what it was: its boxes, its class and its tracks.
+
+        What was tracked since then from a box that is the same again stays.
+
+        Args:
+            object_id: number of the object.
+            remembered: what ``remember`` returned of it.
+        """
+        with self._lock:
+            now = self._objects.pop(object_id, None)
+            if remembered is None:
+                return
+            target = remembered.copy()
+            for step in (1, -1):
+                since = now.runs(step) if now else {}
+                for key, run in target.runs(step).items():
+                    if key in since and since[key].continues(run):
+                        target.runs(step)[key] = since[key]
+            for key in target.keys:
+                target.cut(key)
+            self._objects[object_id] = target
+
     # -------------------------------------------------------------- what is tracked
 
     def propagate(
@@ -193,9 +236,11 @@ class Session:
         stop: int | None = None,
         *,
         reverse: bool = False,
+        object_ids: Collection[int] | None = None,
+        new_only: bool = False,
         progress: Progress | None = None,
     ) -> Iterator[Results]:
-        """Tracks all objects through frames, and yields what is known of each frame.
+        """Tracks objects through frames, and yields what is known of each frame.
 
         Forwards, each object is followed from its first key frame on, backwards from
         its last one back; between two key frames from both. What was tracked before is
@@ -205,6 +250,8 @@ class Session:
             start: first of the frames.
             stop: the one after the last; by default all.
             reverse: backwards, from ``stop - 1`` to ``start``.
+            object_ids: the objects; by default all.
+            new_only: frames of which all is known already are neither read nor yielded.
             progress: told after each frame that is tracked.
 
         Yields:
@@ -231,6 +278,9 @@ class Session:
         with self._lock:
             toward = self._jobs(start, end, -step, bounded=True)
             jobs = self._jobs(start, end, step, bounded=False)
+        if object_ids is not None:
+            toward = [job for job in toward if job.object_id in object_ids]
+            jobs = [job for job in jobs if job.object_id in object_ids]
         done, total = 0, _count([*toward, *jobs])
 
         def tick() -> None:
@@ -242,7 +292,7 @@ class Session:
         for _ in self._track(toward, _frames_of(toward, -step)):
             tick()
         wanted = set(_frames_of(jobs, step))
-        shown = range(start, end)[::step]
+        shown = () if new_only else range(start, end)[::step]
         order = sorted(wanted.union(shown), reverse=reverse)
         for index, frame, seconds in self._track(jobs, order):
             if index in wanted:
@@ -255,6 +305,28 @@ class Session:
         self._check_frame(frame_index)
         return self._result(frame_index, self.frames[frame_index], 0.0)
 
+    def reach(self, object_id: int) -> dict[tuple[int, int], int]:
+        """How far an object was tracked: the last frame by key frame and direction.
+
+        The direction is 1 forwards and -1 backwards; where nothing was tracked the last
+        frame is the key frame itself.
+        """
+        with self._lock:
+            target = self._get(object_id)
+            return {
+                (key, step): run.last
+                for step in (1, -1)
+                for key, run in target.runs(step).items()
+            }
+
+    def stretch(self, object_id: int, start: int, stop: int) -> LabelledObject:
+        """What is known of an object in frames ``start`` to ``stop - 1``.
+
+        The arrays have a row for each of these frames; no frame is read.
+        """
+        with self._lock:
+            return self._labelled(object_id, range(start, stop))
+
     def labels(self) -> Labels:
         """All that is known, as a table."""
         with self._lock:
@@ -264,7 +336,10 @@ class Session:
                 size=self.frames.size,
                 fps=self.frames.fps,
                 length=self.length,
-                objects=tuple(self._labelled(number) for number in self.object_ids),
+                objects=tuple(
+                    self._labelled(number, range(self.length))
+                    for number in self.object_ids
+                ),
             )
 
     def to_supervision(self, frame_index: int) -> Any:
@@ -472,15 +547,15 @@ class Session:
             speed_ms=1000 * seconds,
         )
 
-    def _labelled(self, number: int) -> LabelledObject:
-        target, count = self._objects[number], self.length
+    def _labelled(self, number: int, frames: range) -> LabelledObject:
+        target, count = self._get(number), len(frames)
         boxes = np.full((count, 4), np.nan)
         confidence, lost = np.full(count, np.nan), np.zeros(count, bool)
-        for frame in range(count):
+        for row, frame in enumerate(frames):
             if found := self._found(target, frame):
-                boxes[frame], confidence[frame] = found.box, found.confidence
-                lost[frame] = found.lost
-        keys = np.isin(np.arange(count), list(target.keys))
+                boxes[row], confidence[row] = found.box, found.confidence
+                lost[row] = found.lost
+        keys = np.isin(np.array(frames), list(target.keys))
         return LabelledObject(number, target.name, boxes, confidence, lost, keys)
 
     def _as_json(self, number: int) -> dict[str, Any]:

@@ -1,0 +1,475 @@
+// The labelling page: one film at a time, its picture, objects, and time line.
+
+import { colour, KEY, meaning, Model } from "./model.js";
+import { FrameStore, get, Live, post, Refusal } from "./server.js";
+import { Stage } from "./stage.js";
+import { Timeline } from "./timeline.js";
+
+const byId = (id) => document.getElementById(id);
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const KEPT_BYTES = 384 * 2 ** 20; // Of decoded frames.
+
+let film = 0; // The number of the film that is open.
+let model = null;
+let frames = null;
+let live = null;
+let wanted = 0; // The frame that is asked for; stage.index is the one on the screen.
+let showing = null;
+let playing = false;
+let following = false; // The picture goes with the tracking.
+
+const stage = new Stage(byId("picture"), { drawn, picked: select });
+const timeline = new Timeline(byId("timeline"), { seek, picked: select });
+
+// --------------------------------------------------------------------- opening films
+
+async function start() {
+  const { films } = await get("/films");
+  byId("film").replaceChildren(
+    ...films.map(({ name, labelled }, index) => new Option(labelled ? `${name} ✓` : name, index)),
+  );
+  byId("film").onchange = () => (location.hash = byId("film").value);
+  window.onhashchange = () => open(chosen(films.length));
+  await open(chosen(films.length));
+}
+
+function chosen(count) {
+  const index = Number(location.hash.slice(1));
+  return Number.isInteger(index) && index >= 0 && index < count ? index : 0;
+}
+
+async function open(index, { fresh = false, again = false } = {}) {
+  live?.close();
+  playing = following = false;
+  film = index;
+  byId("film").value = index;
+  if (!again) clear(`Opening ${byId("film").selectedOptions[0].text} …`);
+  try {
+    await post(`/films/${index}/open`, { fresh });
+  } catch (error) {
+    if (film !== index) return;
+    if (!(error instanceof Refusal)) return lost();
+    return refusedToOpen(index, error);
+  }
+  if (film === index) live = new Live(index, { message, ended: lost });
+}
+
+function clear(text) {
+  model = stage.model = stage.bitmap = null;
+  stage.selected = timeline.selected = null;
+  stage.adding = false;
+  stage.draw();
+  timeline.setModel(null);
+  byId("objects").replaceChildren();
+  byId("about").textContent = byId("saved").textContent = "";
+  hint(text);
+}
+
+async function refusedToOpen(index, error) {
+  clear(error.message);
+  if (!error.offer) return;
+  const text = `${error.message}. It stays as it is if you begin a new session in ${error.offer}.`;
+  if (await ask("This film has other labels", text, `Begin ${error.offer}`)) {
+    await open(index, { fresh: true });
+  }
+}
+
+async function lost() {
+  saved("The connection to the server is lost; trying again …", true);
+  await sleep(1000);
+  await open(film, { again: true });
+}
+
+// ---------------------------------------------------------------- what the server says
+
+function message(content) {
+  if (content.film) begin(content.film);
+  const changed = model.apply(content);
+  if (stage.selected !== null && !model.objects.has(stage.selected)) select(null);
+  if (stage.selected === null && !stage.adding && model.objects.size) {
+    select(model.objects.keys().next().value);
+  }
+  if (stage.pending?.sent) stage.pending = null;
+  if (changed.size) listObjects();
+  timeline.changed(changed);
+  progress(content.job);
+  byId("undo").disabled = !content.undo;
+  byId("undo").title = content.undo ? `Undo: ${content.undo} (Ctrl-Z)` : "Nothing to undo";
+  saved(content.problem ? `Not saved, trying again: ${content.problem}` : content.saved ? "All saved" : "Saving …", Boolean(content.problem));
+  if (content.notice) toast(content.notice, true);
+  refresh();
+}
+
+function begin(about) {
+  const same = model?.film.fingerprint === about.fingerprint;
+  model = stage.model = new Model(about);
+  timeline.setModel(model);
+  const [width, height] = about.size;
+  const speed = about.fps ? `, ${Number(about.fps.toFixed(2))} frames/s` : "";
+  byId("about").textContent = `${width} × ${height}, ${about.length} frames${speed}`;
+  byId("saved").title = about.session;
+  byId("frame").max = about.length - 1;
+  if (byId("format").options.length === 0) {
+    byId("format").replaceChildren(...about.formats.map((name) => new Option(name, name)));
+  }
+  if (same) return;
+  const bytes = 4 * Math.min(width, 1920) * Math.min(height, 1920);
+  frames = new FrameStore(film, about.fingerprint, Math.max(8, Math.min(200, KEPT_BYTES / bytes)));
+  stage.bitmap = null;
+  stage.index = -1;
+  stage.reset();
+  seek(Number(sessionStorage.getItem(`frame ${about.fingerprint}`)) || 0);
+}
+
+function progress(job) {
+  byId("job").hidden = !job;
+  for (const id of ["forward", "backward", "between", "export", "train"]) byId(id).disabled = Boolean(job);
+  if (!job) {
+    following = false;
+    return;
+  }
+  byId("doing").textContent = job.total ? `${job.label}: ${job.done} of ${job.total} frames` : `${job.label} …`;
+  if (job.total) byId("progress").value = job.done / job.total;
+  else byId("progress").removeAttribute("value");
+  byId("stop").hidden = job.label !== "Tracking";
+  if (following && job.frame !== null) show(job.frame);
+}
+
+function saved(text, bad = false) {
+  byId("saved").textContent = text;
+  byId("saved").classList.toggle("bad", bad);
+}
+
+// ------------------------------------------------------------------------- the picture
+
+function seek(frame) {
+  playing = following = false;
+  return show(frame);
+}
+
+// Shows a frame; of many that are asked for in a row those in between are left out.
+function show(frame) {
+  wanted = Math.min(Math.max(frame, 0), model.film.length - 1);
+  timeline.frame = wanted;
+  sessionStorage.setItem(`frame ${model.film.fingerprint}`, wanted);
+  refresh();
+  showing ??= showWanted().finally(() => (showing = null));
+  return showing;
+}
+
+async function showWanted() {
+  while (model && stage.index !== wanted) {
+    const [index, store] = [wanted, frames];
+    try {
+      const bitmap = await store.get(index);
+      if (store !== frames) continue;
+      store.shown = bitmap;
+      stage.show(bitmap, index);
+      hint(advice());
+    } catch (error) {
+      if (store !== frames) continue;
+      hint(error instanceof Refusal ? error.message : `Frame ${index} does not arrive.`);
+      stage.show(null, index);
+    }
+    refresh();
+  }
+}
+
+async function play() {
+  playing = !playing;
+  following = false;
+  refresh();
+  if (wanted >= model.film.length - 1) await show(0);
+  let due = performance.now();
+  while (playing && model && wanted < model.film.length - 1) {
+    for (let ahead = 2; ahead <= 5; ahead++) {
+      if (wanted + ahead < model.film.length) frames.get(wanted + ahead).catch(() => {});
+    }
+    await show(wanted + 1);
+    due = Math.max(due + 1000 / (model?.film.fps || 25), performance.now());
+    await sleep(due - performance.now());
+  }
+  playing = false;
+  refresh();
+}
+
+function advice() {
+  if (stage.adding) return "Draw a box around the new object";
+  return model.objects.size ? "" : "Draw a box around an object, then track it";
+}
+
+function hint(text) {
+  byId("hint").textContent = text;
+  byId("hint").hidden = !text;
+}
+
+// Brings what depends on frame and selection up to date.
+function refresh() {
+  if (!model) return;
+  const last = model.film.length - 1;
+  if (document.activeElement !== byId("frame")) byId("frame").value = wanted;
+  byId("place").textContent = `of ${last}${model.film.fps ? `   ${clock(wanted / model.film.fps)}` : ""}`;
+  byId("play").textContent = playing ? "Pause" : "Play";
+  byId("erase").disabled = stage.selected === null;
+  byId("erase").textContent = isKey() ? "Delete key frame" : "Delete object";
+  byId("new").classList.toggle("on", stage.adding);
+  for (const item of byId("objects").children) state(item);
+  if (stage.bitmap) hint(advice());
+  stage.draw();
+  timeline.draw();
+}
+
+function clock(seconds) {
+  const minutes = Math.floor(seconds / 60);
+  return `${minutes}:${(seconds % 60).toFixed(2).padStart(5, "0")}`;
+}
+
+// ------------------------------------------------------------------------- the objects
+
+function select(id) {
+  stage.selected = timeline.selected = id;
+  if (id !== null) stage.adding = false;
+  refresh();
+}
+
+function addObject() {
+  if (!model) return;
+  stage.adding = true;
+  select(null);
+}
+
+function isKey() {
+  return model.objects.get(stage.selected)?.codes[stage.index] === KEY;
+}
+
+function listObjects() {
+  const list = byId("objects");
+  const entries = [...model.objects.values()];
+  const listed = [...list.children].map((item) => Number(item.dataset.id));
+  if (listed.join() !== [...model.objects.keys()].join()) {
+    list.replaceChildren(...entries.map(({ id }) => entry(id)));
+  }
+  entries.forEach(({ name }, place) => {
+    const field = list.children[place].querySelector("input");
+    if (field !== document.activeElement) field.value = name;
+  });
+  const names = new Set(entries.map(({ name }) => name));
+  byId("classes").replaceChildren(...[...names].map((name) => new Option(name, name)));
+}
+
+function entry(id) {
+  const item = document.createElement("li");
+  const [number, field, now] = ["span", "input", "span"].map((tag) => document.createElement(tag));
+  item.dataset.id = id;
+  item.title = `Object ${id}${id < 10 ? `: key ${id} selects it` : ""}`;
+  number.className = "number";
+  number.textContent = id;
+  number.style.background = colour(id);
+  now.className = "now";
+  field.spellcheck = false;
+  field.maxLength = 100;
+  field.setAttribute("list", "classes");
+  field.setAttribute("aria-label", `Class of object ${id}`);
+  field.onfocus = () => select(id);
+  field.onchange = () => rename(id, field);
+  field.onkeydown = (event) => event.key === "Enter" && field.blur();
+  item.onclick = () => select(id);
+  item.append(number, field, now);
+  return item;
+}
+
+function state(item) {
+  const id = Number(item.dataset.id);
+  const known = meaning(model.objects.get(id)?.codes[stage.index] ?? 0);
+  const now = item.querySelector(".now");
+  item.classList.toggle("on", id === stage.selected);
+  now.className = `now ${known?.lost ? "lost" : ""} ${known?.key ? "key" : ""}`;
+  now.textContent = !known ? "–" : known.key ? "key frame" : known.lost ? "lost" : `${Math.round(100 * known.confidence)} %`;
+}
+
+async function rename(id, field) {
+  const done = await send("rename", { object: id, name: field.value });
+  if (!done) field.value = model.objects.get(id)?.name ?? "";
+}
+
+async function drawn(id, frame, box) {
+  playing = following = false;
+  const body = { frame, box };
+  if (id === null) body.name = byId("class").value.trim() || "object";
+  else body.object = id;
+  const answer = await send("draw", body);
+  if (!answer || !stage.pending) {
+    stage.pending = null;
+    return stage.draw();
+  }
+  stage.pending.id = answer.object;
+  stage.pending.sent = true;
+  model.setBox(answer.object, frame, box);
+  if (model.objects.has(answer.object)) stage.pending = null;
+  select(answer.object);
+}
+
+async function erase() {
+  if (stage.selected === null || !model) return;
+  const object = stage.selected;
+  if (isKey()) return send("erase", { object, frame: stage.index });
+  if (await send("remove", { object })) toast(`Object ${object} is removed; Ctrl-Z brings it back.`);
+}
+
+async function undo() {
+  const answer = await send("undo");
+  if (answer && model?.objects.has(answer.object)) select(answer.object);
+}
+
+// ------------------------------------------------------------------------------- work
+
+async function track(way) {
+  const body = { way, frame: wanted };
+  if (stage.selected !== null && (byId("only").checked || way === "between")) body.object = stage.selected;
+  playing = false;
+  following = true;
+  if (!(await send("track", body))) following = false;
+}
+
+async function exportLabels(format, fresh = false) {
+  try {
+    return await post(`/films/${film}/export`, { format, fresh });
+  } catch (error) {
+    if (!error.offer) return toast(error.message, true);
+    const again = await ask("There is an export already", `${error.message}.`, `Write ${error.offer}`);
+    return again ? exportLabels(format, true) : null;
+  }
+}
+
+async function exportChosen() {
+  const answer = await exportLabels(byId("format").value);
+  if (answer) toast(`Exported to ${answer.folder}`);
+}
+
+async function trainOnThis() {
+  const wish = "Frames and boxes are written as MOT beside the film; two commands then prepare them and train on them.";
+  if (!(await ask("Train on this film", wish, "Write training data"))) return;
+  const answer = await exportLabels("mot");
+  if (!answer) return;
+  const text = document.createElement("div");
+  const commands = document.createElement("pre");
+  commands.textContent = answer.commands.join("\n");
+  text.append("The first command is run in a clone of siamrpn_jax:", commands);
+  await ask("Train on this film", text);
+}
+
+// Sends what changes the film; null where it is refused, which is shown.
+async function send(action, body = {}) {
+  if (!model) return null;
+  try {
+    return await post(`/films/${film}/${action}`, { ...body, revision: model.revision });
+  } catch (error) {
+    toast(error instanceof Refusal ? error.message : "The server does not answer.", true);
+    return null;
+  }
+}
+
+// -------------------------------------------------------------------------- messages
+
+function toast(text, bad = false) {
+  const box = document.createElement("div");
+  const words = document.createElement("span");
+  const close = document.createElement("button");
+  box.className = bad ? "toast bad" : "toast";
+  words.textContent = text;
+  close.textContent = "Close";
+  close.onclick = () => box.remove();
+  box.append(words, close);
+  byId("toasts").append(box);
+  setTimeout(() => box.remove(), bad ? 15000 : 7000);
+}
+
+// Shows a dialog; true where its main button, called `yes`, was pressed.
+function ask(title, content, yes = "") {
+  const dialog = byId("dialog");
+  dialog.querySelector("h2").textContent = title;
+  dialog.querySelector(".text").replaceChildren(content);
+  const main = dialog.querySelector("button.main");
+  main.textContent = yes;
+  main.hidden = !yes;
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.onclose = () => resolve(dialog.returnValue === "yes");
+  });
+}
+
+function help() {
+  ask("Keys and mouse", byId("keys").content.cloneNode(true));
+}
+
+// ------------------------------------------------------------------ buttons and keys
+
+const KEYS = {
+  " ": play,
+  ArrowLeft: (event) => seek(wanted - (event.shiftKey ? 10 : 1)),
+  ArrowRight: (event) => seek(wanted + (event.shiftKey ? 10 : 1)),
+  Home: () => seek(0),
+  End: () => seek(model.film.length - 1),
+  "[": () => toKey(-1),
+  "]": () => toKey(1),
+  Delete: erase,
+  Backspace: erase,
+  n: addObject,
+  "?": help,
+  Escape: () => {
+    stage.cancel();
+    stage.adding = false;
+    refresh();
+  },
+};
+
+function toKey(step) {
+  const frame = model.keyFrom(stage.selected, wanted, step);
+  if (frame !== null) seek(frame);
+}
+
+function pressed(event) {
+  if (!model || byId("dialog").open || event.target.matches("input:not([type=checkbox]), select")) return;
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
+    event.preventDefault();
+    undo();
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const digit = /^[1-9]$/.test(key) ? Number(key) : null;
+  if (digit !== null && model.objects.has(digit)) select(digit);
+  if (!KEYS[key]) return;
+  event.preventDefault();
+  KEYS[key](event);
+}
+
+const BUTTONS = {
+  undo,
+  export: exportChosen,
+  train: trainOnThis,
+  help,
+  new: addObject,
+  forward: () => track("forward"),
+  backward: () => track("backward"),
+  between: () => track("between"),
+  stop: () => send("stop"),
+  play,
+  back: () => seek(wanted - 1),
+  next: () => seek(wanted + 1),
+  erase,
+};
+
+for (const [id, action] of Object.entries(BUTTONS)) {
+  byId(id).onclick = () => {
+    byId(id).blur(); // or the space bar would press it again
+    if (model) action();
+  };
+}
+byId("frame").onchange = () => model && seek(Math.round(Number(byId("frame").value)) || 0);
+byId("frame").onkeydown = (event) => event.key === "Enter" && byId("frame").blur();
+byId("class").onkeydown = (event) => event.key === "Enter" && byId("class").blur();
+byId("format").onkeydown = (event) => event.stopPropagation();
+document.addEventListener("keydown", pressed);
+
+start().catch((error) => hint(error.message));

@@ -1,0 +1,175 @@
+"""What takes time, tracking and exporting, one at a time and in threads of its own."""
+
+import collections
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+from siamrpn_jax.api import Results
+from siamrpn_jax.app.fields import Conflict
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.labelling.session import Session
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A stretch that is to be tracked in one direction, see ``Session.propagate``."""
+
+    start: int
+    stop: int
+    reverse: bool = False
+    object_ids: Collection[int] | None = None
+
+
+@dataclass
+class Job:
+    """What is going on."""
+
+    label: str
+    """In a word, as ``Tracking``."""
+    done: int = 0
+    """Frames that are done."""
+    total: int = 0
+    """Of how many; 0: not known yet."""
+    frame: int | None = None
+    """The last frame of which there are results."""
+
+
+class Worker:
+    """Tracks in a thread of its own, and sees to it that one job goes on at a time.
+
+    Args:
+        session: what is tracked.
+        report: called after each frame, with its results where they are final, and
+            whenever a job begins or ends.
+        fail: told what went wrong, a sentence.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        report: Callable[[Results | None], None],
+        fail: Callable[[str], None],
+    ):
+        self._session, self._report, self._fail = session, report, fail
+        self._waiting: collections.deque[Pass] = collections.deque()
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self.job: Job | None = None
+        """What is going on; None: nothing."""
+
+    def begin(self, one: Pass) -> None:
+        """Starts to track.
+
+        Raises:
+            Conflict: something is going on.
+        """
+        with self._lock:
+            self._check_idle()
+            self._waiting.append(one)
+            self._start()
+
+    def follow_up(self, passes: Collection[Pass]) -> None:
+        """Tracks these, too, after what is going on."""
+        with self._lock:
+            self._waiting.extend(passes)
+            if self._waiting and not self.job:
+                self._start()
+
+    @contextlib.contextmanager
+    def busy(self, label: str) -> Iterator[None]:
+        """Keeps tracking from beginning in the body.
+
+        Raises:
+            Conflict: something is going on.
+        """
+        with self._lock:
+            self._check_idle()
+            self.job = Job(label)
+        self._report(None)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.job = None
+                if self._waiting:
+                    self._start()
+            self._report(None)
+
+    def stop(self) -> None:
+        """Stops tracking soon; what was found stays."""
+        with self._lock:
+            self._waiting.clear()
+            self._stopping.set()
+
+    def close(self) -> None:
+        """Stops, and waits for it."""
+        self.stop()
+        if self._thread:
+            self._thread.join()
+
+    def _check_idle(self) -> None:
+        if self.job:
+            raise Conflict(f"{self.job.label} is going on: wait for it, or stop it")
+
+    def _start(self) -> None:
+        self._stopping.clear()
+        self.job = Job("Tracking")
+        self._thread = threading.Thread(target=self._work, name="track", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while one := self._next():
+            try:
+                self._track(one)
+            except _Stopped:
+                continue
+            except (InputError, OSError) as error:
+                self.stop()
+                self._fail(str(error))
+            except Exception as error:  # a fault of the program: the page has to go on
+                log.exception("tracking failed")
+                self.stop()
+                self._fail(f"tracking failed, see the terminal: {error!r}")
+        self._report(None)
+
+    def _next(self) -> Pass | None:
+        with self._lock:
+            if self._waiting:
+                self._stopping.clear()
+                self.job = Job("Tracking")
+                return self._waiting.popleft()
+            self.job = None
+            return None
+
+    def _track(self, one: Pass) -> None:
+        job = self.job
+        assert job
+        self._report(None)
+
+        def progress(done: int, total: int) -> None:
+            job.done, job.total = done, total
+            if self._stopping.is_set():
+                raise _Stopped
+            self._report(None)
+
+        for result in self._session.propagate(
+            one.start,
+            one.stop,
+            reverse=one.reverse,
+            object_ids=one.object_ids,
+            new_only=True,
+            progress=progress,
+        ):
+            job.frame = result.index
+            self._report(result)
+
+
+class _Stopped(Exception):
+    """Ends ``Session.propagate`` from within."""
