@@ -1,7 +1,8 @@
 """Who may talk to the server: pages that it served itself, on this machine.
 
-A page of another site cannot send anything that changes state (``Origin``), cannot reach
-the server under a name of its own (``Host``), and cannot show or embed what it serves.
+A page of another site cannot send anything that changes state (``Origin``), cannot
+reach the server under a name of its own (``Host``), and cannot show or embed what it
+serves.
 Where the server listens for other machines, a random token is needed as well.
 """
 

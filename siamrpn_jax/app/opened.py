@@ -41,7 +41,8 @@ class OpenFilm:
     """A film with its session, for any number of browsers at the same time.
 
     All methods may be called from any thread. Those that take ``Fields`` are what a
-    browser asks for; they return what it is answered.
+    browser asks for; they return what it is answered, with the ``revision`` that its
+    change has led to.
 
     Args:
         film: which one.
@@ -130,7 +131,7 @@ class OpenFilm:
                 self.session.add_box(frame, number, box, name=name)
             self._changed(drawn=(number, frame))
             self._track_again(number, frame, around)
-        return {"object": number}
+            return self._answer(object=number)
 
     def erase(self, fields: Fields) -> dict[str, Any]:
         """Removes a key frame; what was tracked around it is tracked again."""
@@ -143,7 +144,7 @@ class OpenFilm:
             self._changed(drawn=(number, frame))
             if number in self.session.object_ids:
                 self._track_again(number, frame, around)
-        return {}
+            return self._answer()
 
     def rename(self, fields: Fields) -> dict[str, Any]:
         """Changes the class of an object."""
@@ -153,7 +154,7 @@ class OpenFilm:
             with self._undoable(f"class of object {number}", number):
                 self.session.rename(number, name)
             self._changed()
-        return {}
+            return self._answer()
 
     def remove(self, fields: Fields) -> dict[str, Any]:
         """Removes an object."""
@@ -162,7 +163,7 @@ class OpenFilm:
             with self._undoable(f"removal of object {number}", number):
                 self.session.remove(number)
             self._changed()
-        return {}
+            return self._answer()
 
     def undo(self, fields: Fields) -> dict[str, Any]:
         """Takes the last step back, whoever made it."""
@@ -173,7 +174,7 @@ class OpenFilm:
             label, number, remembered = self._steps.pop()
             self.session.put_back(number, remembered)
             self._changed(anew=number)
-        return {"undone": label, "object": number}
+            return self._answer(object=number, undone=label)
 
     # ------------------------------------------------------------------------ work
 
@@ -189,13 +190,14 @@ class OpenFilm:
             only = None if number is None else (number,)
             reverse = way == "backward"
             self._worker.begin(Pass(start, stop, reverse=reverse, object_ids=only))
-        return {}
+            self._tell([])
+            return self._answer()
 
     def stop(self, fields: Fields) -> dict[str, Any]:
         """Stops tracking; what was found stays."""
         del fields
         self._worker.stop()
-        return {}
+        return self._answer()
 
     def export(self, fields: Fields) -> dict[str, Any]:
         """Writes all labels for another tool, into a folder that is new.
@@ -219,10 +221,13 @@ class OpenFilm:
             except BaseException:
                 shutil.rmtree(free, ignore_errors=True)
                 raise
-        answer = {"folder": str(free), "files": len(files)}
-        return answer | ({"commands": _commands(free)} if format == _TRAINED else {})
+        more = {"commands": _commands(free)} if format == _TRAINED else {}
+        return self._answer(folder=str(free), files=len(files), **more)
 
     # --------------------------------------------------------------------- helpers
+
+    def _answer(self, **more: Any) -> dict[str, Any]:
+        return {"revision": self._revision, **more}
 
     def _object(self, fields: Fields) -> int:
         """The object that a request is about, if it is the one that the browser saw."""
@@ -293,7 +298,7 @@ class OpenFilm:
     def _progress(self, result: Results | None) -> None:
         """Tells how far tracking is, some times a second, and that a job has ended."""
         now, job = time.monotonic(), self._worker.job
-        if job and job.done and now - self._told < _EVERY:
+        if job and 0 < job.done < job.total and now - self._told < _EVERY:
             return
         self._told = now
         if result is not None and self._browsers:

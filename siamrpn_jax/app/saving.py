@@ -19,15 +19,16 @@ class Saver:
     def __init__(self, save: Callable[[], None], report: Callable[[str], None]):
         self._save, self._report = save, report
         self._changed, self._closing = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._work, name="saver", daemon=True)
-        self._thread.start()
+        self._saving = False
         self.problem = ""
         """Why the last attempt failed; empty: it did not."""
+        self._thread = threading.Thread(target=self._work, name="saver", daemon=True)
+        self._thread.start()
 
     @property
     def pending(self) -> bool:
         """Whether there are changes that are not saved."""
-        return self._changed.is_set()
+        return self._saving or self._changed.is_set()
 
     def touch(self) -> None:
         """Says that something has changed."""
@@ -54,6 +55,7 @@ class Saver:
             pause = max(_PAUSE, 2 * (time.monotonic() - begun)) if saved else _RETRY
 
     def _try(self) -> bool:
+        self._saving = True
         self._changed.clear()
         try:
             self._save()
@@ -62,5 +64,6 @@ class Saver:
             self._changed.set()
         else:
             self.problem = ""
+        self._saving = False
         self._report(self.problem)
         return not self.problem

@@ -47,7 +47,42 @@ class Browser:
     def save_page(self, path):
         """Writes the whole page as PNG."""
         height = self.run("return document.documentElement.scrollHeight")
-        self._post("window/rect", {"width": 1280, "height": height + 200})
+        self.resize(1280, height + 200)
+        self.save_view(path)
+
+    def drag(self, start, *way):
+        """Presses the mouse at a point of the window and moves it over others.
+
+        Returns once the button is up again.
+        """
+        moves = [_move(point, duration=30) for point in way]
+        down = {"type": "pointerDown", "button": 0}
+        up = {"type": "pointerUp", "button": 0}
+        mouse = {"type": "pointer", "id": "mouse", "actions": []}
+        mouse["actions"] = [_move(start), down, *moves, up]
+        self._post("actions", {"actions": [mouse]})
+
+    def press(self, *keys):
+        """Presses keys together, by their WebDriver codes or letters."""
+        presses = [{"type": "keyDown", "value": key} for key in keys]
+        releases = [{"type": "keyUp", "value": key} for key in reversed(keys)]
+        keyboard = {"type": "key", "id": "keys", "actions": [*presses, *releases]}
+        self._post("actions", {"actions": [keyboard]})
+
+    def resize(self, width, height):
+        """Makes the window so many pixels large."""
+        self._post("window/rect", {"width": width, "height": height})
+
+    def wait(self, script, *, seconds=20):
+        """Waits until an expression is true, and returns its value."""
+        until = time.monotonic() + seconds
+        while not (value := self.run(f"return {script}")):
+            assert time.monotonic() < until, f"in vain: {script}"
+            time.sleep(0.03)
+        return value
+
+    def save_view(self, path):
+        """Writes what the window shows as PNG."""
         picture = request("GET", f"{self._url}/screenshot")
         path.write_bytes(base64.b64decode(picture))
 
@@ -89,6 +124,11 @@ def open_browser(profile, *, width, height=900):
             request("DELETE", url)
         finally:
             process.terminate()
+
+
+def _move(point, duration=0):
+    x, y = map(round, point)
+    return {"type": "pointerMove", "x": x, "y": y, "duration": duration}
 
 
 def request(method, url, body=None):

@@ -362,7 +362,9 @@ async function trainOnThis() {
 async function send(action, body = {}) {
   if (!model) return null;
   try {
-    return await post(`/films/${film}/${action}`, { ...body, revision: model.revision });
+    const answer = await post(`/films/${film}/${action}`, { ...body, revision: model.revision });
+    model.revision = Math.max(model.revision, answer.revision); // its own change is no news
+    return answer;
   } catch (error) {
     toast(error instanceof Refusal ? error.message : "The server does not answer.", true);
     return null;
