@@ -129,8 +129,8 @@ class OpenFilm:
             around = self._timeline.around(number, frame) if known else (frame, frame)
             with self._undoable(f"box of object {number}", number):
                 self.session.add_box(frame, number, box, name=name)
-            self._changed(drawn=(number, frame))
             self._track_again(number, frame, around)
+            self._changed(drawn=(number, frame))
             return self._answer(object=number)
 
     def erase(self, fields: Fields) -> dict[str, Any]:
@@ -141,9 +141,9 @@ class OpenFilm:
             around = self._timeline.around(number, frame)
             with self._undoable(f"key frame of object {number}", number):
                 self.session.remove_box(frame, number)
-            self._changed(drawn=(number, frame))
             if number in self.session.object_ids:
                 self._track_again(number, frame, around)
+            self._changed(drawn=(number, frame))
             return self._answer()
 
     def rename(self, fields: Fields) -> dict[str, Any]:

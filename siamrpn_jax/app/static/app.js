@@ -9,6 +9,10 @@ const byId = (id) => document.getElementById(id);
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const KEPT_BYTES = 384 * 2 ** 20; // Of decoded frames.
 
+const FORMATS = {
+  csv: "CSV", mot: "MOT", cvat: "CVAT", coco: "COCO", yolo: "YOLO", labelstudio: "Label Studio", vot: "VOT",
+};
+
 let film = 0; // The number of the film that is open.
 let model = null;
 let frames = null;
@@ -110,7 +114,7 @@ function begin(about) {
   byId("saved").title = about.session;
   byId("frame").max = about.length - 1;
   if (byId("format").options.length === 0) {
-    byId("format").replaceChildren(...about.formats.map((name) => new Option(name, name)));
+    byId("format").replaceChildren(...about.formats.map((name) => new Option(FORMATS[name] ?? name, name)));
   }
   if (same) return;
   const bytes = 4 * Math.min(width, 1920) * Math.min(height, 1920);
@@ -363,7 +367,10 @@ async function send(action, body = {}) {
   if (!model) return null;
   try {
     const answer = await post(`/films/${film}/${action}`, { ...body, revision: model.revision });
-    model.revision = Math.max(model.revision, answer.revision); // its own change is no news
+    if (answer.revision > model.revision) {
+      model.revision = answer.revision; // one's own change is no news
+      saved("Saving …");
+    }
     return answer;
   } catch (error) {
     toast(error instanceof Refusal ? error.message : "The server does not answer.", true);
