@@ -31,7 +31,7 @@ import numpy as np
 from siamrpn_jax.api import Results, Tracker, load
 from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.files import read_json, replacing
-from siamrpn_jax.labelling import formats
+from siamrpn_jax.labelling import Format, formats
 from siamrpn_jax.labelling.labels import LabelledObject, Labels
 from siamrpn_jax.labelling.runner import Job, Runner
 from siamrpn_jax.labelling.runs import Found, Run, join
@@ -289,9 +289,7 @@ class Session:
             data={"class_name": np.array([one.name for one in shown], str)},
         )
 
-    def export(
-        self, folder: str | Path, format: formats.Format, **options: Any
-    ) -> list[Path]:
+    def export(self, folder: str | Path, format: Format, **options: Any) -> list[Path]:
         """Writes what is known for another tool; see ``formats.write_labels``."""
         return formats.write_labels(
             self.labels(), Path(folder), format, frames=self.frames, **options

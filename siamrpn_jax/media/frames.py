@@ -141,7 +141,8 @@ class LiveFrames:
         self.fps: float | None = video.fps
         """Frames a second, where the source declares it."""
         self._frames = iter(video)
-        self._position, self._frame = -1, self._next()
+        self._position = -1
+        self._frame = self._next()
         height, width = self._frame.shape[:2]
         self.size: tuple[int, int] = (width, height)
         """Width and height of the first frame, pixels."""
