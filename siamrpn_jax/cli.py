@@ -12,6 +12,7 @@ COMMANDS = {
     "inspect": ("inspect_data", "show and count pairs as the network sees them"),
     "tune": ("tune", "find a tracker's constants on clips it did not learn from"),
     "track": ("track", "follow objects through a video or camera stream"),
+    "label-studio": ("label_studio", "follow what is drawn in Label Studio's videos"),
     "eval": ("eval_ope", "one-pass evaluation: OTB, LaSOT, GOT-10k, … or folders"),
     "eval-vot": ("eval_vot", "VOT's experiments: EAO, accuracy, robustness, speed"),
     "ablate": ("ablate", "repeat the paper's studies: anchors, data size, centre size"),
@@ -39,7 +40,7 @@ def main() -> None:
     if name in ("-h", "--help"):
         print("usage: siamrpn COMMAND [OPTIONS]\n")
         for command, (_, text) in COMMANDS.items():
-            print(f"  {command:9} {text}")
+            print(f"  {command:12} {text}")
         print("\nsiamrpn COMMAND --help lists the options.")
         return
     if name == "--version":

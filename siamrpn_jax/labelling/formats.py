@@ -341,47 +341,53 @@ def _write_yolo(labels: Labels, folder: Path, images: _Images) -> list[Path]:
 
 
 def _write_studio(labels: Labels, folder: Path, images: _Images) -> list[Path]:
-    width, height = labels.size
-    fps = labels.fps or 25.0
-    results = []
-    for one in labels.objects:
-        frames = np.flatnonzero(one.known)
-        followed = {*(frames - 1).tolist(), labels.length - 1}
-        sequence = []
-        for frame in frames.tolist():
-            percent = one.boxes[frame] / (width, height, width, height) * 100
-            sides = zip(("x", "y", "width", "height"), percent, strict=True)
-            # A key frame that is not enabled is the last one before a gap.
-            sequence.append(
-                {
-                    "frame": frame + 1,
-                    "enabled": frame in followed,
-                    "rotation": 0,
-                    **{key: round(float(value), 6) for key, value in sides},
-                    "time": round(frame / fps, 4),
-                }
-            )
-        sure = [_confidence(one, frame) for frame in frames.tolist()]
-        results.append(
-            {
-                "id": f"object{one.number}",
-                "type": "videorectangle",
-                "from_name": "box",
-                "to_name": "video",
-                "origin": "manual",
-                "score": round(float(np.mean(sure)), 4),
-                "value": {
-                    "framesCount": labels.length,
-                    "duration": round(labels.length / fps, 4),
-                    "sequence": sequence,
-                    "labels": [one.name],
-                },
-            }
-        )
+    results = [studio_result(one, labels) for one in labels.objects]
     film = Path(labels.source).name
     task = {"data": {"video": film}, "annotations": [{"result": results}]}
     text = json.dumps([task], ensure_ascii=False) + "\n"
     return [_write_text(folder / f"{labels.name}.json", text)]
+
+
+def studio_result(one: LabelledObject, labels: Labels) -> dict[str, Any]:
+    """An object as Label Studio's video rectangle, a key frame in every frame.
+
+    Args:
+        one: the object; frames in which it is lost are left out.
+        labels: of its film: size, length and frames a second (25 if not known).
+    """
+    width, height = labels.size
+    fps = labels.fps or 25.0
+    frames = np.flatnonzero(one.known)
+    followed = {*(frames - 1).tolist(), labels.length - 1}
+    sequence = []
+    for frame in frames.tolist():
+        percent = one.boxes[frame] / (width, height, width, height) * 100
+        sides = zip(("x", "y", "width", "height"), percent, strict=True)
+        # A key frame that is not enabled is the last one before a gap.
+        sequence.append(
+            {
+                "frame": frame + 1,
+                "enabled": frame in followed,
+                "rotation": 0,
+                **{key: round(float(value), 6) for key, value in sides},
+                "time": round(frame / fps, 4),
+            }
+        )
+    sure = [_confidence(one, frame) for frame in frames.tolist()]
+    return {
+        "id": f"object{one.number}",
+        "type": "videorectangle",
+        "from_name": "box",
+        "to_name": "video",
+        "origin": "manual",
+        "score": round(float(np.mean(sure)), 4) if sure else 0.0,
+        "value": {
+            "framesCount": labels.length,
+            "duration": round(labels.length / fps, 4),
+            "sequence": sequence,
+            "labels": [one.name],
+        },
+    }
 
 
 def _write_vot(labels: Labels, folder: Path, images: _Images) -> list[Path]:
