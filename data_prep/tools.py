@@ -290,7 +290,7 @@ def _read_coco(key: str, content: CocoVideo) -> Iterator[Track | Rejection]:
     try:
         names = {one["id"]: str(one["name"]) for one in whole.get("categories", ())}
         images = {
-            one["id"]: (int(one.get("frame_index", one.get("frame_id", 0))), one)
+            one["id"]: (_frame_index(one), inside(content.images, one["file_name"]))
             for one in whole["images"]
             if one.get("video_id") == content.video
         }
@@ -308,9 +308,7 @@ def _read_coco(key: str, content: CocoVideo) -> Iterator[Track | Rejection]:
         for row in rows:
             number, image = images[row["image_id"]]
             numbers.append(number)
-            frames.append(
-                inside(content.images, image["file_name"], error=PreparationError)
-            )
+            frames.append(image)
             boxes.append(_ltwh(row.get("bbox")))
             seen.append(0.0 if row.get("lost") else 1.0)
         category = names.get(rows[0].get("category_id"), "")
@@ -319,10 +317,17 @@ def _read_coco(key: str, content: CocoVideo) -> Iterator[Track | Rejection]:
         )
 
 
+def _frame_index(image: dict[str, Any]) -> int:
+    number = image.get("frame_index", image.get("frame_id", 0))
+    if type(number) is not int or not 0 <= number < 2**31:
+        raise ValueError(f"frame_index {number!r:.80}, expected a whole number")
+    return number
+
+
 def _ltwh(bbox: Any) -> tuple[float, float, float, float]:
     try:
         x, y, w, h = map(float, bbox)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return _BROKEN
     return x, y, w, h
 
