@@ -10,7 +10,9 @@ CVAT 1.1              ``annotations.xml`` (any ``.xml``): tracks over a film or 
 Label Studio          a ``.json`` of tasks: ``videorectangle`` with key frames in
                       percent, frames from 1, linear in between while ``enabled``; or
                       ``rectanglelabels`` of images. Files are found by their names.
-COCO                  Roboflow's ``_annotations.coco.json`` beside its images.
+COCO                  Roboflow's ``_annotations.coco.json`` beside its images. With
+                      ``videos`` and ``track_id``, any ``.json``, its images in
+                      ``images/`` or beside it: tracks; what is ``lost`` is absent.
 YOLO                  ``labels/*.txt`` and ``images/``, below a split or the other way
                       round; class names in ``data.yaml``.
 VIA                   a ``.csv`` with ``region_shape_attributes``, beside its images.
@@ -88,7 +90,16 @@ class LabelledStill(NamedTuple):
     relative: bool
 
 
-ToolContent = Mot | Cvat | StudioTask | LabelledStill
+class CocoVideo(NamedTuple):
+    """A unit of COCO's with videos: the tracks of one of them."""
+
+    path: Path
+    images: Path
+    video: Any
+    """The id of the video."""
+
+
+ToolContent = Mot | Cvat | StudioTask | CocoVideo | LabelledStill
 """What units of this module hold."""
 
 
@@ -116,6 +127,8 @@ def list_units(raw: Path, folders: Iterable[tuple[Path, list[str]]]) -> list[Uni
             elif name == "_annotations.coco.json":
                 prefix = "" if folder == raw else f"{_key(raw, folder)}/"
                 units += coco.list_images(path, folder, min_side=0, prefix=prefix)
+            elif suffix == ".json" and b'"videos"' in _head(path):
+                units += _coco_units(raw, path)
             elif suffix == ".xml" and b"<annotations" in _head(path):
                 units += _cvat_units(raw, path)
             elif suffix == ".json" and b'"annotations"' in _head(path):
@@ -136,6 +149,8 @@ def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
         yield from _read_cvat(unit.key, content)
     elif isinstance(content, StudioTask):
         yield from _read_studio(unit.key, content)
+    elif isinstance(content, CocoVideo):
+        yield from _read_coco(unit.key, content)
     else:
         for number, (category, box) in enumerate(content.boxes):
             yield still_track(
@@ -253,6 +268,68 @@ def _read_cvat(key: str, content: Cvat) -> Iterator[Track | Rejection]:
         frames = [_frame(content.media, images, number) for number in numbers]
         name, category = track.get("id", ""), track.get("label", "")
         yield _track(key, name, frames, numbers, boxes, seen=seen, category=category)
+
+
+# ----------------------------------------------------------------- COCO with videos
+
+
+def _coco_units(raw: Path, path: Path) -> Iterator[Unit]:
+    content = read_json(path, error=PreparationError)
+    folder = path.parent / "images"
+    images = folder if folder.is_dir() else path.parent
+    try:
+        for video in content["videos"]:
+            key = f"{_key(raw, path)}/{video.get('name') or video['id']}"
+            yield Unit(key, CocoVideo(path, images, video["id"]))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise PreparationError(f"{path}: malformed videos ({error!r})") from error
+
+
+def _read_coco(key: str, content: CocoVideo) -> Iterator[Track | Rejection]:
+    whole = read_json(content.path, error=PreparationError)
+    try:
+        names = {one["id"]: str(one["name"]) for one in whole.get("categories", ())}
+        images = {
+            one["id"]: (_frame_index(one), inside(content.images, one["file_name"]))
+            for one in whole["images"]
+            if one.get("video_id") == content.video
+        }
+        tracks: dict[Any, list[dict[str, Any]]] = {}
+        for one in whole["annotations"]:
+            if one["image_id"] in images:
+                track = one.get("track_id", one.get("instance_id"))
+                tracks.setdefault(track, []).append(one)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        yield Rejection(str(content.path), None, f"malformed ({error!r})")
+        return
+    for name, rows in tracks.items():
+        rows.sort(key=lambda row: images[row["image_id"]][0])
+        numbers, frames, boxes, seen = [], [], [], []
+        for row in rows:
+            number, image = images[row["image_id"]]
+            numbers.append(number)
+            frames.append(image)
+            boxes.append(_ltwh(row.get("bbox")))
+            seen.append(0.0 if row.get("lost") else 1.0)
+        category = names.get(rows[0].get("category_id"), "")
+        yield _track(
+            key, str(name), frames, numbers, boxes, seen=seen, category=category
+        )
+
+
+def _frame_index(image: dict[str, Any]) -> int:
+    number = image.get("frame_index", image.get("frame_id", 0))
+    if type(number) is not int or not 0 <= number < 2**31:
+        raise ValueError(f"frame_index {number!r:.80}, expected a whole number")
+    return number
+
+
+def _ltwh(bbox: Any) -> tuple[float, float, float, float]:
+    try:
+        x, y, w, h = map(float, bbox)
+    except (TypeError, ValueError, OverflowError):
+        return _BROKEN
+    return x, y, w, h
 
 
 # ---------------------------------------------------------------------- Label Studio

@@ -13,6 +13,7 @@ COMMANDS = {
     "tune": ("tune", "find a tracker's constants on clips it did not learn from"),
     "track": ("track", "follow objects through a video or camera stream"),
     "app": ("app", "label films on a page: boxes by hand, tracks between them"),
+    "label-studio": ("label_studio", "follow what is drawn in Label Studio's videos"),
     "eval": ("eval_ope", "one-pass evaluation: OTB, LaSOT, GOT-10k, … or folders"),
     "eval-vot": ("eval_vot", "VOT's experiments: EAO, accuracy, robustness, speed"),
     "ablate": ("ablate", "repeat the paper's studies: anchors, data size, centre size"),
@@ -40,7 +41,7 @@ def main() -> None:
     if name in ("-h", "--help"):
         print("usage: siamrpn COMMAND [OPTIONS]\n")
         for command, (_, text) in COMMANDS.items():
-            print(f"  {command:9} {text}")
+            print(f"  {command:12} {text}")
         print("\nsiamrpn COMMAND --help lists the options.")
         return
     if name == "--version":

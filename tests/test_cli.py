@@ -39,8 +39,8 @@ def test_unknown_command(siamrpn, capsys, name):
     assert not output.out
     assert output.err == (
         f"error: no command {name!r}; expected one of train, pretrain, inspect, "
-        "tune, track, app, eval, eval-vot, ablate, export, import, card, benchmark, "
-        "doctor\n"
+        "tune, track, app, label-studio, eval, eval-vot, ablate, export, import, "
+        "card, benchmark, doctor\n"
     )
 
 

@@ -43,6 +43,9 @@ class Config:
     """Let torch.compile take part; it needs a C++ compiler and half a minute."""
     data: tuple[Path, ...] = ()
     """Folders for the section data; without any, scenes are generated."""
+    nano: tuple[Path, ...] = ()
+    """NanoTrack's two ONNX files, BACKBONE and HEAD, to take part in the films of the
+    section many."""
 
     def __post_init__(self) -> None:
         """Raises InputError on numbers out of range."""
@@ -135,6 +138,7 @@ def _parts(config: Config) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for name in names:
         yield name, "run", {"folders": config.data} if name == "data" else {}
     if "many" in names:
+        yield "films", "run", {"nano": config.nano}
         yield "many", "larger", {}
     for name in ("track", "train") if config.compiled else ():
         if name in names:

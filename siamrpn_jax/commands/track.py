@@ -16,6 +16,7 @@ import tyro
 from siamrpn_jax.commands.constants import Constants, ConstantsOption, single_setting
 from siamrpn_jax.commands.errors import ending_cleanly, run_or_exit
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.labelling import Format
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     import numpy as np
@@ -54,6 +55,12 @@ class Config:
     """Width of the animated picture in pixels, or the film's if that is less."""
     animation_stride: int = 2
     """Show one of every N frames in the animated picture."""
+    export: tuple[Format, ...] = ()
+    """Also write the boxes for other tools, each into a folder of its name: csv; mot
+    (MOT 1.1); cvat (for video 1.1); coco (with tracks); yolo (Ultralytics); labelstudio
+    (a task); vot (sequences). Frames that they want as images are written, too."""
+    names: tuple[str, ...] = ("object",)
+    """Class of each target for --export, in the order of the boxes; or one for all."""
     constants: ConstantsOption = Constants()
 
 
@@ -68,6 +75,11 @@ def run(config: Config) -> None:
         FileNotFoundError: no such video.
     """
     boxes = [parse_box(text) for text in config.box]
+    if len(config.names) not in (1, len(boxes) or 1) or not all(config.names):
+        raise InputError(
+            f"--names {' '.join(config.names)}: {len(config.names)} for "
+            f"{len(boxes) or 1} targets, expected one for each, or one for all"
+        )
     constants = single_setting(config.constants)
 
     # Imported here: ``siamrpn track --help`` must not wait for JAX.
@@ -86,9 +98,16 @@ def run(config: Config) -> None:
     film, table = out / f"{video.name}.{config.format}", out / "boxes.csv"
     if film.exists() and film.resolve() == Path(config.video).resolve():
         raise InputError(f"{film}: is the video itself, choose another --out")
+    for format in config.export:  # said before an hour of tracking, not after
+        if (out / format).exists():
+            raise InputError(f"{out / format}: is there already, choose another --out")
     pictures = _open_pictures(config, film, fps=video.fps or DEFAULT_FPS, first=first)
-    speeds = _write(results, video, table=table, pictures=pictures)
+    kept = _Kept()
+    followed = kept.passing(results) if config.export else results
+    speeds = _write(followed, video, table=table, pictures=pictures)
     print(f"boxes  {table}")
+    if config.export:
+        _export(config, out, kept, video, size=(first.shape[1], first.shape[0]))
     for kind, picture in zip(("film  ", "anim  "), pictures, strict=False):
         if not picture.problem:
             print(f"{kind} {picture.path}")
@@ -203,6 +222,52 @@ def _write(
                 if video.length is not None or not speeds:
                     raise
     return speeds
+
+
+class _Kept:
+    """The results of all frames without their pictures, for exports."""
+
+    def __init__(self) -> None:
+        self.boxes: list[np.ndarray] = []
+        self.confidence: list[np.ndarray] = []
+        self.lost: list[np.ndarray] = []
+
+    def passing(self, results: Iterator["Results"]) -> Iterator["Results"]:
+        """Passes results on, and keeps what is in them."""
+        for result in results:
+            self.boxes.append(result.boxes_ltwh)
+            self.confidence.append(result.confidence)
+            self.lost.append(result.lost)
+            yield result
+
+
+def _export(
+    config: Config, out: Path, kept: _Kept, video: "Video", *, size: tuple[int, int]
+) -> None:
+    """Writes what was found in the formats that were asked for."""
+    import numpy as np
+
+    from siamrpn_jax.labelling.formats import write_labels
+    from siamrpn_jax.labelling.labels import LabelledObject, Labels
+    from siamrpn_jax.media.frames import Frames
+    from siamrpn_jax.media.video import is_live
+
+    boxes, confidence, lost = map(np.stack, (kept.boxes, kept.confidence, kept.lost))
+    count, targets = lost.shape
+    names = config.names * targets if len(config.names) == 1 else config.names
+    keys = np.arange(count) == 0
+    objects = tuple(
+        LabelledObject(i, name, boxes[:, i], confidence[:, i], lost[:, i], keys)
+        for i, name in enumerate(names)
+    )
+    source = config.video
+    labels = Labels(video.name, source, size, video.fps, count, objects)
+    # What a camera showed is gone.
+    frames = None if is_live(source) else Frames(source)
+    for format in config.export:
+        folder = out / format
+        write_labels(labels, folder, format, frames=frames)
+        print(f"{format:<6} {folder}")
 
 
 @contextlib.contextmanager

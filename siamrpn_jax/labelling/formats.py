@@ -9,8 +9,8 @@ cvat         CVAT for video 1.1: ``NAME.xml``, a box in every frame; ``outside``
              an object is lost; frames from 0.
 coco         ``NAME.json``, COCO with ``videos`` and ``track_id``, and ``images/``.
 yolo         Ultralytics: ``images/``, ``labels/`` and ``data.yaml``. Without lost ones.
-labelstudio  ``NAME.json``: a task with video rectangles in percent; frames from 1; not
-             ``enabled`` where an object is lost.
+labelstudio  ``NAME.json``: a task with video rectangles in percent; frames from 1;
+             without lost ones, before which ``enabled`` is false.
 vot          ``NAME-NUMBER/groundtruth.txt`` and ``color/`` for each object; ``nan``
              where it is lost.
 ===========  ==================================================================
@@ -26,7 +26,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 from xml.etree import ElementTree
 
 import cv2
@@ -34,10 +34,8 @@ import numpy as np
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import replacing
+from siamrpn_jax.labelling import Format
 from siamrpn_jax.labelling.labels import LabelledObject, Labels
-
-Format = Literal["csv", "mot", "cvat", "coco", "yolo", "labelstudio", "vot"]
-"""Names of the formats."""
 
 CSV_COLUMNS = (
     "frame",
@@ -343,50 +341,53 @@ def _write_yolo(labels: Labels, folder: Path, images: _Images) -> list[Path]:
 
 
 def _write_studio(labels: Labels, folder: Path, images: _Images) -> list[Path]:
-    width, height = labels.size
-    fps = labels.fps or 25.0
-    results = []
-    for one in labels.objects:
-        frames = _there(one)
-        sequence = []
-        for frame in frames:
-            x, y, w, h = one.boxes[frame] / (width, height, width, height) * 100
-            # A key frame that is not enabled ends what it begins.
-            follows = frame + 1 in frames or frame + 1 == labels.length
-            sequence.append(
-                {
-                    "frame": int(frame) + 1,
-                    "enabled": bool(follows and not one.lost[frame]),
-                    "rotation": 0,
-                    **{
-                        key: round(float(value), 6)
-                        for key, value in (("x", x), ("y", y), ("width", w))
-                    },
-                    "height": round(float(h), 6),
-                    "time": round(int(frame) / fps, 4),
-                }
-            )
-        sure = [_confidence(one, frame) for frame in frames]
-        results.append(
-            {
-                "id": f"object{one.number}",
-                "type": "videorectangle",
-                "from_name": "box",
-                "to_name": "video",
-                "origin": "manual",
-                "score": round(float(np.mean(sure)), 4),
-                "value": {
-                    "framesCount": labels.length,
-                    "duration": round(labels.length / fps, 4),
-                    "sequence": sequence,
-                    "labels": [one.name],
-                },
-            }
-        )
+    results = [studio_result(one, labels) for one in labels.objects]
     film = Path(labels.source).name
     task = {"data": {"video": film}, "annotations": [{"result": results}]}
     text = json.dumps([task], ensure_ascii=False) + "\n"
     return [_write_text(folder / f"{labels.name}.json", text)]
+
+
+def studio_result(one: LabelledObject, labels: Labels) -> dict[str, Any]:
+    """An object as Label Studio's video rectangle, a key frame in every frame.
+
+    Args:
+        one: the object; frames in which it is lost are left out.
+        labels: of its film: size, length and frames a second (25 if not known).
+    """
+    width, height = labels.size
+    fps = labels.fps or 25.0
+    frames = np.flatnonzero(one.known)
+    followed = {*(frames - 1).tolist(), labels.length - 1}
+    sequence = []
+    for frame in frames.tolist():
+        percent = one.boxes[frame] / (width, height, width, height) * 100
+        sides = zip(("x", "y", "width", "height"), percent, strict=True)
+        # A key frame that is not enabled is the last one before a gap.
+        sequence.append(
+            {
+                "frame": frame + 1,
+                "enabled": frame in followed,
+                "rotation": 0,
+                **{key: round(float(value), 6) for key, value in sides},
+                "time": round(frame / fps, 4),
+            }
+        )
+    sure = [_confidence(one, frame) for frame in frames.tolist()]
+    return {
+        "id": f"object{one.number}",
+        "type": "videorectangle",
+        "from_name": "box",
+        "to_name": "video",
+        "origin": "manual",
+        "score": round(float(np.mean(sure)), 4) if sure else 0.0,
+        "value": {
+            "framesCount": labels.length,
+            "duration": round(labels.length / fps, 4),
+            "sequence": sequence,
+            "labels": [one.name],
+        },
+    }
 
 
 def _write_vot(labels: Labels, folder: Path, images: _Images) -> list[Path]:

@@ -60,6 +60,8 @@ class Runner:
         self._slots = empty_slots(count, model=tracker.model)
         self._active: dict[int, Job] = {}
         self._size: tuple[int, ...] = ()
+        self._index = -1
+        """The frame that was tracked last."""
 
     def step(self, index: int, frame: np.ndarray, *, lock: Any) -> None:
         """Goes on to a frame: tracks what is active, and starts what begins there.
@@ -72,6 +74,7 @@ class Runner:
         Raises:
             InputError: the network's answer is not finite.
         """
+        self._index = index
         padded = pad_frame(frame, self._tracker.pad_to)
         begin = self._begin.get(index, [])
         for job in begin:
@@ -140,9 +143,16 @@ class Runner:
                 self._add(job, index, found, place)
 
     def _add(self, job: Job, index: int, found: Found, place: int) -> None:
-        """Adds what was found to a run, unless a new key frame has cut it short."""
+        """Adds what was found to a run, unless a new key frame has cut it short.
+
+        What a run holds already, of a session's file, stays: the tracker goes through
+        it once more to be able to go on.
+        """
         run = job.run
-        current = run.last + run.step == index
+        ahead = (index - run.last) * run.step
+        if ahead <= 0:
+            return
+        current = ahead == 1
         if current:
             run.append(found)
         if not current or index == job.last:
@@ -152,5 +162,5 @@ class Runner:
             del self._active[job.object_id]
 
     def _keep(self, place: int, job: Job) -> None:
-        if job.run.found:
+        if job.run.found and job.run.last == self._index:
             job.run.resume = read_slot(self._slots, place)

@@ -31,7 +31,7 @@ import numpy as np
 from siamrpn_jax.api import Results, Tracker, load
 from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.files import read_json, replacing
-from siamrpn_jax.labelling import formats
+from siamrpn_jax.labelling import Format, formats
 from siamrpn_jax.labelling.labels import LabelledObject, Labels
 from siamrpn_jax.labelling.runner import Job, Runner
 from siamrpn_jax.labelling.runs import Found, Run, join
@@ -364,9 +364,7 @@ class Session:
             data={"class_name": np.array([one.name for one in shown], str)},
         )
 
-    def export(
-        self, folder: str | Path, format: formats.Format, **options: Any
-    ) -> list[Path]:
+    def export(self, folder: str | Path, format: Format, **options: Any) -> list[Path]:
         """Writes what is known for another tool; see ``formats.write_labels``."""
         return formats.write_labels(
             self.labels(), Path(folder), format, frames=self.frames, **options
@@ -381,15 +379,16 @@ class Session:
             OSError: naming the file that cannot be written.
         """
         with self._lock:
-            content = {
-                "format": FORMAT,
-                "film": {
-                    "source": self.frames.source,
-                    "fingerprint": self.frames.fingerprint,
-                    "length": self.length,
-                },
-                "objects": [self._as_json(number) for number in self.object_ids],
-            }
+            objects = {number: self._objects[number].copy() for number in self._objects}
+        content = {
+            "format": FORMAT,
+            "film": {
+                "source": self.frames.source,
+                "fingerprint": self.frames.fingerprint,
+                "length": self.length,
+            },
+            "objects": [_as_json(*entry) for entry in sorted(objects.items())],
+        }
         text = json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n"
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -470,8 +469,6 @@ class Session:
                 last = (min(limit, edge) if step > 0 else max(limit, edge)) - step
                 reaches = last >= start if step > 0 else last < stop
                 if reaches and (last - run.last) * step > 0:
-                    if run.resume is None:
-                        run.cut(key + step)  # it has to start anew
                     jobs.append(Job(number, run, last))
         return jobs
 
@@ -558,24 +555,6 @@ class Session:
         keys = np.isin(np.array(frames), list(target.keys))
         return LabelledObject(number, target.name, boxes, confidence, lost, keys)
 
-    def _as_json(self, number: int) -> dict[str, Any]:
-        target = self._objects[number]
-
-        def runs(step: int) -> list[dict[str, Any]]:
-            return [
-                {"key": run.key, "found": [_row(one) for one in run.found]}
-                for run in target.runs(step).values()
-                if run.found
-            ]
-
-        return {
-            "id": number,
-            "name": target.name,
-            "boxes": [[key, *map(float, box)] for key, box in target.keys.items()],
-            "forward": runs(1),
-            "backward": runs(-1),
-        }
-
     def _restore(self, path: str | Path, entry: Any) -> None:
         """Adds an object of a session's file."""
         try:
@@ -599,6 +578,25 @@ class Session:
             raise InputError(f"{path}: {error}") from error
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: malformed object ({error!r})") from error
+
+
+def _as_json(number: int, target: _Object) -> dict[str, Any]:
+    """As a session's file has it."""
+
+    def runs(step: int) -> list[dict[str, Any]]:
+        return [
+            {"key": run.key, "found": [_row(one) for one in run.found]}
+            for run in target.runs(step).values()
+            if run.found
+        ]
+
+    return {
+        "id": number,
+        "name": target.name,
+        "boxes": [[key, *map(float, box)] for key, box in target.keys.items()],
+        "forward": runs(1),
+        "backward": runs(-1),
+    }
 
 
 def _row(found: Found) -> list[float]:

@@ -141,7 +141,8 @@ class LiveFrames:
         self.fps: float | None = video.fps
         """Frames a second, where the source declares it."""
         self._frames = iter(video)
-        self._position, self._frame = -1, self._next()
+        self._position = -1
+        self._frame = self._next()
         height, width = self._frame.shape[:2]
         self.size: tuple[int, int] = (width, height)
         """Width and height of the first frame, pixels."""
@@ -284,8 +285,9 @@ class _Film:
 
 class _PyavFilm(_Film):
     def __init__(self, path: Path):
-        super().__init__(path, self._listed(path))
-        if not self._is_true():
+        times, declared = self._listed(path)
+        super().__init__(path, times)
+        if len(times) != declared and not self._is_true():
             with open_container(str(path)) as container:
                 times = {frame.pts for frame in container.decode(video=0)}
             self.times = sorted(time for time in times if time is not None)
@@ -302,15 +304,20 @@ class _PyavFilm(_Film):
                     yield number, lambda frame=frame: _upright(frame)
 
     @staticmethod
-    def _listed(path: Path) -> list[int]:
-        """The times of all frames as the film lists them, nothing decoded."""
+    def _listed(path: Path) -> tuple[list[int], int]:
+        """The times of all frames as the film lists them, nothing decoded.
+
+        And their number, where the film declares it, or 0.
+        """
         with open_container(str(path)) as container:
+            stream = container.streams.video[0]
             times = {
                 packet.pts
-                for packet in container.demux(container.streams.video[0])
+                for packet in container.demux(stream)
                 if packet.size and not packet.is_discard
             }
-        return sorted(time for time in times if time is not None)
+            declared = stream.frames
+        return sorted(time for time in times if time is not None), declared
 
     def _is_true(self) -> bool:
         """Whether the first and the last frame of the list come out where they are."""

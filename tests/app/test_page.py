@@ -158,9 +158,9 @@ def test_a_film_is_labelled(window, address, films):
     film.is_shown()
     window.wait("document.querySelectorAll('#objects li').length === 2")
     window.wait("document.getElementById('frame').value === '8'")
-    assert window.run("return document.querySelectorAll('#objects input')[1].value") == (
-        "dog"
-    )
+    assert window.run(
+        "return document.querySelectorAll('#objects input')[1].value"
+    ) == ("dog")
     window.press(CONTROL, "z")
     window.wait("document.querySelectorAll('#objects input')[1].value === 'object'")
     window.press("2")

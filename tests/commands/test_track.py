@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import jax
@@ -84,6 +85,31 @@ def test_film_and_table(tmp_path, weights, film, capsys):
     printed = capsys.readouterr().out
     assert str(out / "boxes.csv") in printed and str(out / "car.webm") in printed
     assert "frames 5, " in printed and "frames/s" in printed
+
+
+def test_exports_for_other_tools(tmp_path, weights, film, capsys):
+    boxes = ["--box", "10,10,20,16", "--box", "40,30,20,16"]
+    options = ["--video", str(film), "--weights", str(weights), "--out", str(tmp_path)]
+    formats = ["--export", "csv", "cvat", "mot", "--names", "car", "dog"]
+    track.main([*options, *boxes, *formats])
+    rows = read_rows(tmp_path / "csv" / "car.csv")
+    whole = read_rows(tmp_path / "boxes.csv")
+    assert [row["class"] for row in rows] == ["car", "dog"] * 5
+    for key in "xywh":
+        found, expected = (
+            [float(row[key]) for row in table] for table in (rows, whole)
+        )
+        assert found == pytest.approx(expected, abs=1e-3)
+    root = ElementTree.parse(tmp_path / "cvat" / "car.xml").getroot()
+    assert [one.get("label") for one in root.iterfind("track")] == ["car", "dog"]
+    assert len(list((tmp_path / "mot/car/img1").iterdir())) == 5
+    assert f"mot    {tmp_path / 'mot'}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        track.main([*options, *boxes, *formats])
+    assert "csv: is there already, choose another --out" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        track.main([*options, *boxes, "--names", "a", "b", "c"])
+    assert "3 for 2 targets" in capsys.readouterr().err
 
 
 def test_animation_beside_the_film(tmp_path, weights, film, capsys):

@@ -1,5 +1,6 @@
 """All that reads files of users: a sound file for each, and what must hold of it."""
 
+import functools
 import json
 import pickle
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from data_folders import write_sequence, write_stills
 from data_prep import coco, folder, got10k, lasot, trackingnet, vid, voc, youtube_bb
 from data_prep.tracks import Rejection, Track
 from prepared_folders import write_prepared
+from random_variables import random_variables
+from siamrpn_jax.api import Tracker
 from siamrpn_jax.common import configs
 from siamrpn_jax.data.crops.reader import open_prepared
 from siamrpn_jax.data.pairs import labelled
@@ -22,13 +25,17 @@ from siamrpn_jax.data.read import benchmarks, images, sequences, stills, tables
 from siamrpn_jax.evaluation import annotations, results
 from siamrpn_jax.evaluation.report import plots
 from siamrpn_jax.evaluation.vot import dataset as vot
+from siamrpn_jax.labelling.session import Session
 from siamrpn_jax.media.video import Video
+from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.presets import small
+from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.training import checkpoints
 from siamrpn_jax.weights import bundled, find, read_file
 from siamrpn_jax.weights.matconvnet import read_matconvnet
 from siamrpn_jax.weights.torch_files import read_torch
 from siamrpn_jax.weights.torch_layouts import read_state
+from small_models import tiny_model
 
 
 class Reader(NamedTuple):
@@ -251,6 +258,24 @@ PYSOT = {
 }
 
 
+def _coco_video(root: Path) -> Path:
+    _images(root, "images", "%02d.jpg", 2)
+    content = {
+        "videos": [{"id": 1, "name": "v"}],
+        "images": [
+            {"id": n, "file_name": f"{n:02d}.jpg", "video_id": 1, "frame_index": n}
+            for n in (1, 2)
+        ],
+        "categories": [{"id": 3, "name": "dog"}],
+        "annotations": [
+            {"id": n, "image_id": n, "track_id": 5, "category_id": 3}
+            | {"bbox": [1, 2, 30, 40], "lost": n == 2}
+            for n in (1, 2)
+        ],
+    }
+    return _text("labels.json", json.dumps(content))(root)
+
+
 def _vot_sequence(root: Path) -> Path:
     _images(root, "ball/color", "%08d.jpg", 2)
     _text("list.txt", "ball")(root)
@@ -345,6 +370,37 @@ def _shard(root: Path) -> Path:
 def _read_prepared(path: Path) -> Any:
     dataset = open_prepared(path.parent)
     return [dataset[i] for i in range(len(dataset))]
+
+
+@functools.cache
+def _tracker() -> Tracker:
+    model = SiamRPN(tiny_model(widths=(4, 6, 8), width=8))
+    return Tracker(model, random_variables(model.init_variables), TrackerConfig())
+
+
+def _session(root: Path) -> Path:
+    (root / "film").mkdir(exist_ok=True)
+    for number in range(3):
+        picture = np.full((48, 64, 3), 60 * number, np.uint8)
+        cv2.imwrite(str(root / f"film/{number}.png"), picture)
+    session = Session(root / "film", tracker=_tracker())
+    session.add_box(0, 1, [1, 2, 30, 20], name="car")
+    session.add_box(2, 4, [5, 6, 20, 20])
+    path = root / "session.json"
+    session.save(path)
+    content = json.loads(path.read_text())
+    rows = [[2.0, 2.0, 30.0, 20.0, 0.5, 0.5, 0], [3.0, 2.0, 30.0, 20.0, 0.5, 0.5, 1]]
+    content["objects"][0]["forward"] = [{"key": 0, "found": rows}]
+    path.write_text(json.dumps(content))
+    return path
+
+
+def _read_session(path: Path) -> Any:
+    return Session.load(path, path.parent / "film", tracker=_tracker()).labels()
+
+
+def _labels_are_whole(labels: Any) -> bool:
+    return all(finite_or_absent(one.boxes) for one in labels.objects)
 
 
 def _config(root: Path) -> Path:
@@ -462,6 +518,7 @@ READERS: dict[str, Reader] = {
     "vid": _parser(_vid, vid.DATASET),
     "youtube-bb": _parser(_youtube_bb, youtube_bb.DATASET),
     "coco": _parser(_coco, coco.DATASET),
+    "coco video": _parser(_coco_video, folder.DATASET),
     "stills": Reader(
         _stills, lambda path: stills.read_stills(path.parent), _stills_make_sense
     ),
@@ -509,6 +566,7 @@ READERS: dict[str, Reader] = {
     "weights": Reader(_released, read_file),
     "torch": Reader(_torch, read_state),
     "legacy torch": Reader(_legacy, read_torch),
+    "session": Reader(_session, _read_session, _labels_are_whole),
     "matconvnet": Reader(_matconvnet, read_matconvnet, _tensors_are_whole),
     "index": Reader(_index, _read_prepared),
     "shard": Reader(_shard, _read_prepared),

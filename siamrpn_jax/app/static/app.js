@@ -212,7 +212,7 @@ function refresh() {
   if (!model) return;
   const last = model.film.length - 1;
   if (document.activeElement !== byId("frame")) byId("frame").value = wanted;
-  byId("place").textContent = `of ${last}${model.film.fps ? `   ${clock(wanted / model.film.fps)}` : ""}`;
+  byId("place").textContent = `of ${last}${model.film.fps ? ` · ${clock(wanted / model.film.fps)}` : ""}`;
   byId("play").textContent = playing ? "Pause" : "Play";
   byId("erase").disabled = stage.selected === null;
   byId("erase").textContent = isKey() ? "Delete key frame" : "Delete object";

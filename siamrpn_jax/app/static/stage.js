@@ -183,7 +183,9 @@ export class Stage {
     const [width, height] = model.film.size;
     context.imageSmoothingEnabled = scale < 4;
     context.drawImage(this.bitmap, x, y, width * scale, height * scale);
-    for (const [id, object] of model.objects) {
+    const entries = [...model.objects];
+    entries.sort(([a], [b]) => (a === this.selected) - (b === this.selected));
+    for (const [id, object] of entries) {
       if (this.changes(id) || this.pending?.id === id) continue;
       const box = model.box(id, this.index);
       if (box) this.box(box, id, object.name, meaning(object.codes[this.index]));

@@ -48,7 +48,7 @@ def test_what_takes_long_comes_last():
     assert parts[-2:] == [("track", "compiled"), ("train", "compiled")]
     config = command.Config(section="many")
     parts = [part[:2] for part in command._parts(config)]
-    assert parts == [("many", "run"), ("many", "larger")]
+    assert parts == [("many", "run"), ("films", "run"), ("many", "larger")]
 
 
 def test_threads_that_cannot_be_had_are_refused(monkeypatch):

@@ -1,0 +1,1 @@
+"""The tracker inside annotation tools."""

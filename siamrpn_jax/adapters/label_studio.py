@@ -1,0 +1,234 @@
+"""A machine learning backend of Label Studio: boxes drawn on a video are followed.
+
+``siamrpn label-studio`` serves it. Each video rectangle is followed from the boxes that
+were drawn of it, through all frames after the first of them; between two of them it
+meets both. The films are those of a folder, found by their names: Label Studio's own
+copies are not fetched.
+
+Label Studio counts frames by the ``frameRate`` of its ``Video`` tag. Where that is not
+the film's own, frames are brought to each other by their times.
+"""
+
+import os
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from siamrpn_jax.api import Tracker
+from siamrpn_jax.common.errors import InputError, require
+from siamrpn_jax.labelling.formats import studio_result
+from siamrpn_jax.labelling.labels import LabelledObject, Labels
+from siamrpn_jax.labelling.session import Session
+
+VERSION = "siamrpn_jax"
+"""What predictions are marked with."""
+
+_TYPE = "videorectangle"
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-")
+"""What Label Studio puts before the names of files that are uploaded."""
+
+
+def make_app(films: Path, *, tracker: Tracker) -> Any:
+    """The backend as an ASGI application, of Starlette.
+
+    Args:
+        films: folder with the films, at any depth.
+        tracker: what boxes are followed with.
+
+    Raises:
+        MissingExtraError: Starlette is not installed.
+        InputError: there is no such folder.
+    """
+    require("starlette", extra="labelstudio")
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    if not films.is_dir():
+        raise InputError(f"{films}: no such folder, expected one with films")
+    lock = threading.Lock()
+
+    def work(body: Any) -> dict[str, Any]:
+        with lock:  # one film at a time: the device is busy anyway
+            return predict(body, films=films, tracker=tracker)
+
+    async def health(_: Request) -> JSONResponse:
+        return JSONResponse({"status": "UP", "model_class": VERSION})
+
+    async def setup(_: Request) -> JSONResponse:
+        return JSONResponse({"model_version": VERSION})
+
+    async def webhook(_: Request) -> JSONResponse:
+        return JSONResponse({"result": {}}, status_code=201)
+
+    async def answer(request: Request) -> JSONResponse:
+        try:
+            body = await request.json()
+            return JSONResponse(await run_in_threadpool(work, body))
+        except (InputError, FileNotFoundError) as error:
+            return JSONResponse({"error": str(error)}, status_code=400)
+        except ValueError as error:  # no JSON
+            return JSONResponse({"error": f"no JSON ({error})"}, status_code=400)
+
+    routes = [
+        Route("/", health),
+        Route("/health", health),
+        Route("/setup", setup, methods=["POST"]),
+        Route("/webhook", webhook, methods=["POST"]),
+        Route("/predict", answer, methods=["POST"]),
+    ]
+    return Starlette(routes=routes)
+
+
+def predict(body: Any, *, films: Path, tracker: Tracker) -> dict[str, Any]:
+    """Follows the rectangles of each task, as Label Studio asks for it.
+
+    Args:
+        body: ``{"tasks": […], "params": {"context": {"result": […]}}}``: what was drawn
+            is in the context, or else in a task's annotations, drafts or predictions.
+        films: folder with the films.
+        tracker: what boxes are followed with.
+
+    Returns:
+        ``{"results": [{"result": […], "score", "model_version"}]}``, one for each task.
+
+    Raises:
+        InputError: a request of another form, a film that is not there, or boxes that
+            are none.
+    """
+    try:
+        tasks = body["tasks"]
+        context = (body.get("params") or {}).get("context") or {}
+        drawn = [(_film(task, films), _regions(task, context)) for task in tasks]
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise InputError(f"malformed request ({error!r})") from error
+    results = []
+    for film, regions in drawn:
+        found = follow(film, regions, tracker=tracker) if regions else []
+        score = float(np.mean([one["score"] for one in found])) if found else 0.0
+        results.append({"result": found, "score": score, "model_version": VERSION})
+    return {"results": results, "model_version": VERSION}
+
+
+def follow(
+    film: Path, regions: list[dict[str, Any]], *, tracker: Tracker
+) -> list[dict[str, Any]]:
+    """Follows video rectangles through a film.
+
+    Args:
+        film: the file.
+        regions: results of type ``videorectangle``, with key frames in ``value``.
+        tracker: what boxes are followed with.
+
+    Returns:
+        The same results with a box in each frame in which they are followed.
+
+    Raises:
+        InputError: malformed regions.
+    """
+    session = Session(film, tracker=tracker)
+    clocks = []
+    for number, region in enumerate(regions):
+        try:
+            value = region["value"]
+            clock = _Clock(value, session)
+            clocks.append(clock)
+            name = str((value.get("labels") or ["object"])[0])
+            for point in value["sequence"]:
+                box = _box(point, session.frames.size)
+                session.add_box(clock.to_film(point["frame"]), number, box, name=name)
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"region {number}: malformed ({error!r})") from error
+    if session.object_ids:
+        start = min(min(session.keys(number)) for number in session.object_ids)
+        for _ in session.propagate(start):
+            pass
+    labels = session.labels()
+    return [
+        _result(regions[one.number], one, labels, clocks[one.number])
+        for one in labels.objects
+    ]
+
+
+class _Clock:
+    """Brings Label Studio's frames, from 1, to those of the film, from 0."""
+
+    def __init__(self, value: dict[str, Any], session: Session):
+        self.length = session.length
+        self.count = int(value.get("framesCount") or session.length)
+        """Frames of the film as Label Studio counts them."""
+
+    def to_film(self, frame: Any) -> int:
+        if isinstance(frame, bool) or not isinstance(frame, int):
+            raise InputError(f"frame {frame!r}, expected a whole number")
+        if self.count == self.length:
+            return frame - 1
+        return min(round((frame - 1) * self.length / self.count), self.length - 1)
+
+    def from_film(self) -> np.ndarray:
+        """The film's frame of each of Label Studio's."""
+        return np.array([self.to_film(frame + 1) for frame in range(self.count)], int)
+
+
+def _result(
+    region: dict[str, Any], one: LabelledObject, labels: Labels, clock: _Clock
+) -> dict[str, Any]:
+    """What was found of a region, in its own words where it has them."""
+    shown = clock.from_film()
+    counted = LabelledObject(
+        number=one.number,
+        name=one.name,
+        boxes=one.boxes[shown],
+        confidence=one.confidence[shown],
+        lost=one.lost[shown],
+        keys=one.keys[shown],
+    )
+    fps = labels.fps and labels.fps * clock.count / clock.length
+    film = Labels(labels.name, labels.source, labels.size, fps, clock.count, ())
+    found = studio_result(counted, film)
+    for key in ("id", "from_name", "to_name"):
+        found[key] = region.get(key, found[key])
+    found["value"]["labels"] = region["value"].get("labels") or [one.name]
+    return found
+
+
+def _box(point: dict[str, Any], size: tuple[int, int]) -> list[float]:
+    """``ltwh`` in pixels of a key frame in percent."""
+    width, height = size
+    scales = (("x", width), ("y", height), ("width", width), ("height", height))
+    return [float(point[key]) / 100 * scale for key, scale in scales]
+
+
+def _regions(task: dict[str, Any], context: dict[str, Any]) -> list[dict[str, Any]]:
+    """The video rectangles that were drawn: in the context, or in the task."""
+    drafts = task.get("drafts") or []
+    lists = [
+        context.get("result"),
+        *(one.get("result") for one in drafts),
+        *(one.get("result") for one in task.get("annotations") or []),
+        *(one.get("result") for one in task.get("predictions") or []),
+    ]
+    for results in lists:
+        if found := [one for one in results or [] if one.get("type") == _TYPE]:
+            return found
+    return []
+
+
+def _film(task: dict[str, Any], films: Path) -> Path:
+    """The film of a task, by the name at the end of its address."""
+    addresses = [value for value in task["data"].values() if isinstance(value, str)]
+    names = [re.split(r"[/\\=]", one.partition("&")[0])[-1] for one in addresses]
+    wanted = {name for one in names for name in (one, _UPLOAD.sub("", one)) if name}
+    for folder, _, files in os.walk(films):
+        for file in sorted(files):
+            if file in wanted:
+                return Path(folder, file)
+    raise InputError(
+        f"{films}: holds no film {' or '.join(sorted(wanted)) or 'of this task'}, of "
+        f"{addresses}"
+    )

@@ -1,0 +1,49 @@
+"""``siamrpn label-studio``: a machine learning backend for Label Studio."""
+
+import dataclasses
+from pathlib import Path
+
+import tyro
+
+from siamrpn_jax.commands.errors import run_or_exit
+from siamrpn_jax.common.errors import require
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Follow the video rectangles that are drawn in Label Studio.
+
+    In Label Studio: Settings, Model, connect http://localhost:9090, with interactive
+    preannotations. Needs siamrpn-jax[labelstudio], and no GPU.
+    """
+
+    films: tyro.conf.Positional[Path]
+    """Folder with the films, at any depth; tasks are matched by the names of files."""
+    weights: str = "small"
+    """Name of released weights, a .safetensors file, or a training run's folder."""
+    host: str = "127.0.0.1"
+    """Address to listen on. There is no password: keep it to this machine, or to a
+    network that you trust."""
+    port: int = 9090
+    """Port to listen on."""
+
+
+def run(config: Config) -> None:
+    """Serves until it is interrupted.
+
+    Raises:
+        InputError: no such folder, or unusable weights.
+        MissingExtraError: Starlette or uvicorn are not installed.
+    """
+    uvicorn = require("uvicorn", extra="labelstudio")
+    # Imported here: ``siamrpn label-studio --help`` must not wait for JAX.
+    from siamrpn_jax.adapters.label_studio import make_app
+    from siamrpn_jax.api import load
+
+    app = make_app(config.films, tracker=load(config.weights))
+    uvicorn.run(app, host=config.host, port=config.port, log_level="warning")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses the command line and runs."""
+    run_or_exit(lambda: run(tyro.cli(Config, args=argv, prog="siamrpn label-studio")))
