@@ -27,7 +27,6 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
-_COOKIE = "siamrpn_app"
 
 
 class Guard:
@@ -76,7 +75,8 @@ class Guard:
             cookies = SimpleCookie(headers.get("cookie", ""))
         except CookieError:
             cookies = SimpleCookie()
-        kept = cookies[_COOKIE].value if _COOKIE in cookies else ""
+        name = _cookie(scope)
+        kept = cookies[name].value if name in cookies else ""
         return any(
             hmac.compare_digest(one.encode(), self._token.encode())
             for one in (given[0], kept)
@@ -87,13 +87,20 @@ class Guard:
         if not self._token or scope["path"] != "/" or not scope["query_string"]:
             return None
         answer = RedirectResponse("/", 303)
-        answer.set_cookie(_COOKIE, self._token, httponly=True, samesite="strict")
+        name = _cookie(scope)
+        answer.set_cookie(name, self._token, httponly=True, samesite="strict")
         return answer
 
 
 def make_token(host: str) -> str:
     """A random token where others than this machine can reach the server, else none."""
     return "" if host.lower() in _LOCAL else secrets.token_urlsafe(24)
+
+
+def _cookie(scope: Scope) -> str:
+    """A name of its own for each server on a machine: cookies know no ports."""
+    port = scope["server"][1] if scope.get("server") else 0
+    return f"siamrpn_app_{port}"
 
 
 def _refuse(status: int, text: str) -> Response:

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import dataclasses
 import json
 import shlex
 import shutil
@@ -143,7 +144,7 @@ class OpenFilm:
                 self.session.remove_box(frame, number)
             if number in self.session.object_ids:
                 self._track_again(number, frame, around)
-            self._changed(drawn=(number, frame))
+            self._changed(anew=number)
             return self._answer()
 
     def rename(self, fields: Fields) -> dict[str, Any]:
@@ -276,11 +277,12 @@ class OpenFilm:
     def _track_again(self, number: int, frame: int, around: tuple[int, int]) -> None:
         """Tracks a stretch in which a box has changed."""
         first, last = around
-        passes = [Pass(first, last + 1, object_ids=(number,))]
-        if min(self.session.keys(number)) >= frame:  # nothing comes from before
-            passes.append(Pass(first, last + 1, reverse=True, object_ids=(number,)))
-        if first < last:
-            self._worker.follow_up(passes)
+        stretch = Pass(first, last + 1, object_ids=(number,))
+        passes = [stretch] if first < last else []
+        if passes and min(self.session.keys(number)) >= frame:
+            # Nothing comes from before.
+            passes.append(dataclasses.replace(stretch, reverse=True))
+        self._worker.follow_up(passes, object_id=number)
 
     def _changed(
         self, *, drawn: tuple[int, int] | None = None, anew: int | None = None

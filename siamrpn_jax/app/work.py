@@ -2,10 +2,10 @@
 
 import collections
 import contextlib
+import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from siamrpn_jax.api import Results
 from siamrpn_jax.app.fields import Conflict
@@ -15,7 +15,7 @@ from siamrpn_jax.labelling.session import Session
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Pass:
     """A stretch that is to be tracked in one direction, see ``Session.propagate``."""
 
@@ -25,7 +25,7 @@ class Pass:
     object_ids: Collection[int] | None = None
 
 
-@dataclass
+@dataclasses.dataclass
 class Job:
     """What is going on."""
 
@@ -61,6 +61,7 @@ class Worker:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._now: Pass | None = None
         self.job: Job | None = None
         """What is going on; None: nothing."""
 
@@ -75,10 +76,18 @@ class Worker:
             self._waiting.append(one)
             self._start()
 
-    def follow_up(self, passes: Collection[Pass]) -> None:
-        """Tracks these, too, after what is going on."""
+    def follow_up(self, passes: Iterable[Pass], *, object_id: int) -> None:
+        """Tracks these, too, after what is going on.
+
+        That is gone through once more for an object of which a box has changed: what is
+        being tracked knows nothing of new key frames.
+        """
         with self._lock:
             self._waiting.extend(passes)
+            now = self._now
+            if now and (now.object_ids is None or object_id in now.object_ids):
+                again = dataclasses.replace(now, object_ids=(object_id,))
+                self._waiting.append(again)
             if self._waiting and not self.job:
                 self._start()
 
@@ -144,9 +153,10 @@ class Worker:
             if self._waiting:
                 self._stopping.clear()
                 self.job = Job("Tracking")
-                return self._waiting.popleft()
-            self.job = None
-            return None
+                self._now = self._waiting.popleft()
+            else:
+                self.job = self._now = None
+            return self._now
 
     def _track(self, one: Pass) -> None:
         job = self.job

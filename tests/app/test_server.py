@@ -23,6 +23,7 @@ from siamrpn_jax.app.guard import make_token
 from siamrpn_jax.app.opened import FORMATS, Desk, OpenFilm
 from siamrpn_jax.app.timeline import KEY, UNKNOWN, Timeline
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.labelling.runner import Runner
 from siamrpn_jax.labelling.session import Session
 
 BOX = [30.0, 20.0, 30.0, 24.0]
@@ -196,17 +197,41 @@ def test_names_removals_and_undo(page, films):
     assert saved(films)["objects"] == []
 
 
-def test_stop_keeps_what_was_found(page, monkeypatch):
-    runner = "siamrpn_jax.labelling.runner.Runner.step"
-    from siamrpn_jax.labelling.runner import Runner
-
+@pytest.fixture
+def slowly(monkeypatch):
+    """Each frame takes its time."""
     step = Runner.step
 
     def slow(self, *args, **kwargs):
         time.sleep(0.05)
         step(self, *args, **kwargs)
 
-    monkeypatch.setattr(runner, slow)
+    monkeypatch.setattr(Runner, "step", slow)
+
+
+def test_boxes_may_change_while_tracking_goes_on(page, slowly, films, tracker):
+    page.do("draw", frame=0, box=BOX)
+    page.do("track", way="forward", frame=0)
+    page.until(lambda: page.codes[1][2] != UNKNOWN)
+    page.do("draw", frame=18, object=1, box=BOX)
+    page.do("draw", frame=20, box=BOX)
+    page.do("rename", object=1, name="dog")
+    page.settle()
+    assert (page.codes[1] != UNKNOWN).all() and page.codes[1][18] == KEY
+    page.do("draw", frame=0, object=1, box=[32, 20, 30, 24])
+    page.do("remove", object=1)
+    page.do("undo")
+    page.do("erase", frame=18, object=1)
+    page.settle()
+    assert (page.codes[1] != UNKNOWN).all() and page.codes[1][18] != KEY
+    session = Session.load(films / "walk.session.json", tracker=tracker)
+    whole = Timeline(session)
+    whole.refresh()
+    for number in (1, 2):
+        np.testing.assert_array_equal(whole.codes[number], page.codes[number])
+
+
+def test_stop_keeps_what_was_found(page, slowly):
     page.do("draw", frame=0, box=BOX)
     page.do("track", way="forward", frame=0)
     assert page.post("track", way="forward", frame=0).status_code == 409
@@ -385,7 +410,8 @@ def test_other_machines_need_the_token(films, tracker):
         with httpx.Client(base_url=f"http://{address}") as http:
             for query in ("", "?token=", "?token=wrong", "?token=%ff"):
                 assert http.get(f"/{query}").status_code == 403
-            cookie = {"Cookie": "siamrpn_app=wrong"}
+            port = address.rpartition(":")[2]
+            cookie = {"Cookie": f"siamrpn_app_{port}=wrong"}
             assert http.get("/films", headers=cookie).status_code == 403
             answer = http.get("/?token=secret")
             assert answer.status_code == 303 and answer.headers["location"] == "/"

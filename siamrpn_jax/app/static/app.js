@@ -13,6 +13,7 @@ const FORMATS = {
   csv: "CSV", mot: "MOT", cvat: "CVAT", coco: "COCO", yolo: "YOLO", labelstudio: "Label Studio", vot: "VOT",
 };
 
+let openings = 0; // How often a film was opened: the last time counts.
 let film = 0; // The number of the film that is open.
 let model = null;
 let frames = null;
@@ -43,6 +44,7 @@ function chosen(count) {
 }
 
 async function open(index, { fresh = false, again = false } = {}) {
+  const turn = ++openings;
   live?.close();
   playing = following = false;
   film = index;
@@ -51,11 +53,11 @@ async function open(index, { fresh = false, again = false } = {}) {
   try {
     await post(`/films/${index}/open`, { fresh });
   } catch (error) {
-    if (film !== index) return;
+    if (turn !== openings) return;
     if (!(error instanceof Refusal)) return lost();
     return refusedToOpen(index, error);
   }
-  if (film === index) live = new Live(index, { message, ended: lost });
+  if (turn === openings) live = new Live(index, { message, ended: lost });
 }
 
 function clear(text) {
@@ -80,8 +82,9 @@ async function refusedToOpen(index, error) {
 
 async function lost() {
   saved("The connection to the server is lost; trying again …", true);
+  const turn = openings;
   await sleep(1000);
-  await open(film, { again: true });
+  if (turn === openings) await open(film, { again: true });
 }
 
 // ---------------------------------------------------------------- what the server says
@@ -116,7 +119,10 @@ function begin(about) {
   if (byId("format").options.length === 0) {
     byId("format").replaceChildren(...about.formats.map((name) => new Option(FORMATS[name] ?? name, name)));
   }
-  if (same) return;
+  if (same) {
+    if (!stage.bitmap) stage.index = -1;
+    return show(wanted);
+  }
   const bytes = 4 * Math.min(width, 1920) * Math.min(height, 1920);
   frames = new FrameStore(film, about.fingerprint, Math.max(8, Math.min(200, KEPT_BYTES / bytes)));
   stage.bitmap = null;
