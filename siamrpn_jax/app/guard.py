@@ -41,7 +41,7 @@ class Guard:
     def __init__(self, app: ASGIApp, *, host: str, token: str = ""):
         self._app, self._token = app, token
         self._hosts = _LOCAL | {host.lower()}
-        self._any_host = _is_every_address(host)
+        self._any_host = is_every_address(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request, or hands it on."""
@@ -103,6 +103,14 @@ def _cookie(scope: Scope) -> str:
     return f"siamrpn_app_{port}"
 
 
+def is_every_address(host: str) -> bool:
+    """Whether a host, as ``0.0.0.0``, stands for all addresses of the machine."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 def _refuse(status: int, text: str) -> Response:
     return JSONResponse({"error": text}, status)
 
@@ -113,13 +121,6 @@ def _name(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
-
-
-def _is_every_address(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
 
 
 def _with_headers(send: Send) -> Send:

@@ -35,7 +35,7 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from siamrpn_jax.app.fields import Conflict, Fields
-from siamrpn_jax.app.guard import Guard, make_token
+from siamrpn_jax.app.guard import Guard, is_every_address, make_token
 from siamrpn_jax.app.opened import Desk, OpenFilm
 from siamrpn_jax.common.errors import InputError
 
@@ -111,7 +111,8 @@ def serve(desk: Desk, *, host: str, port: int, ready: Callable[[str], None]) -> 
     """
     with contextlib.closing(_listen(host, port)) as listening:
         token = make_token(host)
-        shown = f"[{host}]" if ":" in host else host
+        shown = socket.gethostname() if is_every_address(host) else host
+        shown = f"[{shown}]" if ":" in shown else shown
         query = f"?token={token}" if token else ""
         config = uvicorn.Config(
             make_app(desk, host=host, token=token),
@@ -184,14 +185,14 @@ async def _frame(request: Request) -> Response:
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
-async def _live(socket: WebSocket) -> None:
+async def _live(browser: WebSocket) -> None:
     """Sends what changes until the browser, or the film, is gone."""
-    desk: Desk = socket.app.state.desk
-    place = socket.path_params["film"]
+    desk: Desk = browser.app.state.desk
+    place = browser.path_params["film"]
     opened = desk.get(int(place)) if _is_index(place, len(desk.films)) else None
-    await socket.accept()
+    await browser.accept()
     if opened is None:
-        await socket.close(4404, "the film is not open")
+        await browser.close(4404, "the film is not open")
         return
     loop, queue = asyncio.get_running_loop(), asyncio.Queue[str | None]()
 
@@ -204,19 +205,19 @@ async def _live(socket: WebSocket) -> None:
             loop.call_soon_threadsafe(put, text)
 
     await run_in_threadpool(opened.connect, send)
-    sending = asyncio.create_task(_send_all(socket, queue))
+    sending = asyncio.create_task(_send_all(browser, queue))
     try:
-        while (await socket.receive())["type"] != "websocket.disconnect":
+        while (await browser.receive())["type"] != "websocket.disconnect":
             pass  # a browser has nothing to say here
     finally:
         sending.cancel()
         opened.disconnect(send)
 
 
-async def _send_all(socket: WebSocket, queue: asyncio.Queue[str | None]) -> None:
+async def _send_all(browser: WebSocket, queue: asyncio.Queue[str | None]) -> None:
     while (text := await queue.get()) is not None:
-        await socket.send_text(text)
-    await socket.close(4000, "begin anew")
+        await browser.send_text(text)
+    await browser.close(4000, "begin anew")
 
 
 # -------------------------------------------------------------------------- helpers

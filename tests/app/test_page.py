@@ -109,7 +109,7 @@ def test_a_film_is_labelled(window, address, films):
 
     # Corrected by dragging: moved where it is, then made larger by a corner.
     film.go_to(8)
-    window.wait("/%|lost/.test(document.querySelector('.now').textContent)")
+    window.wait("/%|lost/.test(document.querySelector('.now')?.textContent)")
     x, y, w, h = window_box(films, 8)
     film.drag((x + w / 2, y + h / 2), (x + w / 2 + 3, y + h / 2), (64, 48))
     film.expect_states("key frame")
@@ -127,7 +127,7 @@ def test_a_film_is_labelled(window, address, films):
     window.press(CONTROL, "z")
     window.press(CONTROL, "z")
     film.go_to(8)
-    window.wait("/%|lost/.test(document.querySelector('.now').textContent)")
+    window.wait("/%|lost/.test(document.querySelector('.now')?.textContent)")
     film.expect_idle()
     assert set(keys(films, 1)) == {0}
 
@@ -149,7 +149,7 @@ def test_a_film_is_labelled(window, address, films):
     # Exported, and the names of the page are those of the files.
     window.run("document.getElementById('format').value = 'csv'")
     film.click("export")
-    window.wait("document.querySelector('.toast').textContent.includes('walk-csv')")
+    window.wait("document.querySelector('.toast')?.textContent.includes('walk-csv')")
     text = (films / "labels" / "walk-csv" / "walk.csv").read_text()
     assert ",dog\n" in text and text.count("\n") == 1 + LENGTH + 1
 

@@ -30,6 +30,11 @@ BOX = [30.0, 20.0, 30.0, 24.0]
 LENGTH = 24
 
 
+@pytest.fixture(autouse=True)
+def saved_soon(monkeypatch):
+    monkeypatch.setattr("siamrpn_jax.app.saving._PAUSE", 0.05)
+
+
 @pytest.fixture(scope="module")
 def tracker():
     return tiny_tracker()

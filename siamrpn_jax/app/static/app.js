@@ -108,6 +108,7 @@ function message(content) {
 }
 
 function begin(about) {
+  byId("toasts").replaceChildren();
   const same = model?.film.fingerprint === about.fingerprint;
   model = stage.model = new Model(about);
   timeline.setModel(model);
