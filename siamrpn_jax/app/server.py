@@ -117,6 +117,7 @@ def serve(desk: Desk, *, host: str, port: int, ready: Callable[[str], None]) -> 
         config = uvicorn.Config(
             make_app(desk, host=host, token=token),
             ws="websockets-sansio",
+            ws_max_size=MAX_REQUEST,
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=3,
