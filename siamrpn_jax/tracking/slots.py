@@ -22,6 +22,7 @@ from jax.typing import ArrayLike
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model import fused
+from siamrpn_jax.model.config import ModelConfig
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.model.rpn import Template
@@ -54,20 +55,29 @@ class Slots(struct.PyTreeNode):
 @standard_promotion
 def empty_slots(count: int, *, model: SiamRPN) -> Slots:
     """``count`` slots without a target."""
-    size = model.config.exemplar_size
-    patches = jax.ShapeDtypeStruct((count, size, size, 3), jnp.float32)
-    weights = jax.eval_shape(model.init_variables, jax.random.key(0))
-    embed = functools.partial(fused.embed_template, model)
-    kernels = jax.eval_shape(embed, weights, patches)
     zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
     return Slots(
-        template=jax.tree.map(lambda kernel: zeros(kernel.shape), kernels),
+        template=jax.tree.map(
+            lambda kernel: zeros((count, *kernel.shape[1:])),
+            _template_shapes(model.config),
+        ),
         # Any box of positive size: what is computed for it is thrown away.
         state=jax.vmap(first_state)(
             1 + zeros((count, 4)), zeros((count, 3)), 1 + zeros((count, 2))
         ),
         video=jnp.zeros(count, jnp.int32),
         active=jnp.zeros(count, bool),
+    )
+
+
+@functools.lru_cache(maxsize=32)  # tracing the network takes half a second
+def _template_shapes(config: ModelConfig) -> Template:
+    """The shapes of one target's template."""
+    model, size = SiamRPN(config), config.exemplar_size
+    patch = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    weights = jax.eval_shape(model.init_variables, jax.random.key(0))
+    return jax.eval_shape(
+        functools.partial(fused.embed_template, model), weights, patch
     )
 
 
