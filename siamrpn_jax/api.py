@@ -15,13 +15,13 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.data.read.images import ImageError, check_frame
 from siamrpn_jax.media.drawing import draw_boxes
 from siamrpn_jax.media.video import Video
@@ -37,6 +37,9 @@ from siamrpn_jax.tracking.slots import add_target, empty_slots, track_many
 from siamrpn_jax.tracking.state import TrackState
 from siamrpn_jax.tracking.step import make_tracker
 from siamrpn_jax.weights import load_weights
+
+if TYPE_CHECKING:
+    from siamrpn_jax.deploy.runtime import Tracker as OnnxTracker
 
 
 class Tracker:
@@ -236,19 +239,48 @@ class Results:
         return draw_boxes(self.frame, self.boxes_ltwh, labels, dashed=self.lost)
 
 
+@overload
 def load(
-    name_or_path: str | Path = "small", *, pad_to: int = 1, **constants: Any
-) -> Tracker:
+    name_or_path: str | Path = "small",
+    *,
+    pad_to: int = 1,
+    runtime: Literal["jax"] = "jax",
+    **constants: Any,
+) -> Tracker: ...
+
+
+@overload
+def load(
+    name_or_path: str | Path = "small",
+    *,
+    runtime: Literal["onnxruntime"],
+    **constants: Any,
+) -> "OnnxTracker": ...
+
+
+def load(
+    name_or_path: str | Path = "small",
+    *,
+    pad_to: int = 1,
+    runtime: Literal["jax", "onnxruntime"] = "jax",
+    **constants: Any,
+) -> "Tracker | OnnxTracker":
     """Makes a tracker from released weights or from a training run.
 
     Args:
         name_or_path: a name ("small" comes with the package), a ``.safetensors`` file,
             or the folder of a training run.
         pad_to: see ``Tracker``.
+        runtime: with ``onnxruntime`` one target is followed by ONNX Runtime: nothing is
+            compiled, whatever the size of the frames.
         **constants: fields of ``TrackerConfig`` in place of those of the weights.
 
+    Returns:
+        a ``Tracker``, or ``deploy.runtime.Tracker`` with the same methods.
+
     Raises:
-        InputError: unusable weights, or a constant out of range.
+        InputError: unusable weights, a constant out of range, or another runtime.
+        MissingExtraError: the runtime is not installed.
 
     Example:
         >>> load("small", window_influence=0.3).config.window_influence
@@ -256,7 +288,17 @@ def load(
     """
     loaded = load_weights(name_or_path)
     config = dataclasses.replace(loaded.tracker_config, **constants)
-    return Tracker(loaded.model, loaded.variables, config, pad_to=pad_to)
+    if runtime == "jax":
+        return Tracker(loaded.model, loaded.variables, config, pad_to=pad_to)
+    if runtime != "onnxruntime":
+        raise InputError(f"runtime {runtime!r}, expected jax or onnxruntime")
+    require("onnxruntime", extra="onnx")
+    from siamrpn_jax.deploy.onnx_tracker import make_models
+    from siamrpn_jax.deploy.runtime import Tracker as OnnxTracker
+
+    models = make_models(loaded._replace(tracker_config=config))
+    init, step = (models[name].SerializeToString() for name in ("init", "step"))
+    return OnnxTracker((init, step))
 
 
 def track(

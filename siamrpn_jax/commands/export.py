@@ -1,10 +1,10 @@
-"""``siamrpn export``: the tracker as StableHLO files that run without this package."""
+"""``siamrpn export``: the tracker as files that run without this package."""
 
 import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -15,18 +15,29 @@ from siamrpn_jax.common.errors import InputError
 if TYPE_CHECKING:  # --help must not wait for JAX
     import numpy as np
 
+CHECKED_FRAMES = 100
+"""Frames of a clip on which files are compared with JAX."""
+
 EXAMPLE_SIZE = (640, 480)
 """Width and height of the printed example's frames where any size will do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Write the tracker, weights included, as files that run with JAX alone.
+    """Write the tracker, weights included, as files that run without this package.
 
-    Without a target: functions init (frame and box to template and state) and step
-    (template, state and frame to state and output). With one: step alone.
+    Two functions: init (frame and box to template and state) and step (template, state
+    and frame to state and output). stablehlo runs with JAX alone; with a target given,
+    it is step alone. onnx runs in ONNX Runtime, by the tracker.py beside it, and holds
+    the network alone, too (template.onnx, search.onnx).
     """
 
+    format: tuple[Literal["stablehlo", "onnx"], ...] = ("stablehlo",)
+    """What to write; of several, each goes into a folder of its name."""
+    check: str | None = None
+    """With onnx: track 100 frames of this film, or of a 'generated' scene, by the files
+    in a process of their own and by JAX, and print the largest difference. A film needs
+    --box."""
     out: Path = Path("export")
     """Folder for the files and for export.json, which describes them."""
     weights: str = "small"
@@ -46,12 +57,84 @@ def run(config: Config) -> dict[str, Any]:
     """Exports, and prints what was written and how it is used.
 
     Returns:
-        What is in ``export.json``.
+        What is in ``export.json`` or ``onnx.json``; of several formats, by format.
 
     Raises:
         InputError: a bad frame size, platform, image, box, or weights file.
         MissingExtraError: flatbuffers is not installed.
     """
+    _check_formats(config)
+    several, reports = len(config.format) > 1, {}
+    for name in config.format:
+        out = config.out / name if several else config.out
+        write = _write_onnx if name == "onnx" else _write_stablehlo
+        reports[name] = write(dataclasses.replace(config, out=out))
+    return reports if several else next(iter(reports.values()))
+
+
+def _check_formats(config: Config) -> None:
+    baked = config.template_from is not None
+    if not config.format or len(set(config.format)) < len(config.format):
+        raise InputError(
+            f"--format {' '.join(config.format)}: expected stablehlo, onnx or both"
+        )
+    if "onnx" in config.format and baked:
+        raise InputError("--template-from is for stablehlo: in onnx a template is data")
+    if "onnx" in config.format and config.frame_size not in (None, "any"):
+        raise InputError(
+            f"--frame-size {config.frame_size}: in onnx frames are of any size"
+        )
+    if config.check and "onnx" not in config.format:
+        raise InputError("--check is for onnx")
+
+
+def _write_onnx(config: Config) -> dict[str, Any]:
+    """Writes ONNX files, and compares them with JAX if that is asked for."""
+    from siamrpn_jax.common.files import lock_folder
+    from siamrpn_jax.deploy import files
+    from siamrpn_jax.weights import load_weights
+
+    loaded = load_weights(config.weights)
+    clip = _read_clip(config) if config.check else None  # first: it may not be there
+    with lock_folder(config.out):
+        card = files.write_onnx(config.out, loaded, weights=config.weights)
+    for name, about in card["files"].items():
+        print(f"{config.out / name}  {about['bytes'] / 1e6:.2f} MB")
+    print(f"{config.out / files.RUNTIME}  runs them: NumPy and onnxruntime alone")
+    print(config.out / files.CARD)
+    if clip is not None:
+        found = files.check_onnx(config.out, loaded, *clip)
+        print(
+            f"beside JAX, {found['frames']} frames: boxes differ by at most "
+            f"{found['largest_difference_pixels']:.5f} pixels, confidence by "
+            f"{found['largest_difference_confidence']:.6f}"
+        )
+        card["checked_against_jax"] = found
+    return card
+
+
+def _read_clip(config: Config) -> "tuple[np.ndarray, np.ndarray]":
+    """Frames, and the first box ``ltwh``, to compare on."""
+    import itertools
+
+    import numpy as np
+
+    from siamrpn_jax.data.scenes.generated import make_sequence
+    from siamrpn_jax.media.video import Video
+    from siamrpn_jax.model.boxes import check_boxes
+
+    if config.check == "generated":
+        frames, truth = make_sequence(0, length=CHECKED_FRAMES)
+        return frames, np.asarray(truth[0], np.float64)
+    if config.box is None:
+        raise InputError(f"--check {config.check}: expected --box, the target in it")
+    frames = list(itertools.islice(Video(str(config.check)), CHECKED_FRAMES))
+    if len(frames) < 2 or len({frame.shape for frame in frames}) > 1:
+        raise InputError(f"{config.check}: expected 2 frames or more, of one size")
+    return np.stack(frames), check_boxes(parse_box(config.box), frames[0])
+
+
+def _write_stablehlo(config: Config) -> dict[str, Any]:
     frame_size = parse_frame_size(config.frame_size)
     image, box = _read_target(config)
     if image is not None:
@@ -119,7 +202,7 @@ def _read_target(
     from siamrpn_jax.data.read.images import read_image
     from siamrpn_jax.model.boxes import check_boxes, ltwh_to_cxcywh
 
-    if config.template_from is None and config.box is None:
+    if config.template_from is None and (config.box is None or config.check):
         return None, None
     if config.template_from is None or config.box is None:
         raise InputError("--template-from and --box: expected both or neither")

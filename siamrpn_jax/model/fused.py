@@ -64,7 +64,7 @@ def fuse(model: SiamRPN, variables: Any) -> FusedWeights:
         what ``embed_template`` and ``detect`` compute with.
     """
     config = model.config
-    fold = functools.partial(_fold, variables)
+    fold = functools.partial(fold_norm, variables)
     make = functools.partial(_fuse_conv, dtype=config.dtype)
     layers = backbone.describe_layers(config.backbone)
     features = [
@@ -212,7 +212,7 @@ def _apply(conv: FusedConv, x: jax.Array) -> jax.Array:
     return convolutions.conv2d_transformed(x, conv.kernel) + conv.bias
 
 
-def _fold(
+def fold_norm(
     variables: Any, part: str, conv: str, norm: str
 ) -> tuple[jax.Array, jax.Array]:
     """Kernel and bias of a convolution followed by its BatchNorm, if it has one."""

@@ -24,7 +24,7 @@ from siamrpn_jax.tracking.state import TrackState
 NEAR_IOU = 0.3
 """Proposals that overlap the winner more than this speak for it, others against it."""
 
-_MAX_ODDS = 20.0
+MAX_ODDS = 20.0
 """Log odds beyond this say no more."""
 
 _FIELDS = ("confidence_support", "confidence_margin", "confidence_bias")
@@ -67,12 +67,12 @@ def confidence_features(
         float32 ``[2]``, both finite.
     """
     logits = detection.cls_logits.reshape(-1, 2)
-    odds = jnp.clip(logits[:, 1] - logits[:, 0], -_MAX_ODDS, _MAX_ODDS)
+    odds = jnp.clip(logits[:, 1] - logits[:, 0], -MAX_ODDS, MAX_ODDS)
     near = boxes.iou(proposals, proposals[best]) > NEAR_IOU
     near |= jnp.arange(len(near)) == best  # whatever is the IoU of an endless box
     support = jnp.log(jnp.sum(jnp.where(near, jax.nn.sigmoid(odds), 0.0)))
-    highest = jnp.max(jnp.where(near, odds, -_MAX_ODDS))
-    margin = highest - jnp.max(jnp.where(near, -_MAX_ODDS, odds))
+    highest = jnp.max(jnp.where(near, odds, -MAX_ODDS))
+    margin = highest - jnp.max(jnp.where(near, -MAX_ODDS, odds))
     rate = jnp.maximum(config.margin_rate, 1 / (state.age + 1))
     return jnp.stack([support, state.margin + rate * (margin - state.margin)])
 

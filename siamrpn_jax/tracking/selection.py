@@ -7,6 +7,7 @@ from jax.typing import ArrayLike
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model import boxes
+from siamrpn_jax.model.config import ModelConfig
 from siamrpn_jax.model.network import Detection, SiamRPN, model_anchors
 from siamrpn_jax.tracking import crops
 from siamrpn_jax.tracking.confidence import confidence_features, predict_lost
@@ -96,7 +97,7 @@ def rank_proposals(
         k=config.penalty_k,
         context=model.config.context,
     )
-    window, inside = _window_and_center(model, config)
+    window, inside = window_and_center(model.config, config)
     windowed = (1 - config.window_influence) * scores * penalties
     windowed += config.window_influence * window
     return Proposals(
@@ -182,11 +183,15 @@ def smooth_size(
     return jnp.concatenate([center, jnp.clip(size, config.min_size, state.frame_size)])
 
 
-def _window_and_center(
-    model: SiamRPN, config: TrackerConfig
+def window_and_center(
+    model: ModelConfig, config: TrackerConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine window and centre region by anchor, ``[N]``; constants of the trace."""
-    cells, per_cell = model.config.score_size, len(model.config.anchors.ratios)
+    """Cosine window and centre region by anchor, ``[N]``; constants of the trace.
+
+    Raises:
+        InputError: the centre region does not fit the score map.
+    """
+    cells, per_cell = model.score_size, len(model.anchors.ratios)
     hann = np.hanning(cells).astype(np.float32)
     window = np.outer(hann, hann)
     side = config.center_size or cells

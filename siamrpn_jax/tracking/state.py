@@ -22,7 +22,7 @@ STATIC_FIELDS = ("center_size", "top_k", "nms_iou", "when_lost", "scales")
 """Fields of ``TrackerConfig`` that decide shapes and branches. All others are numbers,
 and data: changing one compiles nothing, and ``vmap`` goes over them."""
 
-_MOTION_RATE = 0.5
+MOTION_RATE = 0.5
 """Share of the last frame in the mean motion."""
 
 jax.tree_util.register_dataclass(
@@ -197,7 +197,7 @@ def advance(
 ) -> TrackState:
     """The state after a frame: where the next search region lies, and its size."""
     box = output.box
-    motion = state.motion + _MOTION_RATE * (box[:2] - state.box[:2] - state.motion)
+    motion = state.motion + MOTION_RATE * (box[:2] - state.box[:2] - state.motion)
     ahead = box[:2] + config.motion * motion
     return state.replace(
         box=box,

@@ -1,0 +1,573 @@
+"""The tracker as ONNX graphs: ``init`` and ``step``, weights and constants inside.
+
+``init(frame, box)`` gives a template and a state, ``step(template, state, frame)`` the
+next state and an output, as ``tracking.step`` does: crop, network, decoding, penalty,
+window, votes and confidence. Tensors are called ``template.cls_kernel``, ``state.box``,
+``next.box``, ``output.score`` and so on, by the fields of ``Template``, ``TrackState``
+and ``TrackOutput``. Frames are RGB uint8 ``[H, W, 3]`` of any size, boxes ``cxcywh``.
+The template's kernels are those of ONNX's ``Conv``, ``[O, I, h, w]``.
+
+``network`` gives the network alone: ``template(z)`` and ``search(x, …)``.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import siamrpn_jax
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.deploy.graph import Graph, Value
+from siamrpn_jax.model import fused
+from siamrpn_jax.model.config import ModelConfig, describe_layers
+from siamrpn_jax.model.network import model_anchors
+from siamrpn_jax.tracking.confidence import MAX_ODDS, NEAR_IOU
+from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.selection import window_and_center
+from siamrpn_jax.tracking.state import MOTION_RATE, Loaded
+
+STATE = {
+    "box": [4],
+    "fill": [3],
+    "frame_size": [2],
+    "age": [],
+    "margin": [],
+    "lost": [],
+    "motion": [2],
+    "search_shift": [2],
+    "search_scale": [],
+}
+"""Shapes of the fields of ``TrackState``, all float32."""
+
+
+class Layer(NamedTuple):
+    """A convolution with its BatchNorm folded in."""
+
+    kernel: np.ndarray
+    """``[O, I, h, w]``."""
+    bias: np.ndarray
+    """``[O]``."""
+
+
+class Weights(NamedTuple):
+    """The layers of a network, as ``model.fused`` has them."""
+
+    backbone: tuple[Layer, ...]
+    template: tuple[Layer, Layer]
+    search: tuple[Layer, Layer]
+    outputs: tuple[tuple[Layer, ...], tuple[Layer, ...]]
+    """After the correlation; classification and regression, as the two above."""
+
+
+def make_models(loaded: Loaded) -> dict[str, Any]:
+    """The models ``init`` and ``step`` of a tracker.
+
+    Raises:
+        InputError: a tracker that this cannot be made of.
+        MissingExtraError: onnx is not installed.
+    """
+    check(loaded)
+    weights = fold(loaded)
+    about = describe(loaded)
+    return {
+        "init": _make_init(loaded, weights).build("init", about),
+        "step": _make_step(loaded, weights).build("step", about),
+    }
+
+
+def make_networks(loaded: Loaded) -> dict[str, Any]:
+    """The models ``template`` and ``search``: the network without the tracker.
+
+    Patches are float32 ``[1, 3, n, n]``, RGB, 0 to 255; logits ``[1, 2K, F, F]`` and
+    offsets ``[1, 4K, F, F]`` are anchor-major.
+    """
+    check(loaded)
+    weights, config, about = fold(loaded), loaded.model.config, describe(loaded)
+    template = Graph()
+    side = config.exemplar_size
+    z = template.input("z", np.float32, [1, 3, side, side])
+    for name, kernel, shape in zip(
+        ("cls_kernel", "reg_kernel"),
+        _embed_template(template, config, weights, z),
+        _kernel_shapes(config, weights),
+        strict=True,
+    ):
+        template.output(name, kernel, np.float32, shape)
+    search = Graph()
+    side, cells = config.instance_size, config.score_size
+    x = search.input("x", np.float32, [1, 3, side, side])
+    kernels = [
+        search.input(name, np.float32, shape)
+        for name, shape in zip(
+            ("cls_kernel", "reg_kernel"), _kernel_shapes(config, weights), strict=True
+        )
+    ]
+    anchors = len(config.anchors.ratios)
+    maps = _detect(search, config, weights, kernels, x)
+    for name, values, found in zip(("logits", "deltas"), (2, 4), maps, strict=True):
+        shape = [1, values * anchors, cells, cells]
+        search.output(name, found, np.float32, shape)
+    return {
+        "template": template.build("template", about),
+        "search": search.build("search", about),
+    }
+
+
+def check(loaded: Loaded) -> None:
+    """Raises InputError for trackers that no graph is made of."""
+    model, config = loaded.model.config, loaded.tracker_config
+    if not model.head.regresses:
+        raise InputError(
+            f"head {model.head.kind}: expected one that finds boxes, for ONNX"
+        )
+    if model.crop != "exact":
+        raise InputError(
+            f"crop {model.crop}: expected exact, for ONNX; load the weights with "
+            "another crop, and boxes are up to a pixel others"
+        )
+    if config.nms_iou is not None:
+        raise InputError(f"nms_iou {config.nms_iou}: expected none, for ONNX")
+
+
+def describe(loaded: Loaded) -> dict[str, str]:
+    """What the files say of themselves."""
+    return {
+        "siamrpn_jax": siamrpn_jax.__version__,
+        "weights": str(loaded.card.get("name") or ""),
+        "licence": str(loaded.card.get("licence") or ""),
+        "boxes": "cxcywh in continuous pixels; pixel i covers [i, i+1)",
+        "frames": "RGB uint8 [H, W, 3]",
+    }
+
+
+def fold(loaded: Loaded) -> Weights:
+    """The layers of a network with BatchNorm folded in."""
+    config = loaded.model.config
+
+    def layer(part: str, conv: str, norm: str) -> Layer:
+        kernel, bias = fused.fold_norm(loaded.variables, part, conv, norm)
+        return Layer(np.asarray(kernel).transpose(3, 2, 0, 1), np.asarray(bias))
+
+    def head(name: str) -> Layer:
+        return layer("head", name, f"{name}_bn")
+
+    count = len(describe_layers(config.backbone))
+
+    def output(branch: str) -> tuple[Layer, ...]:
+        if config.head.kind == "depthwise":
+            return head(f"mix_{branch}"), head(f"out_{branch}")
+        adjusted = branch == "reg" and config.head.adjust
+        return (head("adjust"),) if adjusted else ()
+
+    return Weights(
+        backbone=tuple(
+            layer("backbone", f"conv{i}", f"bn{i}") for i in range(1, count + 1)
+        ),
+        template=(head("template_cls"), head("template_reg")),
+        search=(head("search_cls"), head("search_reg")),
+        outputs=(output("cls"), output("reg")),
+    )
+
+
+# --------------------------------------------------------------------------- graphs
+
+
+def _make_init(loaded: Loaded, weights: Weights) -> Graph:
+    config, graph = loaded.model.config, Graph()
+    frame = graph.input("frame", np.uint8, ["height", "width", 3])
+    box = graph.input("box", np.float32, [4])
+    frame_size = _frame_size(graph, frame)
+    fill = graph.reduce("ReduceMean", graph.cast(frame, np.float32), [0, 1])
+    side = _context_side(graph, box[2:], context=config.context)
+    size = config.exemplar_size
+    z = _crop(graph, frame, frame_size, box[:2], side, fill, size=size)
+    for name, kernel, shape in zip(
+        ("cls_kernel", "reg_kernel"),
+        _embed_template(graph, config, weights, z),
+        _kernel_shapes(config, weights),
+        strict=True,
+    ):
+        graph.output(f"template.{name}", kernel, np.float32, shape)
+    first = {"box": box, "fill": fill, "frame_size": frame_size}
+    rest = {"search_scale": graph.constant(1.0)}
+    for name, shape in STATE.items():
+        value = (first | rest).get(name, graph.constant(np.zeros(shape)))
+        graph.output(f"state.{name}", value, np.float32, shape)
+    return graph
+
+
+def _make_step(loaded: Loaded, weights: Weights) -> Graph:
+    model, config, graph = loaded.model.config, loaded.tracker_config, Graph()
+    kernels = [
+        graph.input(f"template.{name}", np.float32, shape)
+        for name, shape in zip(
+            ("cls_kernel", "reg_kernel"), _kernel_shapes(model, weights), strict=True
+        )
+    ]
+    state = {
+        name: graph.input(f"state.{name}", np.float32, shape)
+        for name, shape in STATE.items()
+    }
+    frame = graph.input("frame", np.uint8, ["height", "width", 3])
+    box, center = state["box"], state["box"][:2] + state["search_shift"]
+    side = _context_side(graph, box[2:], context=model.context)
+    scale = model.exemplar_size / side / state["search_scale"]
+    x = _crop(
+        graph,
+        frame,
+        state["frame_size"],
+        center,
+        model.instance_size / scale,
+        state["fill"],
+        size=model.instance_size,
+    )
+    logits, deltas = _detect(graph, model, weights, kernels, x)
+    found = _Search(graph, model, config, center, scale)
+    _select(found, state, _rows(graph, logits, 2), _rows(graph, deltas, 4))
+    return graph
+
+
+@dataclasses.dataclass(frozen=True)
+class _Search:
+    """One search: what all its parts need."""
+
+    graph: Graph
+    model: ModelConfig
+    config: TrackerConfig
+    center: Value
+    """Of the search patch in the frame, ``[2]``."""
+    scale: Value
+    """Patch pixels per frame pixel."""
+
+    def to_frame(self, boxes: Value) -> Value:
+        """Boxes ``[N, 4]`` from patch to frame pixels."""
+        middle = self.model.instance_size / 2
+        center = self.center + (boxes[:2] - middle) / self.scale
+        return self.graph.concat(center, boxes[2:] / self.scale, axis=-1)
+
+
+def _select(
+    search: _Search, state: dict[str, Value], logits: Value, deltas: Value
+) -> None:
+    """``tracking.selection.select_box``, and its outputs."""
+    graph, config = search.graph, search.config
+    boxes = _decode(search, deltas)
+    scores, penalties, windowed = _rank(search, state, boxes, logits)
+    order = graph.op("ArgMax", windowed, axis=0, keepdims=1)
+    best = order[0]
+    winner = graph.op("Gather", boxes, order, axis=0)  # [1, 4]
+    overlap = _iou(graph, boxes, winner)
+    voted = _vote(search, boxes, winner, best, overlap, scores * penalties)
+    voted = search.to_frame(voted)
+    box = _smooth(search, state, voted, best, scores * penalties)
+    evidence = _evidence(search, state, logits, overlap, best)
+    weights = [config.confidence_support, config.confidence_margin]
+    total = graph.reduce("ReduceSum", evidence * weights, [0]) + config.confidence_bias
+    confidence = graph.op("Sigmoid", total)
+    threshold = graph.op(
+        "Where", state["lost"] > 0.0, config.found_above, config.lost_below
+    )
+    lost = confidence < threshold
+    if config.when_lost == "hold":
+        box = graph.op("Where", lost, state["box"], box)
+    top, places = graph.ops("TopK", windowed, graph.int64([config.top_k]), outputs=2)
+    proposals = search.to_frame(graph.op("Gather", boxes, places, axis=0))
+    outputs = {
+        "box": (box, [4]),
+        "score": (_at(graph, scores, best), []),
+        "windowed_score": (_at(graph, windowed, best), []),
+        "proposals": (proposals, [config.top_k, 4]),
+        "proposal_scores": (top, [config.top_k]),
+        "evidence": (evidence, [2]),
+        "confidence": (confidence, []),
+    }
+    _advance(search, state, box, evidence, lost)
+    for name, (value, shape) in outputs.items():
+        graph.output(f"output.{name}", value, np.float32, shape)
+    graph.output("output.lost", lost, np.bool_, [])
+
+
+def _advance(
+    search: _Search, state: dict[str, Value], box: Value, evidence: Value, lost: Value
+) -> None:
+    """``tracking.state.advance``."""
+    graph, config = search.graph, search.config
+    step = box[:2] - state["box"][:2] - state["motion"]
+    motion = state["motion"] + MOTION_RATE * step
+    ahead = _clip(graph, box[:2] + config.motion * motion, 0.0, state["frame_size"])
+    following = {
+        "box": box,
+        "fill": state["fill"],
+        "frame_size": state["frame_size"],
+        "age": state["age"] + 1,
+        "margin": evidence[1],
+        "lost": graph.cast(lost, np.float32),
+        "motion": motion,
+        "search_shift": ahead - box[:2],
+        "search_scale": graph.op("Where", lost, config.lost_search, 1.0),
+    }
+    for name, shape in STATE.items():
+        graph.output(f"next.{name}", following[name], np.float32, shape)
+
+
+def _decode(search: _Search, deltas: Value) -> Value:
+    """``model.boxes.decode``: boxes ``[N, 4]`` in patch pixels."""
+    anchors = model_anchors(search.model).astype(np.float32)
+    center = anchors[:, :2] + deltas[:2] * anchors[:, 2:]
+    bounded = _clip(search.graph, deltas[2:], -4.0, 4.0)
+    size = anchors[:, 2:] * search.graph.op("Exp", bounded)
+    return search.graph.concat(center, size, axis=-1)
+
+
+def _rank(
+    search: _Search, state: dict[str, Value], boxes: Value, logits: Value
+) -> tuple[Value, Value, Value]:
+    """``tracking.selection.rank_proposals``: scores, penalties, final scores."""
+    graph, config, model = search.graph, search.config, search.model
+    scores = graph.op("Sigmoid", logits[1] - logits[0])
+    last = state["box"][2:] * search.scale
+    ratio = (boxes[2] / boxes[3]) / (last[0] / last[1])
+    size = _context_side(graph, boxes[2:], context=model.context)
+    size = size / _context_side(graph, last, context=model.context)
+    change = graph.op("Max", ratio, 1 / ratio) * graph.op("Max", size, 1 / size)
+    penalties = graph.op("Exp", (change - 1) * -config.penalty_k)
+    window, inside = window_and_center(model, config)
+    share = config.window_influence
+    windowed = (1 - share) * scores * penalties + share * window.astype(np.float32)
+    seen = inside.astype(np.float32)
+    return scores * seen, penalties, windowed * seen
+
+
+def _vote(
+    search: _Search,
+    boxes: Value,
+    winner: Value,
+    best: Value,
+    overlap: Value,
+    weights: Value,
+) -> Value:
+    """``tracking.selection.vote``: ``[1, 4]`` in patch pixels."""
+    graph, count = search.graph, search.model.score_size**2
+    count *= len(search.model.anchors.ratios)
+    votes = graph.op("Where", overlap >= search.config.voting_iou, weights, 0.0)
+    is_best = graph.op("Equal", graph.int64(np.arange(count)), best)
+    own = graph.op("Max", _at(graph, votes, best), 1e-6)
+    votes = graph.op("Where", is_best, own, votes)
+    total = graph.reduce("ReduceSum", votes, [0])
+    moved = graph.op("MatMul", graph.reshape(votes, [1, -1]), boxes - winner)
+    return winner + moved / total
+
+
+def _smooth(
+    search: _Search, state: dict[str, Value], voted: Value, best: Value, weights: Value
+) -> Value:
+    """``tracking.selection.smooth_size``: ``[4]`` in frame pixels."""
+    graph, config = search.graph, search.config
+    box, size = graph.reshape(voted, [4]), state["box"][2:]
+    rate = config.size_lr * _at(graph, weights, best)
+    size = size + rate * (box[2:] - size)
+    limit = state["frame_size"]
+    center = _clip(graph, box[:2], 0.0, limit)
+    return graph.concat(center, _clip(graph, size, config.min_size, limit))
+
+
+def _evidence(
+    search: _Search, state: dict[str, Value], logits: Value, overlap: Value, best: Value
+) -> Value:
+    """``tracking.confidence.confidence_features``: ``[2]``."""
+    graph, config = search.graph, search.config
+    odds = _clip(graph, logits[1] - logits[0], -MAX_ODDS, MAX_ODDS)
+    count = search.model.score_size**2 * len(search.model.anchors.ratios)
+    near = overlap > NEAR_IOU
+    near = near | graph.op("Equal", graph.int64(np.arange(count)), best)
+    seen = graph.op("Where", near, graph.op("Sigmoid", odds), 0.0)
+    support = graph.op("Log", graph.reduce("ReduceSum", seen, [0]))
+    highest, other = (
+        graph.reduce("ReduceMax", graph.op("Where", near, *pair), [0])
+        for pair in ((odds, -MAX_ODDS), (-MAX_ODDS, odds))
+    )
+    rate = graph.op("Max", config.margin_rate, 1 / (state["age"] + 1))
+    margin = state["margin"] + rate * (highest - other - state["margin"])
+    parts = (graph.reshape(part, [1]) for part in (support, margin))
+    return graph.concat(*parts)
+
+
+# -------------------------------------------------------------------------- network
+
+
+def _kernel_shapes(config: ModelConfig, weights: Weights) -> list[list[int]]:
+    """Shapes of the template's kernels."""
+    side, width = config.template_size, len(weights.search[0].bias)
+    if config.head.kind == "depthwise":
+        return [[width, 1, side, side]] * 2
+    anchors = len(config.anchors.ratios)
+    return [[values * anchors, width, side, side] for values in (2, 4)]
+
+
+def _embed_template(
+    graph: Graph, config: ModelConfig, weights: Weights, z: Value
+) -> list[Value]:
+    """``model.fused.embed_template``."""
+    features = _features(graph, config, weights, z)
+    kernels = []
+    for layer, shape in zip(
+        weights.template, _kernel_shapes(config, weights), strict=True
+    ):
+        kernel = _conv(graph, layer, features)
+        if config.head.kind == "depthwise":
+            if config.head.template_relu:
+                kernel = graph.op("Relu", kernel)
+            kernels.append(graph.reshape(kernel, shape))
+        else:
+            outputs, width, side, _ = shape
+            kernel = graph.reshape(kernel, [width, outputs, side, side])
+            kernels.append(graph.op("Transpose", kernel, perm=[1, 0, 2, 3]))
+    return kernels
+
+
+def _detect(
+    graph: Graph,
+    config: ModelConfig,
+    weights: Weights,
+    kernels: Sequence[Value],
+    x: Value,
+) -> list[Value]:
+    """``model.fused.detect``: logits and offsets ``[1, …, F, F]``."""
+    features = _features(graph, config, weights, x)
+    maps = []
+    for layer, kernel, chain in zip(
+        weights.search, kernels, weights.outputs, strict=True
+    ):
+        found = _conv(graph, layer, features)
+        if config.head.kind == "depthwise":
+            found = graph.op("Relu", found)
+            found = graph.op("Conv", found, kernel, group=len(layer.bias))
+        else:
+            found = graph.op("Conv", found, kernel)
+        for place, output in enumerate(chain):
+            found = _conv(graph, output, graph.op("Relu", found) if place else found)
+        maps.append(found)
+    return maps
+
+
+def _features(graph: Graph, config: ModelConfig, weights: Weights, x: Value) -> Value:
+    """Patches ``[1, 3, n, n]``, 0 to 255, to features ``[1, C, f, f]``."""
+    image = config.input
+    if image.order == "bgr":
+        x = graph.op("Gather", x, graph.int64([2, 1, 0]), axis=1)
+    mean, std = (
+        np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (image.mean, image.std)
+    )
+    x = (x - mean) / std
+    layers = describe_layers(config.backbone)
+    for i, (layer, conv) in enumerate(zip(layers, weights.backbone, strict=True)):
+        y = _conv(graph, conv, x, stride=layer.stride)
+        if layer.pool:
+            y = graph.op("MaxPool", y, kernel_shape=[3, 3], strides=[2, 2])
+        if layer.residual:
+            ends = (graph.int64([end, end]) for end in (1, -1))
+            y = y + graph.op("Slice", x, *ends, graph.int64([2, 3]))
+        x = graph.op("Relu", y) if i < len(layers) - 1 else y
+    return x
+
+
+def _conv(graph: Graph, layer: Layer, x: Value, *, stride: int = 1) -> Value:
+    return graph.op("Conv", x, layer.kernel, layer.bias, strides=[stride, stride])
+
+
+def _rows(graph: Graph, maps: Value, values: int) -> Value:
+    """Maps ``[1, K * values, F, F]``, anchor-major, as rows ``[F * F * K, values]``."""
+    return graph.reshape(graph.op("Transpose", maps, perm=[0, 2, 3, 1]), [-1, values])
+
+
+# -------------------------------------------------------------------- small formulas
+
+
+def _crop(
+    graph: Graph,
+    frame: Value,
+    frame_size: Value,
+    center: Value,
+    side: Value,
+    fill: Value,
+    *,
+    size: int,
+) -> Value:
+    """``tracking.crops.crop_and_resize``: ``[1, 3, n, n]``."""
+    shape = graph.op("Shape", frame)
+    rows, columns = shape[0], shape[1]
+    pixels = graph.reshape(frame, [-1, 3])
+    offsets = np.arange(size, dtype=np.float32) + 0.5 - size / 2
+    axes = []
+    for axis in (0, 1):
+        limit = frame_size[axis]
+        x = center[axis] + (offsets * (side / size) - 0.5)
+        x = graph.op("Max", graph.op("Min", x, limit + 1.0), -2.0)
+        floor = graph.op("Floor", x)
+        axes.append((floor, x - floor, limit))
+    (left, fx, width), (upper, fy, height) = axes
+
+    def tap(down: float, right: float) -> Value:
+        y, x = upper + down, left + right
+        inside = _within(graph, y, height, [-1, 1]) & _within(graph, x, width, [1, -1])
+        y, x = (
+            graph.op("Max", graph.op("Min", graph.cast(v, np.int64), end - one), zero)
+            for v, end in ((y, rows), (x, columns))
+        )
+        index = graph.reshape(y, [-1, 1]) * columns + graph.reshape(x, [1, -1])
+        values = graph.cast(graph.op("Gather", pixels, index, axis=0), np.float32)
+        return graph.op("Where", graph.reshape(inside, [size, size, 1]), values, fill)
+
+    zero, one = graph.int64(0), graph.int64(1)
+    fx, fy = graph.reshape(fx, [1, size, 1]), graph.reshape(fy, [size, 1, 1])
+    top, bottom = (
+        tap(down, 0.0) * (1 - fx) + tap(down, 1.0) * fx for down in (0.0, 1.0)
+    )
+    patch = top * (1 - fy) + bottom * fy
+    return graph.reshape(
+        graph.op("Transpose", patch, perm=[2, 0, 1]), [1, 3, size, size]
+    )
+
+
+def _within(graph: Graph, x: Value, limit: Value, shape: list[int]) -> Value:
+    """Where pixels are of the frame, in a shape that spreads over a patch."""
+    return graph.reshape((x >= 0.0) & (x < limit), shape)
+
+
+def _frame_size(graph: Graph, frame: Value) -> Value:
+    """Width and height of a frame, float32 ``[2]``."""
+    shape = graph.cast(graph.op("Shape", frame), np.float32)
+    return graph.op("Gather", shape, graph.int64([1, 0]), axis=0)
+
+
+def _context_side(graph: Graph, size: Value, *, context: float) -> Value:
+    """``tracking.crops.context_side``: sizes ``[…, 2]`` to ``[…]``."""
+    width, height = size[0], size[1]
+    extra = context * (width + height)
+    return graph.op("Sqrt", (width + extra) * (height + extra))
+
+
+def _iou(graph: Graph, boxes: Value, one: Value) -> Value:
+    """``model.boxes.iou`` of boxes ``[N, 4]`` with one of them ``[1, 4]``: ``[N]``."""
+    low, high, area = [], [], []
+    for box in (boxes, one):
+        half = box[2:] / 2
+        low.append(box[:2] - half)
+        high.append(box[:2] + half)
+        area.append(box[2] * box[3])
+    sides = graph.op("Min", *high) - graph.op("Max", *low)
+    sides = graph.op("Max", sides, 0.0)
+    common = sides[0] * sides[1]
+    union = area[0] + area[1] - common
+    return common / graph.op("Max", union, 1e-12)
+
+
+def _clip(graph: Graph, x: Value, low: Any, high: Any) -> Value:
+    """As NumPy's: the upper end decides where the two cross."""
+    return graph.op("Min", graph.op("Max", x, low), high)
+
+
+def _at(graph: Graph, values: Value, index: Value) -> Value:
+    """An element of a row ``[N]``, as a number."""
+    return graph.op("Gather", values, index, axis=0)

@@ -1,0 +1,301 @@
+"""Exported graphs against JAX: boxes, networks, and the tracker that runs them."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import cv2
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from paths import SHARED_DATA
+from random_variables import random_variables
+from siamrpn_jax import api
+from siamrpn_jax.commands import export
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.images import read_image
+from siamrpn_jax.data.read.sequences import find_sequences, read_sequence
+from siamrpn_jax.data.scenes.generated import make_sequence
+from siamrpn_jax.media.video import VideoWriter
+from siamrpn_jax.model import fused
+from siamrpn_jax.model.boxes import cxcywh_to_ltwh, ltwh_to_cxcywh
+from siamrpn_jax.model.config import (
+    AnchorConfig,
+    BackboneConfig,
+    HeadConfig,
+    InputConfig,
+    ModelConfig,
+)
+from siamrpn_jax.model.network import SiamRPN
+from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.state import Loaded
+from siamrpn_jax.tracking.step import make_tracker
+from siamrpn_jax.weights import load_weights, save_weights
+
+onnxruntime = pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx")
+
+from siamrpn_jax.deploy import graph, onnx_tracker, runtime  # noqa: E402
+
+COMPACT = ModelConfig(
+    backbone=BackboneConfig("compact", widths=(4, 8, 8)),  # the last one is residual
+    head=HeadConfig("depthwise", width=8, kernel_size=1),
+    anchors=AnchorConfig(base_size=30.0, ratios=(0.5, 1.0, 2.0)),
+    input=InputConfig("rgb", mean=(90.0, 120.0, 140.0), std=(50.0, 60.0, 70.0)),
+    exemplar_size=60,
+    instance_size=124,
+    conv_impl="xla",
+)
+ALEXNET = dataclasses.replace(
+    COMPACT,
+    backbone=BackboneConfig("alexnet", widths=(4, 6, 8, 6, 8)),
+    head=HeadConfig("up_channel", width=8, kernel_size=3, adjust=True),
+    input=dataclasses.replace(COMPACT.input, order="bgr"),
+    exemplar_size=103,
+    instance_size=167,
+)
+MODELS = {
+    "compact depthwise": COMPACT,
+    "alexnet up_channel bgr": ALEXNET,
+    "alexnet depthwise relu": dataclasses.replace(
+        ALEXNET, head=HeadConfig("depthwise", width=6, template_relu=True)
+    ),
+}
+TRACKERS = {
+    "plain": TrackerConfig(min_size=4.0),
+    "votes and motion": TrackerConfig(
+        min_size=4.0, voting_iou=0.6, motion=0.3, center_size=5, top_k=3
+    ),
+    "hold": TrackerConfig(
+        when_lost="hold", lost_search=1.5, lost_below=0.4, found_above=0.5
+    ),
+}
+
+
+def make_loaded(model, tracker=TRACKERS["plain"]) -> Loaded:
+    network = SiamRPN(model)
+    return Loaded(network, random_variables(network.init_variables), tracker, {})
+
+
+def follow(loaded, frames, box) -> np.ndarray:
+    """By JAX: boxes ``ltwh``, score, confidence and lost, ``[T - 1, 7]``."""
+    init, step = make_tracker(
+        loaded.model, loaded.variables, config=loaded.tracker_config
+    )
+    template, state = init(frames[0], ltwh_to_cxcywh(np.array(box)).astype(np.float32))
+    rows = []
+    for frame in frames[1:]:
+        state, output = step(template, state, frame)
+        found = cxcywh_to_ltwh(np.asarray(output.box, np.float64))
+        numbers = output.score, output.confidence, output.lost
+        rows.append([*found, *map(float, numbers)])
+    return np.array(rows)
+
+
+def follow_onnx(loaded, frames, box) -> np.ndarray:
+    models = onnx_tracker.make_models(loaded)
+    init, step = (models[name].SerializeToString() for name in ("init", "step"))
+    tracker = runtime.Tracker((init, step), threads=1)
+    tracker.init(frames[0], box)
+    return np.array(
+        [
+            [*tracker.update(f), tracker.score, tracker.confidence, tracker.lost]
+            for f in frames[1:]
+        ]
+    )
+
+
+FRAMES, TRUTH = make_sequence(3, length=12, height=90, width=120)
+
+
+@pytest.mark.parametrize("tracker", TRACKERS)
+@pytest.mark.parametrize("model", MODELS)
+def test_boxes_are_those_of_jax(model, tracker):
+    config = TRACKERS[tracker]
+    loaded = make_loaded(MODELS[model], config)
+    found = follow_onnx(loaded, FRAMES, TRUTH[0])
+    expected = follow(loaded, FRAMES, TRUTH[0])
+    np.testing.assert_allclose(found[:, :4], expected[:, :4], atol=0.05)
+    np.testing.assert_allclose(found[:, 4:6], expected[:, 4:6], atol=1e-3)
+    assert (found[:, 6] == expected[:, 6]).all()
+
+
+def test_small_on_a_real_sequence():
+    if not SHARED_DATA.is_dir():
+        pytest.skip("skipped: no ../shared")
+    path = find_sequences(SHARED_DATA / "dev_sequences")[1]
+    sequence = read_sequence(path)
+    frames = [read_image(file) for file in sequence.frames[:60]]
+    loaded = load_weights("small")
+    found = follow_onnx(loaded, frames, sequence.boxes[0])
+    expected = follow(loaded, frames, sequence.boxes[0])
+    np.testing.assert_allclose(found[:, :4], expected[:, :4], atol=0.05)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_network_alone_runs_in_opencv_and_onnxruntime(model):
+    config = MODELS[model]
+    loaded = make_loaded(config)
+    models = onnx_tracker.make_networks(loaded)
+    rng = np.random.default_rng(0)
+    z, x = (
+        rng.integers(0, 256, (1, side, side, 3)).astype(np.float32)
+        for side in (config.exemplar_size, config.instance_size)
+    )
+    weights = loaded.model, loaded.variables
+    template = fused.embed_template(*weights, jnp.asarray(z))
+    expected = fused.detect(*weights, template, jnp.asarray(x))
+    z, x = (patch.transpose(0, 3, 1, 2).copy() for patch in (z, x))
+
+    def run(name, inputs):
+        model = models[name].SerializeToString()
+        session = onnxruntime.InferenceSession(
+            model, providers=["CPUExecutionProvider"]
+        )
+        return session.run(None, inputs)
+
+    kernels = run("template", {"z": z})
+    names = ("cls_kernel", "reg_kernel")
+    inputs = {"x": x, **dict(zip(names, kernels, strict=True))}
+    for found, wanted, values in zip(
+        run("search", inputs),
+        (expected.cls_logits, expected.reg_deltas),
+        (2, 4),
+        strict=True,
+    ):
+        rows = found.transpose(0, 2, 3, 1).reshape(*wanted.shape[:3], -1, values)
+        scale = np.abs(np.asarray(wanted)).max()
+        np.testing.assert_allclose(rows, wanted, atol=1e-5 * scale)
+    data = np.frombuffer(models["template"].SerializeToString(), np.uint8)
+    network = cv2.dnn.readNetFromONNX(data)
+    network.setInput(z, "z")
+    for found, wanted in zip(network.forward(list(names)), kernels, strict=True):
+        scale = np.abs(wanted).max()
+        np.testing.assert_allclose(found, wanted, atol=1e-4 * scale)
+
+
+def test_what_no_graph_is_made_of():
+    for changes, message in (
+        (
+            {
+                "head": HeadConfig("cross_correlation"),
+                "anchors": AnchorConfig(ratios=(1,)),
+            },
+            "finds boxes",
+        ),
+        ({"crop": "pysot"}, "crop pysot: expected exact"),
+    ):
+        loaded = make_loaded(dataclasses.replace(COMPACT, **changes))
+        with pytest.raises(InputError, match=message):
+            onnx_tracker.make_models(loaded)
+    with pytest.raises(InputError, match="nms_iou 0.5: expected none"):
+        onnx_tracker.check(make_loaded(COMPACT, TrackerConfig(nms_iou=0.5)))
+
+
+def test_formulas_are_what_they_look_like():
+    made = graph.Graph()
+    x = made.input("x", np.float32, ["n", 3])
+    y = (2 * x + 1 - x / np.array([1.0, 2, 4])) * (1 - x)[0:1]
+    made.output("y", y, np.float32, ["n", 3])
+    made.constant(5.0)  # nobody uses it
+    model = made.build("formula", {"a": "b"})
+    assert len(model.graph.initializer) == len(
+        {i.name for i in model.graph.initializer}
+    )
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    expected = (2 * x + 1 - x / [1.0, 2, 4]) * (1 - x)[:, 0:1]
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], expected, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    loaded = make_loaded(COMPACT, TRACKERS["votes and motion"])
+    save_weights(
+        path,
+        loaded.variables,
+        model=loaded.model,
+        tracker_config=loaded.tracker_config,
+        card={"name": "tiny"},
+    )
+    return path
+
+
+def test_the_command_writes_checks_and_never_overwrites(tmp_path, weights, capsys):
+    out = tmp_path / "deep" / "out"
+    options = ["--format", "onnx", "--weights", str(weights), "--out", str(out)]
+    export.main([*options, "--check", "generated"])
+    names = {"init", "step", "template", "search"}
+    files = {*(f"{name}.onnx" for name in names), "tracker.py", "onnx.json"}
+    assert {path.name for path in out.iterdir()} == files
+    card = json.loads((out / "onnx.json").read_text())
+    assert card["weights"]["name"] == "tiny" and card["opset"] == graph.OPSET
+    assert card["files"]["step.onnx"]["inputs"]["frame"] == {
+        "shape": ["height", "width", 3], "dtype": "uint8"
+    }  # fmt: skip
+    assert card["checked_against_jax"]["largest_difference_pixels"] < 0.05
+    assert "boxes differ by at most 0.0" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        export.main(options)
+    assert "init.onnx: is there already" in capsys.readouterr().err
+
+
+def test_what_the_command_refuses(tmp_path, weights, capsys):
+    start = ["--format", "onnx", "--weights", str(weights), "--out", str(tmp_path)]
+    for more, message in (
+        (["--frame-size", "640x480"], "in onnx frames are of any size"),
+        (["--check", "film.mp4"], "expected --box"),
+        (["--check", "film.mp4", "--box", "1,2,3,4"], "film.mp4"),
+        (["--template-from", "x.png", "--box", "1,2,3,4"], "is for stablehlo"),
+    ):
+        with pytest.raises(SystemExit):
+            export.main([*start, *more])
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        export.main(["--check", "generated"])
+    assert "--check is for onnx" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_script_follows_a_film_without_this_package(tmp_path, weights):
+    out, film = tmp_path / "out", tmp_path / "film.webm"
+    export.main(["--format", "onnx", "--weights", str(weights), "--out", str(out)])
+    with VideoWriter(film, fps=10, size=(120, 90)) as writer:
+        for frame in FRAMES:
+            writer.write(frame)
+    box = ",".join(f"{side:.2f}" for side in TRUTH[0])
+    done = subprocess.run(
+        [sys.executable, str(out / "tracker.py"), str(film), "--box", box],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={"PATH": ""},
+    )
+    rows = [line.split(",") for line in done.stdout.split()]
+    assert rows[0] == ["frame", "x", "y", "w", "h", "confidence", "lost"]
+    assert [row[0] for row in rows[1:]] == [str(n) for n in range(len(FRAMES))]
+
+
+def test_load_with_another_runtime(weights):
+    tracker = api.load(weights, runtime="onnxruntime", window_influence=0.2)
+    same = api.load(weights, window_influence=0.2)
+    with pytest.raises(RuntimeError, match="update before init"):
+        tracker.update(FRAMES[0])
+    tracker.init(FRAMES[0], TRUTH[0])
+    same.init(FRAMES[0], TRUTH[0])
+    for frame in FRAMES[1:5]:
+        np.testing.assert_allclose(tracker.update(frame), same.update(frame), atol=0.05)
+        assert tracker.confidence == pytest.approx(same.confidence, abs=1e-3)
+    for frame in (FRAMES[0].astype(float), FRAMES[0][..., 0]):
+        with pytest.raises(ValueError, match="expected uint8"):
+            tracker.update(frame)
+    with pytest.raises(ValueError, match="of positive size"):
+        tracker.init(FRAMES[0], [1, 2, 0, 4])
+    with pytest.raises(InputError, match="runtime 'tpu', expected jax"):
+        api.load(weights, runtime="tpu")  # type: ignore[call-overload]
