@@ -25,6 +25,10 @@ EXTRAS = {
     "app": ("starlette", "uvicorn", "websockets"),
     "vot": ("vot", "trax"),
     "export": ("flatbuffers",),
+    "onnx": ("onnx", "onnxruntime"),
+    "cvat": ("cvat_sdk",),
+    "labelstudio": ("starlette", "uvicorn"),
+    "supervision": ("supervision",),
     "bench": ("torch", "onnxruntime", "onnx"),
 }
 """Modules that each extra installs."""
