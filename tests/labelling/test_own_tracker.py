@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pytest
 
 from random_variables import random_variables
 from raw_folders import prepare
@@ -17,7 +18,7 @@ from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.weights import FILE_NAME, save_weights
 from small_models import tiny_model
 
-LENGTH = 24
+LENGTH = 12
 
 
 def write_film(path, seed):
@@ -29,6 +30,7 @@ def write_film(path, seed):
     return truth
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_from_films_to_a_tracker_of_ones_own(tmp_path, capsys):
     model = SiamRPN(tiny_model((8, 16, 16), 16))
     start = tmp_path / "start.safetensors"
@@ -44,7 +46,7 @@ def test_from_films_to_a_tracker_of_ones_own(tmp_path, capsys):
         film = films / f"film{seed}.webm"
         truth = write_film(film, seed)
         session = Session(film, tracker=start)
-        for frame in range(0, LENGTH, 6):
+        for frame in range(0, LENGTH, 4):
             session.add_box(frame, 0, truth[frame], name="toy")
         for _ in session.propagate():
             pass

@@ -350,7 +350,7 @@ def test_an_answer_that_is_no_number(folder, tracker):
 def test_two_sides_are_better_than_one(tmp_path):
     """With the released weights, key frames 40 apart, on scenes that are hard."""
     gains = []
-    for seed in (100, 101, 102):
+    for seed in (100, 101):
         images, truth = make_sequence(seed, length=41, height=120, width=160)
         session = Session(_write(images, tmp_path / str(seed)))
         session.add_box(0, 0, truth[0])
