@@ -34,6 +34,9 @@ class Config:
 
     format: tuple[Literal["stablehlo", "onnx"], ...] = ("stablehlo",)
     """What to write; of several, each goes into a folder of its name."""
+    int8: int = 0
+    """With onnx: also write models with 8-bit convolutions into int8/, calibrated on
+    this number of generated scenes; 8 will do."""
     check: str | None = None
     """With onnx: track 100 frames of this film, or of a 'generated' scene, by the files
     in a process of their own and by JAX, and print the largest difference. A film needs
@@ -84,8 +87,8 @@ def _check_formats(config: Config) -> None:
         raise InputError(
             f"--frame-size {config.frame_size}: in onnx frames are of any size"
         )
-    if config.check and "onnx" not in config.format:
-        raise InputError("--check is for onnx")
+    if (config.check or config.int8) and "onnx" not in config.format:
+        raise InputError("--check and --int8 are for onnx")
 
 
 def _write_onnx(config: Config) -> dict[str, Any]:
@@ -97,7 +100,9 @@ def _write_onnx(config: Config) -> dict[str, Any]:
     loaded = load_weights(config.weights)
     clip = _read_clip(config) if config.check else None  # first: it may not be there
     with lock_folder(config.out):
-        card = files.write_onnx(config.out, loaded, weights=config.weights)
+        card = files.write_onnx(
+            config.out, loaded, weights=config.weights, int8_scenes=config.int8
+        )
     for name, about in card["files"].items():
         print(f"{config.out / name}  {about['bytes'] / 1e6:.2f} MB")
     print(f"{config.out / files.RUNTIME}  runs them: NumPy and onnxruntime alone")

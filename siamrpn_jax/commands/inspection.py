@@ -1,7 +1,6 @@
 """What ``siamrpn inspect`` does: pairs with their labels, drawn and counted."""
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,7 +55,10 @@ def inspect(config: Config) -> dict[str, Any]:
     anchors = model_anchors(config.model)
     shown: list[np.ndarray] = []
     rows: list[tuple[float, ...]] = []
-    for labelled in label(dataset, config.pairs, anchors, config.targets):
+    boxes_found = config.model.head.regresses
+    for labelled in label(
+        dataset, config.pairs, anchors, config.targets, boxes_found=boxes_found
+    ):
         if len(shown) < config.show:
             shown.append(draw(labelled, anchors))
         rows.append(measure(labelled, config.model.instance_size))
@@ -80,10 +82,29 @@ class Labelled(NamedTuple):
 
 
 def label(
-    dataset: PairDataset, pairs: int, anchors: np.ndarray, config: TargetConfig
+    dataset: PairDataset,
+    pairs: int,
+    anchors: np.ndarray,
+    config: TargetConfig,
+    *,
+    boxes_found: bool = True,
 ) -> Iterator[Labelled]:
-    """The first pairs of a dataset with the labels that training would give them."""
-    make = jax.jit(functools.partial(targets.make_targets, config=config))
+    """The first pairs of a dataset with the labels that training would give them.
+
+    Args:
+        dataset: the pairs.
+        pairs: how many.
+        anchors: ``cxcywh [N, 4]``.
+        config: thresholds and numbers.
+        boxes_found: whether the head finds boxes; else cells are labelled.
+    """
+
+    @jax.jit
+    def make(rng: jax.Array, *pair: jax.Array) -> targets.Targets:
+        if boxes_found:
+            return targets.make_targets(rng, *pair, config=config)
+        return targets.make_cell_targets(*pair, config=config)
+
     for index in tqdm(range(pairs), unit="pair", disable=None):
         pair = dataset[index]
         found = make(

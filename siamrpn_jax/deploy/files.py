@@ -15,7 +15,7 @@ import siamrpn_jax
 from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.files import replacing, write_json
-from siamrpn_jax.deploy import onnx_tracker
+from siamrpn_jax.deploy import onnx_tracker, quantize
 from siamrpn_jax.deploy.graph import OPSET
 from siamrpn_jax.model.boxes import cxcywh_to_ltwh, ltwh_to_cxcywh
 from siamrpn_jax.tracking.state import Loaded
@@ -28,13 +28,17 @@ RUNTIME = "tracker.py"
 """What runs it."""
 
 
-def write_onnx(folder: Path, loaded: Loaded, *, weights: str) -> dict[str, Any]:
+def write_onnx(
+    folder: Path, loaded: Loaded, *, weights: str, int8_scenes: int = 0
+) -> dict[str, Any]:
     """Writes ``init.onnx``, ``step.onnx``, the network alone, and what runs them.
 
     Args:
         folder: where to; made where it is missing.
         loaded: network, weights and tracking constants.
         weights: the weights' name or path.
+        int8_scenes: with more than 0, 8-bit models are written into ``int8/``, too,
+            calibrated on so many generated scenes.
 
     Returns:
         What is in ``onnx.json``.
@@ -45,8 +49,13 @@ def write_onnx(folder: Path, loaded: Loaded, *, weights: str) -> dict[str, Any]:
         MissingExtraError: onnx is not installed.
         OSError: naming a file that cannot be written.
     """
-    models = onnx_tracker.make_models(loaded) | onnx_tracker.make_networks(loaded)
-    names = [*(f"{name}.onnx" for name in models), RUNTIME, CARD]
+    whole = onnx_tracker.make_models(loaded)
+    models = whole | onnx_tracker.make_networks(loaded)
+    if int8_scenes:
+        small = quantize.quantize(whole, scenes=int8_scenes)
+        models |= {f"int8/{name}": model for name, model in small.items()}
+    runtimes = [RUNTIME, f"int8/{RUNTIME}"] if int8_scenes else [RUNTIME]
+    names = [*(f"{name}.onnx" for name in models), *runtimes, CARD]
     if there := [name for name in names if (folder / name).exists()]:
         raise InputError(f"{folder / there[0]}: is there already, choose another --out")
     files = {}
@@ -60,9 +69,10 @@ def write_onnx(folder: Path, loaded: Loaded, *, weights: str) -> dict[str, Any]:
             "inputs": _describe(model.graph.input),
             "outputs": _describe(model.graph.output),
         }
-    with replacing(folder / RUNTIME) as part:
-        source = Path(__file__).with_name("runtime.py")
-        part.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    source = Path(__file__).with_name("runtime.py").read_text(encoding="utf-8")
+    for name in runtimes:
+        with replacing(folder / name) as part:
+            part.write_text(source, encoding="utf-8")
     card = {
         "siamrpn_jax": siamrpn_jax.__version__,
         "opset": OPSET,
@@ -73,6 +83,7 @@ def write_onnx(folder: Path, loaded: Loaded, *, weights: str) -> dict[str, Any]:
         "tracker": configs.to_json(loaded.tracker_config),
         "frames": "RGB uint8 [height, width, 3], of any size",
         "boxes": "cxcywh: centre, width and height in continuous pixels",
+        "int8": int8_scenes and {"calibrated_on_generated_scenes": int8_scenes},
         "files": files,
     }
     write_json(folder / CARD, card)

@@ -179,7 +179,8 @@ class Graph:
         outputs: Sequence[str],
         attributes: Mapping[str, Any],
     ) -> None:
-        node = self._onnx.helper.make_node(kind, inputs, outputs, **attributes)
+        name = f"{kind}{len(self._nodes)}"
+        node = self._onnx.helper.make_node(kind, inputs, outputs, name, **attributes)
         self._nodes.append(node)
 
     def _describe(self, name: str, dtype: Any, shape: Shape) -> Any:

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,9 +12,11 @@ from siamrpn_jax.commands.inspection import (
     count,
     draw,
     format_counts,
+    label,
     measure,
 )
 from siamrpn_jax.data.pairs.pairs import Pair
+from siamrpn_jax.training.config import TargetConfig
 
 ANCHORS = np.array([[20.0, 30, 10, 10], [40, 30, 10, 10], [60, 30, 10, 10]], np.float32)
 
@@ -60,6 +63,17 @@ def test_nothing_but_negatives():
     counts = count(np.array([[0, 0, 1.0, 20, 0.1]]))
     assert counts["mean_positive_anchors"] == 0
     assert "1 pairs, 1 of them negative" in format_counts(counts)
+
+
+def test_heads_without_boxes_have_labelled_cells():
+    """By their distance from the target, as they are trained."""
+    pairs = [make_labelled().pair, make_labelled(positive=False).pair]
+    config = TargetConfig(radius=10.0)
+    dataset: Any = pairs
+    found, other = label(dataset, 2, ANCHORS, config, boxes_found=False)
+    assert found.positive.tolist() == [False, True, False]
+    assert found.negative.tolist() == [True, False, True]
+    assert not other.positive.any() and other.negative.all()
 
 
 def test_a_drawn_pair():

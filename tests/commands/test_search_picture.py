@@ -18,7 +18,7 @@ CELLS = MODEL.config.score_size
 
 def search(center_size):
     variables = random_variables(MODEL.init_variables)
-    frames, truth = make_sequence(0, length=3, height=60, width=80)
+    frames, truth = make_sequence(0, length=2, height=60, width=80)
     loaded = Loaded(MODEL, variables, TrackerConfig(), {})
     box = ltwh_to_cxcywh(truth[0])
     return look(loaded, frames, box, center_size=center_size)

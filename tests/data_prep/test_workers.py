@@ -129,7 +129,9 @@ def test_killed_before_every_rename(tmp_path):
 
 def test_interrupted_by_the_keyboard(reference, tmp_path):
     out = tmp_path / "out"
-    process = start(reference, out, workers=2)
+    # A shell's background jobs ignore Ctrl-C, and so does what they start.
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    process = start(reference, out, f"{listen}; {COMMAND}", workers=2)
     wait_for(lambda: list(out.glob(".*-part.array_record*")), process)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate()

@@ -18,6 +18,7 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import read_image
 from siamrpn_jax.data.read.sequences import find_sequences, read_sequence
 from siamrpn_jax.data.scenes.generated import make_sequence
+from siamrpn_jax.evaluation.ope.metrics import overlaps
 from siamrpn_jax.media.video import VideoWriter
 from siamrpn_jax.model import fused
 from siamrpn_jax.model.boxes import cxcywh_to_ltwh, ltwh_to_cxcywh
@@ -110,8 +111,15 @@ def follow_onnx(loaded, frames, box) -> np.ndarray:
 FRAMES, TRUTH = make_sequence(3, length=12, height=90, width=120)
 
 
-@pytest.mark.parametrize("tracker", TRACKERS)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    ("model", "tracker"),
+    [
+        ("compact depthwise", "plain"),
+        ("compact depthwise", "hold"),
+        ("alexnet up_channel bgr", "votes and motion"),
+        ("alexnet depthwise relu", "hold"),
+    ],
+)
 def test_boxes_are_those_of_jax(model, tracker):
     config = TRACKERS[tracker]
     loaded = make_loaded(MODELS[model], config)
@@ -245,6 +253,24 @@ def test_the_command_writes_checks_and_never_overwrites(tmp_path, weights, capsy
     assert "init.onnx: is there already" in capsys.readouterr().err
 
 
+def test_8_bit_models_follow_about_as_well(tmp_path, capsys):
+    """With the released weights, on a scene that they follow."""
+    out = tmp_path / "out"
+    export.main(["--format", "onnx", "--out", str(out), "--int8", "4"])
+    card = json.loads((out / "onnx.json").read_text())
+    assert card["int8"] == {"calibrated_on_generated_scenes": 4}
+    sizes = {name: about["bytes"] for name, about in card["files"].items()}
+    assert sizes["int8/step.onnx"] < 0.4 * sizes["step.onnx"]
+    frames, truth = make_sequence(15, length=12)
+    tracker = runtime.Tracker(out / "int8", threads=1)
+    tracker.init(frames[0], truth[0])
+    found = np.array([tracker.update(frame) for frame in frames[1:]])
+    assert overlaps(found, truth[1:].astype(np.float64)).mean() > 0.7
+    with pytest.raises(SystemExit):
+        export.main(["--format", "onnx", "--out", str(tmp_path / "x"), "--int8", "2"])
+    assert "2 scenes to calibrate on, expected 4" in capsys.readouterr().err
+
+
 def test_what_the_command_refuses(tmp_path, weights, capsys):
     start = ["--format", "onnx", "--weights", str(weights), "--out", str(tmp_path)]
     for more, message in (
@@ -258,7 +284,7 @@ def test_what_the_command_refuses(tmp_path, weights, capsys):
         assert message in capsys.readouterr().err
     with pytest.raises(SystemExit):
         export.main(["--check", "generated"])
-    assert "--check is for onnx" in capsys.readouterr().err
+    assert "--check and --int8 are for onnx" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -1,0 +1,105 @@
+"""ONNX graphs with 8-bit convolutions, calibrated on generated scenes.
+
+Static quantisation by ONNX Runtime: weights by channel, activations by what they were
+while generated scenes were tracked. All else stays float32: crop, correlation with the
+target's own kernels, decoding and selection.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from siamrpn_jax.common.errors import InputError, require
+from siamrpn_jax.data.scenes.generated import make_sequence
+
+Arrays = dict[str, np.ndarray]
+
+FRAMES = 12
+"""Frames of each scene."""
+
+_SEED = 3 * 2**32
+"""Of the first scene; those of training and of its evaluation are below."""
+
+
+def quantize(models: dict[str, Any], *, scenes: int) -> dict[str, Any]:
+    """Makes ``init`` and ``step`` with 8-bit convolutions.
+
+    Args:
+        models: of ``onnx_tracker.make_models``.
+        scenes: generated scenes to calibrate on.
+
+    Raises:
+        InputError: fewer than 4 scenes: ranges of so few are chance.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    if scenes < 4:
+        raise InputError(f"{scenes} scenes to calibrate on, expected 4 or more")
+    tools: Any = require("onnxruntime.quantization", extra="onnx")
+    onnx: Any = require("onnx", extra="onnx")
+    seen = _record(models, scenes)
+    made = {}
+    with tempfile.TemporaryDirectory(prefix="siamrpn-int8-") as folder:
+        for name, model in models.items():
+            whole, out = (Path(folder, f"{name}{n}.onnx") for n in (32, 8))
+            whole.write_bytes(model.SerializeToString())
+            tools.quantize_static(
+                str(whole),
+                str(out),
+                _Reader(seen[name]),
+                nodes_to_quantize=_convolutions(model),
+                per_channel=True,
+                activation_type=tools.QuantType.QUInt8,
+                weight_type=tools.QuantType.QInt8,
+            )
+            made[name] = onnx.load(str(out))
+    return made
+
+
+class _Reader:
+    """Inputs of a model, one call after the other, as ONNX Runtime wants them."""
+
+    def __init__(self, inputs: list[Arrays]):
+        self._inputs = iter(inputs)
+
+    def get_next(self) -> Arrays | None:
+        """The inputs of the next call; None after the last."""
+        return next(self._inputs, None)
+
+    def __iter__(self) -> Iterator[Arrays]:
+        return self._inputs
+
+
+def _record(models: dict[str, Any], scenes: int) -> dict[str, list[Arrays]]:
+    """The inputs of both models while scenes are tracked."""
+    from siamrpn_jax.deploy.runtime import Tracker  # needs ONNX Runtime
+
+    class Recorder(Tracker):
+        """Keeps what the models are given."""
+
+        seen: tuple[list[Arrays], list[Arrays]] = ([], [])
+
+        def _run(self, which: int, inputs: Arrays) -> Arrays:
+            self.seen[which].append(inputs)
+            return super()._run(which, inputs)
+
+    init, step = (models[name].SerializeToString() for name in ("init", "step"))
+    recorder = Recorder((init, step))
+    for scene in range(scenes):
+        frames, truth = make_sequence(_SEED + scene, length=FRAMES)
+        recorder.init(frames[0], np.asarray(truth[0], np.float64))
+        for frame in frames[1:]:
+            recorder.update(frame)
+    return dict(zip(("init", "step"), recorder.seen, strict=True))
+
+
+def _convolutions(model: Any) -> list[str]:
+    """Names of the convolutions whose kernels are constants."""
+    constants = {one.name for one in model.graph.initializer}
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Conv" and node.input[1] in constants
+    ]
