@@ -5,6 +5,8 @@ while generated scenes were tracked. All else stays float32: crop, correlation w
 target's own kernels, decoding and selection.
 """
 
+import contextlib
+import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +43,7 @@ def quantize(models: dict[str, Any], *, scenes: int) -> dict[str, Any]:
     onnx: Any = require("onnx", extra="onnx")
     seen = _record(models, scenes)
     made = {}
-    with tempfile.TemporaryDirectory(prefix="siamrpn-int8-") as folder:
+    with tempfile.TemporaryDirectory(prefix="siamrpn-int8-") as folder, _quiet():
         for name, model in models.items():
             whole, out = (Path(folder, f"{name}{n}.onnx") for n in (32, 8))
             whole.write_bytes(model.SerializeToString())
@@ -56,6 +58,16 @@ def quantize(models: dict[str, Any], *, scenes: int) -> dict[str, Any]:
             )
             made[name] = onnx.load(str(out))
     return made
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without advice on a preparation that these graphs, built folded, do not need."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 class _Reader:
