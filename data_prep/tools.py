@@ -12,7 +12,8 @@ Label Studio          a ``.json`` of tasks: ``videorectangle`` with key frames i
                       ``rectanglelabels`` of images. Files are found by their names.
 COCO                  Roboflow's ``_annotations.coco.json`` beside its images. With
                       ``videos`` and ``track_id``, any ``.json``, its images in
-                      ``images/`` or beside it: tracks; what is ``lost`` is absent.
+                      ``images/``, beside it or its folder, or beside it: tracks; what
+                      is ``lost`` is absent.
 YOLO                  ``labels/*.txt`` and ``images/``, below a split or the other way
                       round; class names in ``data.yaml``.
 VIA                   a ``.csv`` with ``region_shape_attributes``, beside its images.
@@ -275,8 +276,8 @@ def _read_cvat(key: str, content: Cvat) -> Iterator[Track | Rejection]:
 
 def _coco_units(raw: Path, path: Path) -> Iterator[Unit]:
     content = read_json(path, error=PreparationError)
-    folder = path.parent / "images"
-    images = folder if folder.is_dir() else path.parent
+    places = (path.parent / "images", path.parent.parent / "images")
+    images = next((place for place in places if place.is_dir()), path.parent)
     try:
         for video in content["videos"]:
             key = f"{_key(raw, path)}/{video.get('name') or video['id']}"

@@ -41,6 +41,7 @@ def run(config: Config) -> None:
     from siamrpn_jax.api import load
 
     app = make_app(config.films, tracker=load(config.weights))
+    print(f"Label Studio's model: http://{config.host}:{config.port}, Ctrl-C ends.")
     uvicorn.run(app, host=config.host, port=config.port, log_level="warning")
 
 

@@ -7,8 +7,10 @@ mot          MOT 1.1: ``NAME/gt/gt.txt``, ``gt/labels.txt``, ``seqinfo.ini`` and
              ``img1/``; frames from 1. A lost object is not considered.
 cvat         CVAT for video 1.1: ``NAME.xml``, a box in every frame; ``outside`` where
              an object is lost; frames from 0.
-coco         ``NAME.json``, COCO with ``videos`` and ``track_id``, and ``images/``.
-yolo         Ultralytics: ``images/``, ``labels/`` and ``data.yaml``. Without lost ones.
+coco         ``annotations/instances_default.json``, COCO with ``videos`` and
+             ``track_id``, and ``images/``. Without lost ones.
+yolo         Ultralytics: ``images/train/``, ``labels/train/``, ``data.yaml``. Without
+             lost ones.
 labelstudio  ``NAME.json``: a task with video rectangles in percent; frames from 1;
              without lost ones, before which ``enabled`` is false.
 vot          ``NAME-NUMBER/groundtruth.txt`` and ``color/`` for each object; ``nan``
@@ -206,7 +208,8 @@ def _write_mot(labels: Labels, folder: Path, images: _Images) -> list[Path]:
     width, height = labels.size
     info = (
         f"[Sequence]\nname={labels.name}\nimDir=img1\n"
-        f"frameRate={_number(labels.fps or 25)}\nseqLength={labels.length}\n"
+        # A whole number: others' readers take no other.
+        f"frameRate={int((labels.fps or 25) + 0.5)}\nseqLength={labels.length}\n"
         f"imWidth={width}\nimHeight={height}\nimExt={Path(names[0]).suffix}\n"
     )
     return [
@@ -283,7 +286,7 @@ def _write_coco(labels: Labels, folder: Path, images: _Images) -> list[Path]:
     annotations: list[dict[str, Any]] = []
     for image, frame in enumerate(images.numbers, start=1):
         for one in labels.objects:
-            if np.isfinite(one.boxes[frame]).all():
+            if one.known[frame]:
                 box = [round(float(side), 3) for side in one.boxes[frame]]
                 annotations.append(
                     {
@@ -296,7 +299,6 @@ def _write_coco(labels: Labels, folder: Path, images: _Images) -> list[Path]:
                         "area": round(box[2] * box[3], 3),
                         "iscrowd": 0,
                         "score": round(_confidence(one, frame), 4),
-                        "lost": bool(one.lost[frame]),
                     }
                 )
     content = {
@@ -315,11 +317,12 @@ def _write_coco(labels: Labels, folder: Path, images: _Images) -> list[Path]:
         "categories": [{"id": number, "name": name} for name, number in kinds.items()],
         "annotations": annotations,
     }
-    return [_write_text(folder / f"{labels.name}.json", json.dumps(content) + "\n")]
+    path = folder / "annotations" / "instances_default.json"
+    return [_write_text(path, json.dumps(content) + "\n")]
 
 
 def _write_yolo(labels: Labels, folder: Path, images: _Images) -> list[Path]:
-    names = images.write(folder / "images", f"{labels.name}_%06d", first=0)
+    names = images.write(folder / "images/train", f"{labels.name}_%06d", first=0)
     width, height = labels.size
     files = []
     for name, frame in zip(names, images.numbers, strict=True):
@@ -330,13 +333,13 @@ def _write_yolo(labels: Labels, folder: Path, images: _Images) -> list[Path]:
                 sides = [(x + w / 2) / width, (y + h / 2) / height, w / width]
                 numbers = " ".join(_number(v, 7) for v in [*sides, h / height])
                 lines.append(f"{labels.classes.index(one.name)} {numbers}\n")
-        path = folder / "labels" / f"{Path(name).stem}.txt"
+        path = folder / "labels/train" / f"{Path(name).stem}.txt"
         files.append(_write_text(path, "".join(lines)))
     kinds = "".join(
         f"  {number}: {json.dumps(name)}\n"
         for number, name in enumerate(labels.classes)
     )
-    data = f"path: .\ntrain: images\nval: images\nnames:\n{kinds}"
+    data = f"path: .\ntrain: images/train\nval: images/train\nnames:\n{kinds}"
     return [_write_text(folder / "data.yaml", data), *files]
 
 

@@ -1,42 +1,13 @@
 """What the labelling page needs of a session: parts of it, and the way back."""
 
-import cv2
 import numpy as np
 import pytest
 
-from random_variables import random_variables
-from siamrpn_jax.api import Tracker
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.labelling.session import Session
-from siamrpn_jax.model.network import SiamRPN
-from siamrpn_jax.tracking.config import TrackerConfig
-from small_models import tiny_model
 
-COUNT = 12
+COUNT = 14
 FIRST, SECOND = [20.0, 15, 24, 18], [60.0, 30, 16, 20]
-
-
-@pytest.fixture(scope="module")
-def tracker():
-    model = SiamRPN(tiny_model(widths=(4, 6, 8), width=8))
-    variables = random_variables(model.init_variables)
-    return Tracker(model, variables, TrackerConfig(min_size=4.0))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("film") / "scene"
-    path.mkdir()
-    images, _ = make_sequence(5, length=COUNT, height=72, width=96)
-    for number, image in enumerate(images):
-        cv2.imwrite(str(path / f"{number:03d}.png"), image[..., ::-1])
-    return path
-
-
-@pytest.fixture
-def session(folder, tracker):
-    return Session(folder, tracker=tracker)
 
 
 def boxes(session, number=1):
@@ -108,7 +79,9 @@ def test_some_objects_and_only_what_is_new(session):
     assert run(session.propagate(0, 6, object_ids=[1])) == [0, 1, 2, 3, 4, 5]
     assert session.reach(2) == {(4, 1): 4, (4, -1): 4}
     assert run(session.propagate(0, 6, object_ids=[1], new_only=True)) == []
-    assert run(session.propagate(object_ids=[1], new_only=True)) == list(range(6, 12))
+    assert run(session.propagate(object_ids=[1], new_only=True)) == list(
+        range(6, COUNT)
+    )
 
 
 def test_a_saved_track_is_gone_on_with_and_never_forgotten(session, tracker, tmp_path):

@@ -16,36 +16,9 @@ from siamrpn_jax.evaluation.ope.metrics import overlaps
 from siamrpn_jax.labelling.session import Session
 from siamrpn_jax.media import frames as media
 from siamrpn_jax.model.boxes import BoxError
-from siamrpn_jax.model.network import SiamRPN
-from siamrpn_jax.tracking.config import TrackerConfig
-from small_models import tiny_model
 
 COUNT = 14
 FIRST, SECOND = [20.0, 15, 24, 18], [60.0, 30, 16, 20]
-
-
-@pytest.fixture(scope="module")
-def tracker():
-    model = SiamRPN(tiny_model(widths=(4, 6, 8), width=8))
-    variables = random_variables(model.init_variables)
-    # Boxes that move, and stay within reach.
-    config = TrackerConfig(min_size=4.0, window_influence=0.9, size_lr=0.1)
-    return Tracker(model, variables, config)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("film") / "scene"
-    path.mkdir()
-    images, _ = make_sequence(5, length=COUNT, height=72, width=96)
-    for number, image in enumerate(images):
-        cv2.imwrite(str(path / f"{number:03d}.png"), image[..., ::-1])
-    return path
-
-
-@pytest.fixture
-def session(folder, tracker):
-    return Session(folder, tracker=tracker)
 
 
 def follow(tracker, frames, box):
