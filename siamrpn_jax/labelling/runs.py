@@ -93,10 +93,9 @@ def join(
     second_weight = share * max(second_weakest, 1e-6)
     if _iou(first.box, second.box) < 0.5:
         return first if first_weight >= second_weight else second
-    part = share
     return Found(
-        box=(1 - part) * first.box + part * second.box,
-        score=(1 - part) * first.score + part * second.score,
+        box=(1 - share) * first.box + share * second.box,
+        score=(1 - share) * first.score + share * second.score,
         confidence=max(first.confidence, second.confidence),
         lost=first.lost and second.lost,
     )
