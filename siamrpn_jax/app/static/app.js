@@ -22,6 +22,8 @@ let wanted = 0; // The frame that is asked for; stage.index is the one on the sc
 let showing = null;
 let playing = false;
 let following = false; // The picture goes with the tracking.
+let sending = 0; // Actions that the server has not answered yet.
+let told = null; // Its last message.
 
 const stage = new Stage(byId("picture"), { drawn, picked: select });
 const timeline = new Timeline(byId("timeline"), { seek, picked: select });
@@ -47,6 +49,7 @@ async function open(index, { fresh = false, again = false } = {}) {
   const turn = ++openings;
   live?.close();
   playing = following = false;
+  told = null;
   film = index;
   byId("film").value = index;
   if (!again) clear(`Opening ${byId("film").selectedOptions[0].text} …`);
@@ -81,6 +84,7 @@ async function refusedToOpen(index, error) {
 }
 
 async function lost() {
+  told = null;
   saved("The connection to the server is lost; trying again …", true);
   const turn = openings;
   await sleep(1000);
@@ -91,6 +95,7 @@ async function lost() {
 
 function message(content) {
   if (content.film) begin(content.film);
+  told = content;
   const changed = model.apply(content);
   if (stage.selected !== null && !model.objects.has(stage.selected)) select(null);
   if (stage.selected === null && !stage.adding && model.objects.size) {
@@ -102,7 +107,7 @@ function message(content) {
   progress(content.job);
   byId("undo").disabled = !content.undo;
   byId("undo").title = content.undo ? `Undo: ${content.undo} (Ctrl-Z)` : "Nothing to undo";
-  saved(content.problem ? `Not saved, trying again: ${content.problem}` : content.saved ? "All saved" : "Saving …", Boolean(content.problem));
+  tellSaved();
   if (content.notice) toast(content.notice, true);
   refresh();
 }
@@ -144,6 +149,14 @@ function progress(job) {
   else byId("progress").removeAttribute("value");
   byId("stop").hidden = job.label !== "Tracking";
   if (following && job.frame !== null) show(job.frame);
+}
+
+// Says whether all is saved: what is on its way, or newer than the last message, is not.
+function tellSaved() {
+  if (!told) return;
+  const all = told.saved && !sending && told.revision >= model.revision;
+  if (told.problem) saved(`Not saved, trying again: ${told.problem}`, true);
+  else saved(all ? "All saved" : "Saving …");
 }
 
 function saved(text, bad = false) {
@@ -372,16 +385,19 @@ async function trainOnThis() {
 // Sends what changes the film; null where it is refused, which is shown.
 async function send(action, body = {}) {
   if (!model) return null;
+  const changed = model;
+  sending += 1;
+  tellSaved();
   try {
     const answer = await post(`/films/${film}/${action}`, { ...body, revision: model.revision });
-    if (answer.revision > model.revision) {
-      model.revision = answer.revision; // one's own change is no news
-      saved("Saving …");
-    }
+    changed.revision = Math.max(changed.revision, answer.revision); // one's own change is no news
     return answer;
   } catch (error) {
     toast(error instanceof Refusal ? error.message : "The server does not answer.", true);
     return null;
+  } finally {
+    sending -= 1;
+    tellSaved();
   }
 }
 

@@ -18,7 +18,7 @@ export class Model {
 
   // Takes a message of the server over; returns the numbers of objects that have changed.
   apply(message) {
-    this.revision = message.revision;
+    this.revision = Math.max(this.revision, message.revision);
     const changed = new Set();
     const ids = new Set(message.objects.map((one) => one.id));
     for (const id of this.objects.keys()) {

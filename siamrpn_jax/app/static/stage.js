@@ -180,6 +180,7 @@ export class Stage {
     if (!model || !this.bitmap) return;
     const { scale, x, y } = this.view();
     canvas.dataset.view = JSON.stringify([x, y, scale]);
+    canvas.dataset.frame = this.index;
     const [width, height] = model.film.size;
     context.imageSmoothingEnabled = scale < 4;
     context.drawImage(this.bitmap, x, y, width * scale, height * scale);
