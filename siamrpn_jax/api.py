@@ -15,14 +15,16 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from siamrpn_jax.common.errors import InputError, require
-from siamrpn_jax.data.read.images import ImageError, check_frame
+from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.read.images import as_array, check_frame
+from siamrpn_jax.deploy import Runtime
+from siamrpn_jax.deploy.exported import ExportedTracker
 from siamrpn_jax.media.drawing import draw_boxes
 from siamrpn_jax.media.video import Video
 from siamrpn_jax.model.boxes import (
@@ -37,9 +39,6 @@ from siamrpn_jax.tracking.slots import add_target, empty_slots, track_many
 from siamrpn_jax.tracking.state import TrackState
 from siamrpn_jax.tracking.step import make_tracker
 from siamrpn_jax.weights import load_weights
-
-if TYPE_CHECKING:
-    from siamrpn_jax.deploy.runtime import Tracker as OnnxTracker
 
 
 class Tracker:
@@ -114,7 +113,7 @@ class Tracker:
             siamrpn_jax.model.boxes.BoxError: a box is not finite, has no area, or lies
                 outside the frame.
         """
-        frame = check_frame(_as_array(image))
+        frame = check_frame(as_array(image))
         boxes = check_boxes(box, frame)
         start = ltwh_to_cxcywh(boxes).astype(np.float32)
         self._frame_size = frame.shape[1::-1]
@@ -160,7 +159,7 @@ class Tracker:
         """
         if not self._started:
             raise RuntimeError("update before init: call init(frame, box) first")
-        image = check_frame(_as_array(image))
+        image = check_frame(as_array(image))
         if image.shape[1::-1] != self._frame_size:
             self._change_frame_size(image.shape[1::-1])
         frame = jnp.asarray(pad_frame(image, self.pad_to))
@@ -253,30 +252,41 @@ def load(
 def load(
     name_or_path: str | Path = "small",
     *,
-    runtime: Literal["onnxruntime"],
+    runtime: Literal["onnxruntime", "litert"],
     **constants: Any,
-) -> "OnnxTracker": ...
+) -> ExportedTracker: ...
+
+
+@overload
+def load(
+    name_or_path: str | Path = "small",
+    *,
+    pad_to: int = 1,
+    runtime: Runtime,
+    **constants: Any,
+) -> Tracker | ExportedTracker: ...
 
 
 def load(
     name_or_path: str | Path = "small",
     *,
     pad_to: int = 1,
-    runtime: Literal["jax", "onnxruntime"] = "jax",
+    runtime: Runtime = "jax",
     **constants: Any,
-) -> "Tracker | OnnxTracker":
+) -> Tracker | ExportedTracker:
     """Makes a tracker from released weights or from a training run.
 
     Args:
         name_or_path: a name ("small" comes with the package), a ``.safetensors`` file,
             or the folder of a training run.
         pad_to: see ``Tracker``.
-        runtime: with ``onnxruntime`` one target is followed by ONNX Runtime: nothing is
-            compiled, whatever the size of the frames.
+        runtime: ``onnxruntime`` compiles nothing, whatever the size of the frames, and
+            starts in a fraction of a second; ``litert`` makes models for each size.
+            The boxes are the same; of several targets each is searched for by itself.
         **constants: fields of ``TrackerConfig`` in place of those of the weights.
 
     Returns:
-        a ``Tracker``, or ``deploy.runtime.Tracker`` with the same methods.
+        a ``Tracker``, or an ``ExportedTracker`` with the same methods.
 
     Raises:
         InputError: unusable weights, a constant out of range, or another runtime.
@@ -290,22 +300,17 @@ def load(
     config = dataclasses.replace(loaded.tracker_config, **constants)
     if runtime == "jax":
         return Tracker(loaded.model, loaded.variables, config, pad_to=pad_to)
-    if runtime != "onnxruntime":
-        raise InputError(f"runtime {runtime!r}, expected jax or onnxruntime")
-    require("onnxruntime", extra="onnx")
-    from siamrpn_jax.deploy.onnx_tracker import make_models
-    from siamrpn_jax.deploy.runtime import Tracker as OnnxTracker
-
-    models = make_models(loaded._replace(tracker_config=config))
-    init, step = (models[name].SerializeToString() for name in ("init", "step"))
-    return OnnxTracker((init, step))
+    if pad_to != 1:
+        raise InputError(f"pad_to is {pad_to!r}: frames are padded for jax alone")
+    loaded = loaded._replace(tracker_config=config)
+    return ExportedTracker(loaded, runtime)
 
 
 def track(
     source: Video | str | Path | int | Iterable[np.ndarray],
     boxes: Any,
     *,
-    tracker: Tracker | None = None,
+    tracker: Tracker | ExportedTracker | None = None,
 ) -> Iterator[Results]:
     """Tracks through a film, one frame in memory at a time.
 
@@ -336,7 +341,7 @@ def track(
 
 
 def _track(
-    tracker: Tracker,
+    tracker: Tracker | ExportedTracker,
     first: np.ndarray,
     frames: Iterator[np.ndarray],
     found: np.ndarray,
@@ -374,14 +379,6 @@ def _label(number: int, confidence: float, lost: bool) -> str:
 def _with_frame_size(state: TrackState, size: tuple[int, ...]) -> TrackState:
     like = state.frame_size
     return state.replace(frame_size=jnp.broadcast_to(jnp.float32(size), like.shape))
-
-
-def _as_array(image: Any) -> np.ndarray:
-    """An array of what NumPy takes; of a PIL image, if its mode is RGB or grey."""
-    mode = getattr(image, "mode", None)
-    if isinstance(mode, str) and mode not in ("RGB", "RGBA", "L"):
-        raise ImageError(f"image of mode {mode}, expected RGB: image.convert('RGB')")
-    return np.asarray(image)
 
 
 def pad_frame(frame: np.ndarray, multiple: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from siamrpn_jax.commands.tracker_specs import (
 from siamrpn_jax.common.errors import InputError, check_least
 from siamrpn_jax.common.files import lock_folder, write_json
 from siamrpn_jax.data.read.benchmark_lists import BenchmarkName
+from siamrpn_jax.deploy import Runtime
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.data.read.sequences import Sequence
@@ -87,6 +88,9 @@ class Config:
     """Draw curves and strips of frames in this folder (siamrpn-jax[report])."""
     report: Path | None = None
     """Write a page with tables and plots to this folder (siamrpn-jax[report])."""
+    runtime: Runtime = "jax"
+    """What computes SiamRPN, with the same boxes: jax, onnxruntime (siamrpn-jax[onnx])
+    or litert."""
     constants: ConstantsOption = Constants()
 
 
@@ -117,6 +121,7 @@ def run(config: Config) -> dict[str, Any]:
             single="siamrpn",
             nano_files=config.nano_files or (),
             settings=settings_of(config.constants),
+            runtime=config.runtime,
         )
     _check_compared(config, specs)
     benchmark = read_benchmark(config)

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import tyro
 
@@ -18,8 +18,22 @@ if TYPE_CHECKING:  # --help must not wait for JAX
 CHECKED_FRAMES = 100
 """Frames of a clip on which files are compared with JAX."""
 
+GENERATED_SIZE = (320, 240)
+"""Width and height of the generated scene, unless frames have another size."""
+
 EXAMPLE_SIZE = (640, 480)
 """Width and height of the printed example's frames where any size will do."""
+
+
+Format = Literal["stablehlo", "onnx", "tflite", "web"]
+
+
+_RUNS = {
+    "onnx": ("tracker.py", "runs them: NumPy and onnxruntime alone"),
+    "tflite": ("tracker.py", "runs them: NumPy and ai-edge-litert alone"),
+    "web": ("index.html", "the page; python -m http.server -d FOLDER serves it"),
+}
+"""What runs an export, by format, and what is said of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,30 +42,34 @@ class Config:
 
     Two functions: init (frame and box to template and state) and step (template, state
     and frame to state and output). stablehlo runs with JAX alone; with a target given,
-    it is step alone. onnx runs in ONNX Runtime, by the tracker.py beside it, and holds
-    the network alone, too (template.onnx, search.onnx).
+    it is step alone. onnx and tflite run in ONNX Runtime and in LiteRT, by the
+    tracker.py beside them, and hold the network alone, too (template, search). web is a
+    page that follows objects in the visitor's browser: python -m http.server -d FOLDER.
     """
 
-    format: tuple[Literal["stablehlo", "onnx"], ...] = ("stablehlo",)
+    format: tuple[Format, ...] = ("stablehlo",)
     """What to write; of several, each goes into a folder of its name."""
     int8: int = 0
     """With onnx: also write models with 8-bit convolutions into int8/, calibrated on
     this number of generated scenes; 8 will do."""
     check: str | None = None
-    """With onnx: track 100 frames of this film, or of a 'generated' scene, by the files
-    in a process of their own and by JAX, and print the largest difference. A film needs
-    --box."""
+    """With onnx and tflite: track 100 frames of this film, or of a 'generated' scene,
+    by the files in a process of their own and by JAX, and print the largest difference.
+    A film needs --box; with tflite its frames must have the size exported for."""
     out: Path = Path("export")
     """Folder for the files and for export.json, which describes them."""
     weights: str = "small"
     """Name of released weights, a .safetensors file, or a training run's folder."""
     frame_size: str | None = None
     """Width and height of the frames, such as 640x480, or 'any'. Default: any; with
-    --template-from the image's size."""
+    --template-from the image's size. onnx and web take any, tflite needs one."""
     platforms: tuple[str, ...] = ("cpu", "cuda", "tpu")
     """What to export for; this machine need not have it."""
     template_from: Path | None = None
     """Image that shows the one target to follow; needs --box."""
+    node_modules: Path | None = None
+    """With web: the folder where npm has installed onnxruntime-web and mediabunny.
+    Without it npm fetches them."""
     box: str | None = None
     """The target in that image as x,y,w,h: top-left corner and size in pixels."""
 
@@ -60,18 +78,22 @@ def run(config: Config) -> dict[str, Any]:
     """Exports, and prints what was written and how it is used.
 
     Returns:
-        What is in ``export.json`` or ``onnx.json``; of several formats, by format.
+        what is in ``export.json``, ``onnx.json``, ``tflite.json`` or ``web.json``; of
+        several formats, by format.
 
     Raises:
         InputError: a bad frame size, platform, image, box, or weights file.
-        MissingExtraError: flatbuffers is not installed.
+        MissingExtraError: what a format needs is not installed.
     """
     _check_formats(config)
     several, reports = len(config.format) > 1, {}
     for name in config.format:
         out = config.out / name if several else config.out
-        write = _write_onnx if name == "onnx" else _write_stablehlo
-        reports[name] = write(dataclasses.replace(config, out=out))
+        part = dataclasses.replace(config, out=out)
+        if name in ("onnx", "web"):
+            part = dataclasses.replace(part, frame_size=None)
+        stablehlo = name == "stablehlo"
+        reports[name] = _write_stablehlo(part) if stablehlo else _write(part, name)
     return reports if several else next(iter(reports.values()))
 
 
@@ -79,36 +101,57 @@ def _check_formats(config: Config) -> None:
     baked = config.template_from is not None
     if not config.format or len(set(config.format)) < len(config.format):
         raise InputError(
-            f"--format {' '.join(config.format)}: expected stablehlo, onnx or both"
+            f"--format {' '.join(config.format)}: expected some of "
+            f"{', '.join(get_args(Format))}, each once"
         )
-    if "onnx" in config.format and baked:
-        raise InputError("--template-from is for stablehlo: in onnx a template is data")
-    if "onnx" in config.format and config.frame_size not in (None, "any"):
+    others = [name for name in config.format if name != "stablehlo"]
+    if others and baked:
         raise InputError(
-            f"--frame-size {config.frame_size}: in onnx frames are of any size"
+            f"--template-from is for stablehlo: in {others[0]} a template is data"
         )
-    if (config.check or config.int8) and "onnx" not in config.format:
-        raise InputError("--check and --int8 are for onnx")
+    size = parse_frame_size(config.frame_size)
+    if size and not {"stablehlo", "tflite"} & set(config.format):
+        raise InputError(
+            f"--frame-size {config.frame_size}: in {others[0]} frames are of any size"
+        )
+    if "tflite" in config.format and not size:
+        raise InputError(
+            "--format tflite: expected --frame-size, such as 640x480; its models are "
+            "made for frames of one size"
+        )
+    if config.int8 and "onnx" not in config.format:
+        raise InputError("--int8 is for onnx")
+    if config.check and not {"onnx", "tflite"} & set(config.format):
+        raise InputError("--check is for onnx and tflite")
+    if config.node_modules and "web" not in config.format:
+        raise InputError("--node-modules is for web")
 
 
-def _write_onnx(config: Config) -> dict[str, Any]:
-    """Writes ONNX files, and compares them with JAX if that is asked for."""
+def _write(config: Config, kind: Literal["onnx", "tflite", "web"]) -> dict[str, Any]:
+    """Writes models, and compares them with JAX if that is asked for."""
     from siamrpn_jax.common.files import lock_folder
     from siamrpn_jax.deploy import files
     from siamrpn_jax.weights import load_weights
 
     loaded = load_weights(config.weights)
-    clip = _read_clip(config) if config.check else None  # first: it may not be there
+    # Read first: it may not be there.
+    clip = _read_clip(config) if config.check and kind != "web" else None
+    size = parse_frame_size(config.frame_size)
+    more: dict[str, Any] = {
+        "onnx": {"int8_scenes": config.int8},
+        "tflite": {"frame_size": size},
+        "web": {"node_modules": config.node_modules},
+    }
+    writers = files.write_onnx, files.write_tflite, files.write_web
+    write = dict(zip(more, writers, strict=True))[kind]
     with lock_folder(config.out):
-        card = files.write_onnx(
-            config.out, loaded, weights=config.weights, int8_scenes=config.int8
-        )
+        card = write(config.out, loaded, weights=config.weights, **more[kind])
     for name, about in card["files"].items():
         print(f"{config.out / name}  {about['bytes'] / 1e6:.2f} MB")
-    print(f"{config.out / files.RUNTIME}  runs them: NumPy and onnxruntime alone")
-    print(config.out / files.CARD)
-    if clip is not None:
-        found = files.check_onnx(config.out, loaded, *clip)
+    print(f"{config.out / _RUNS[kind][0]}  {_RUNS[kind][1]}")
+    print(config.out / f"{kind}.json")
+    if clip is not None and kind != "web":
+        found = files.check_export(config.out, kind, loaded, *clip)
         print(
             f"beside JAX, {found['frames']} frames: boxes differ by at most "
             f"{found['largest_difference_pixels']:.5f} pixels, confidence by "
@@ -128,14 +171,24 @@ def _read_clip(config: Config) -> "tuple[np.ndarray, np.ndarray]":
     from siamrpn_jax.media.video import Video
     from siamrpn_jax.model.boxes import check_boxes
 
+    size = parse_frame_size(config.frame_size)
     if config.check == "generated":
-        frames, truth = make_sequence(0, length=CHECKED_FRAMES)
+        width, height = size or GENERATED_SIZE
+        frames, truth = make_sequence(
+            0, length=CHECKED_FRAMES, height=height, width=width
+        )
         return frames, np.asarray(truth[0], np.float64)
     if config.box is None:
         raise InputError(f"--check {config.check}: expected --box, the target in it")
     frames = list(itertools.islice(Video(str(config.check)), CHECKED_FRAMES))
     if len(frames) < 2 or len({frame.shape for frame in frames}) > 1:
         raise InputError(f"{config.check}: expected 2 frames or more, of one size")
+    height, width = frames[0].shape[:2]
+    if size not in (None, (width, height)):
+        raise InputError(
+            f"{config.check}: frames of {width}x{height}, not of --frame-size "
+            f"{config.frame_size}"
+        )
     return np.stack(frames), check_boxes(parse_box(config.box), frames[0])
 
 

@@ -16,6 +16,7 @@ import tyro
 from siamrpn_jax.commands.constants import Constants, ConstantsOption, single_setting
 from siamrpn_jax.commands.errors import ending_cleanly, run_or_exit
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.deploy import Runtime
 from siamrpn_jax.labelling import Format
 
 if TYPE_CHECKING:  # --help must not wait for JAX
@@ -61,6 +62,10 @@ class Config:
     (a task); vot (sequences). Frames that they want as images are written, too."""
     names: tuple[str, ...] = ("object",)
     """Class of each target for --export, in the order of the boxes; or one for all."""
+    runtime: Runtime = "jax"
+    """What computes, with the same boxes: jax, onnxruntime (siamrpn-jax[onnx]) or
+    litert. onnxruntime starts at once; jax is faster once it has compiled, and follows
+    many targets in one call."""
     constants: ConstantsOption = Constants()
 
 
@@ -92,7 +97,7 @@ def run(config: Config) -> None:
     if first is None:
         raise InputError(f"{config.video}: no frames")
     targets = boxes or _ask_for_box(first)
-    tracker = load(config.weights, **constants)
+    tracker = load(config.weights, runtime=config.runtime, **constants)
     out = config.out or Path("tracks") / video.name
     results = track(itertools.chain([first], frames), targets, tracker=tracker)
     film, table = out / f"{video.name}.{config.format}", out / "boxes.csv"

@@ -1,6 +1,5 @@
 """Opens the trackers that a command names: weights, and baselines to compare with."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from siamrpn_jax.commands.constants import Setting, describe
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.deploy import Runtime
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     import numpy as np
@@ -29,6 +29,8 @@ class TrackerSpec(NamedTuple):
     """What the baseline reads, if anything."""
     constants: Setting = MappingProxyType({})
     """Constants of tracking in place of those of the weights."""
+    runtime: Runtime = "jax"
+    """What computes; baselines have their own."""
 
 
 def make_tracker_specs(
@@ -38,6 +40,7 @@ def make_tracker_specs(
     single: str | None = None,
     nano_files: Sequence[Path] = (),
     settings: Sequence[Setting] = ({},),
+    runtime: Runtime = "jax",
 ) -> list[TrackerSpec]:
     """Trackers in the order given: weights, each with each setting, then baselines.
 
@@ -47,6 +50,7 @@ def make_tracker_specs(
         single: what a single one's weights are called, in place of their own name.
         nano_files: NanoTrack's ONNX files, for ``nano``.
         settings: constants of tracking in place of those of the weights.
+        runtime: what computes SiamRPN.
 
     Raises:
         InputError: two have one name, or constants are given and no weights run.
@@ -62,7 +66,13 @@ def make_tracker_specs(
     if single and len(names) == 1:
         names = [single]
     found = [
-        TrackerSpec(name + describe(setting), source, False, constants=setting)
+        TrackerSpec(
+            name + describe(setting),
+            source,
+            False,
+            constants=setting,
+            runtime=runtime,
+        )
         for name, source in zip(names, weights, strict=True)
         for setting in settings
     ]
@@ -110,19 +120,21 @@ def open_tracker_spec(spec: TrackerSpec) -> "tuple[OnePassTracker, dict[str, Any
             digests = [sha256(path.read_bytes()) for path in spec.files]
             settings["files"] = [one.hexdigest()[:16] for one in digests]
         return tracker, settings
-    from siamrpn_jax.api import Tracker
+    from siamrpn_jax.api import load
     from siamrpn_jax.common import configs
     from siamrpn_jax.weights import load_weights
 
     loaded = load_weights(spec.source)
-    config = dataclasses.replace(loaded.tracker_config, **spec.constants)
-    tracker = Tracker(loaded.model, loaded.variables, config)
-    return tracker, {
+    tracker = load(spec.source, runtime=spec.runtime, **spec.constants)
+    settings = {
         "tracker": "siamrpn",
         "weights": _digest(loaded.variables),
         "model": configs.to_json(loaded.model.config),
-        "tracker_config": configs.to_json(config),
+        "tracker_config": configs.to_json(tracker.config),
     }
+    if spec.runtime != "jax":
+        settings["runtime"] = spec.runtime
+    return tracker, settings
 
 
 def report_tuning(spec: TrackerSpec, truths: "Mapping[str, np.ndarray]") -> list[str]:

@@ -16,8 +16,7 @@ import numpy as np
 
 from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.data.scenes.generated import make_sequence
-
-Arrays = dict[str, np.ndarray]
+from siamrpn_jax.deploy.runtime import Arrays, Run, Tracker
 
 FRAMES = 12
 """Frames of each scene."""
@@ -86,25 +85,23 @@ class _Reader:
 
 def _record(models: dict[str, Any], scenes: int) -> dict[str, list[Arrays]]:
     """The inputs of both models while scenes are tracked."""
-    from siamrpn_jax.deploy.runtime import Tracker  # needs ONNX Runtime
+    seen: dict[str, list[Arrays]] = {name: [] for name in models}
 
-    class Recorder(Tracker):
-        """Keeps what the models are given."""
+    def recording(name: str, model: Run) -> Run:
+        def run(inputs: Arrays) -> Arrays:
+            seen[name].append(inputs)
+            return model(inputs)
 
-        seen: tuple[list[Arrays], list[Arrays]] = ([], [])
+        return run
 
-        def _run(self, which: int, inputs: Arrays) -> Arrays:
-            self.seen[which].append(inputs)
-            return super()._run(which, inputs)
-
-    init, step = (models[name].SerializeToString() for name in ("init", "step"))
-    recorder = Recorder((init, step))
+    tracker = Tracker([models[name].SerializeToString() for name in ("init", "step")])
+    tracker.models = list(map(recording, ("init", "step"), tracker.models))
     for scene in range(scenes):
         frames, truth = make_sequence(_SEED + scene, length=FRAMES)
-        recorder.init(frames[0], np.asarray(truth[0], np.float64))
+        tracker.init(frames[0], np.asarray(truth[0], np.float64))
         for frame in frames[1:]:
-            recorder.update(frame)
-    return dict(zip(("init", "step"), recorder.seen, strict=True))
+            tracker.update(frame)
+    return seen
 
 
 def _convolutions(model: Any) -> list[str]:

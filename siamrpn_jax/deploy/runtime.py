@@ -1,4 +1,4 @@
-"""Follows an object by ``init.onnx`` and ``step.onnx``: NumPy and ONNX Runtime alone.
+"""Follows an object by exported models: NumPy, and ONNX Runtime or LiteRT, alone.
 
 This file is copied beside the models and needs nothing else::
 
@@ -13,23 +13,25 @@ pixel i covers [i, i+1).
 """
 
 import argparse
+import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 Arrays = dict[str, np.ndarray]
+Run = Callable[[Arrays], Arrays]
 
 
 class Tracker:
     """One object through a video.
 
     Args:
-        models: the folder with ``init.onnx`` and ``step.onnx``, or the two models as
-            bytes.
-        threads: of ONNX Runtime; 0: as it likes.
+        models: the folder with ``init`` and ``step``, as .onnx or .tflite, or the two
+            models as bytes.
+        threads: of the runtime; 0: as many as there are cores, in LiteRT at most 4.
         providers: of ONNX Runtime, for example ``["CUDAExecutionProvider"]``.
     """
 
@@ -37,24 +39,17 @@ class Tracker:
 
     def __init__(
         self,
-        models: str | Path | tuple[bytes, bytes] = ".",
+        models: str | Path | Sequence[bytes] = ".",
         *,
         threads: int = 0,
         providers: list[str] | None = None,
     ):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
         if isinstance(models, str | Path):
-            paths = (Path(models, f"{name}.onnx") for name in ("init", "step"))
-            parts = [path.read_bytes() for path in paths]
-        else:
-            parts = list(models)
-        providers = providers or ["CPUExecutionProvider"]
-        self._sessions = [
-            onnxruntime.InferenceSession(model, options, providers=providers)
-            for model in parts
-        ]
-        self._names = [[o.name for o in one.get_outputs()] for one in self._sessions]
+            suffix = "onnx" if Path(models, "step.onnx").exists() else "tflite"
+            paths = (Path(models, f"{name}.{suffix}") for name in ("init", "step"))
+            models = [path.read_bytes() for path in paths]
+        self.models = [_open_model(model, threads, providers) for model in models]
+        """``init`` and ``step``, as functions from inputs to outputs."""
         self._memory: Arrays = {}
         self.score = self.confidence = float("nan")
         """Of the last update, 0 to 1: how much the box looks like the target, and the
@@ -64,10 +59,12 @@ class Tracker:
 
     def init(self, image: Any, box: Any) -> None:
         """Starts on a frame with the target's box."""
-        frame = _check_frame(image)
-        x, y, w, h = _check_box(box)
+        frame = self.check_frame(image)
+        x, y, w, h = sides = np.asarray(box, np.float64)
+        if not (np.isfinite(sides).all() and w > 0 and h > 0):
+            raise ValueError(f"box {box}, expected x, y, w, h of positive size")
         start = np.array([x + w / 2, y + h / 2, w, h], np.float32)
-        self._memory = self._run(0, {"frame": frame, "box": start})
+        self._memory = self.models[0]({"frame": frame, "box": start})
         self.score = self.confidence = float("nan")
         self.lost = False
 
@@ -75,42 +72,56 @@ class Tracker:
         """Finds the target in the next frame: x, y, width, height, float64 [4]."""
         if not self._memory:
             raise RuntimeError("update before init: call init(frame, box) first")
-        frame = _check_frame(image)
+        frame = self.check_frame(image)
         size = np.array(frame.shape[1::-1], np.float32)
-        memory = self._memory | {"state.frame_size": size}
-        found = self._run(1, memory | {"frame": frame})
-        template = {k: v for k, v in memory.items() if k.startswith("template.")}
-        state = {
-            f"state.{name.removeprefix('next.')}": value
-            for name, value in found.items()
-            if name.startswith("next.")
-        }
-        self._memory = template | state
+        inputs = self._memory | {"state.frame_size": size, "frame": frame}
+        found = self.models[1](inputs)
+        memory = {k: v for k, v in found.items() if k.startswith("next.")}
+        self._memory |= {f"state.{k[5:]}": v for k, v in memory.items()}
         self.score = float(found["output.score"])
         self.confidence = float(found["output.confidence"])
         self.lost = bool(found["output.lost"])
         cx, cy, w, h = found["output.box"].astype(np.float64)
         return np.array([cx - w / 2, cy - h / 2, w, h])
 
-    def _run(self, which: int, inputs: Arrays) -> Arrays:
-        values: Any = self._sessions[which].run(None, inputs)
-        return dict(zip(self._names[which], values, strict=True))
+    @staticmethod
+    def check_frame(image: Any) -> np.ndarray:
+        """The frame as models take it; ValueError: it is none."""
+        frame = np.asarray(image)
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            got = f"{frame.dtype} {frame.shape}"
+            raise ValueError(f"frame of {got}, expected uint8 [H,W,3]")
+        return np.ascontiguousarray(frame)
 
 
-def _check_frame(image: Any) -> np.ndarray:
-    frame = np.asarray(image)
-    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-        raise ValueError(
-            f"frame of {frame.dtype} {frame.shape}, expected uint8 [H,W,3]"
-        )
-    return np.ascontiguousarray(frame)
+def _open_model(model: bytes, threads: int, providers: list[str] | None) -> Run:
+    if model[4:8] == b"TFL3":
+        return _open_litert(model, threads)
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    providers = providers or ["CPUExecutionProvider"]
+    session: Any = onnxruntime.InferenceSession(model, options, providers=providers)
+    names = [output.name for output in session.get_outputs()]
+    return lambda inputs: dict(zip(names, session.run(None, inputs), strict=True))
 
 
-def _check_box(box: Any) -> np.ndarray:
-    values = np.asarray(box, np.float64)
-    if values.shape != (4,) or not np.isfinite(values).all() or min(values[2:]) <= 0:
-        raise ValueError(f"box {box}, expected x, y, width, height of positive size")
-    return values
+def _open_litert(model: bytes, threads: int) -> Run:
+    from ai_edge_litert.interpreter import Interpreter  # type: ignore
+
+    threads = threads or min(4, os.cpu_count() or 1)
+    interpreter = Interpreter(model_content=model, num_threads=threads)
+    runner: Any = interpreter.get_signature_runner()
+    expected = tuple(runner.get_input_details()["frame"]["shape"])
+
+    def run(inputs: Arrays) -> Arrays:
+        if (got := inputs["frame"].shape) != expected:
+            size = f"{expected[1]}x{expected[0]}, which the models are made for"
+            raise ValueError(f"frame of {got[1]}x{got[0]}, expected {size}")
+        return runner(**inputs)
+
+    return run
 
 
 def main() -> None:
@@ -120,21 +131,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Follow an object through a film.")
     parser.add_argument("film")
     parser.add_argument("--box", required=True, help="x,y,width,height in frame 0")
-    parser.add_argument("--models", default=str(Path(__file__).parent))
+    parser.add_argument("--models", default=Path(__file__).parent, type=Path)
     options = parser.parse_args()
     tracker = Tracker(options.models)
     film, index = cv2.VideoCapture(options.film), 0
+    box = np.array([float(side) for side in options.box.split(",")])
     print("frame,x,y,w,h,confidence,lost")
-    while True:
-        decoded, image = film.read()
-        if not decoded:
-            break
-        frame = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        if index == 0:
-            box = np.array([float(side) for side in options.box.split(",")])
-            tracker.init(frame, box)
-        else:
+    while (read := film.read())[0]:
+        frame = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+        if index:
             box = tracker.update(frame)
+        else:
+            tracker.init(frame, box)
         sides = ",".join(f"{side:.3f}" for side in box)
         print(f"{index},{sides},{tracker.confidence:.4f},{int(tracker.lost)}")
         index += 1

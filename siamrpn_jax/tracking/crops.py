@@ -37,7 +37,7 @@ def channel_mean(frame: jax.Array, *, frame_size: jax.Array | None = None) -> ja
     width, height = frame_size
     inside = jnp.arange(frame.shape[0])[:, None] < height
     inside &= jnp.arange(frame.shape[1]) < width
-    total = jnp.where(inside[..., None], frame, 0).sum((0, 1), dtype=jnp.float32)
+    total = jnp.where(inside[..., None], frame.astype(jnp.float32), 0.0).sum((0, 1))
     return total / (width * height)
 
 

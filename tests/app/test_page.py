@@ -78,7 +78,9 @@ class Film:
             f"const field = document.getElementById('frame'); field.value = {frame};"
             "field.dispatchEvent(new Event('change'))"
         )
-        self.browser.wait(f"document.querySelector('#picture').dataset.frame === '{frame}'")
+        self.browser.wait(
+            f"document.querySelector('#picture').dataset.frame === '{frame}'"
+        )
 
     def expect_idle(self):
         self.browser.wait("document.getElementById('job').hidden")

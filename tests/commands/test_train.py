@@ -101,33 +101,25 @@ def test_run_leaves_everything(whole_run):
     )
 
 
-def test_terminated_and_resumed_equals_whole(whole_run, tmp_path):
+def test_terminated_killed_while_saving_and_resumed_equals_whole(whole_run, tmp_path):
     out = tmp_path / "run"
     process = start(out, *TINY)
     wait_for_step(out, 3)
     process.send_signal(signal.SIGTERM)
     assert "go on with --resume" in finish(process, 128 + signal.SIGTERM)
     assert not (out / "weights.safetensors").exists()
-    finish(start(out, "--resume", "--evaluate", "0", "--log-every", "3"))
-    assert same_weights(out, whole_run)
-    steps = [
-        json.loads(line)["step"]
-        for line in (out / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert steps == sorted(steps)
-
-
-def test_killed_while_saving_and_resumed_equals_whole(whole_run, tmp_path):
-    out = tmp_path / "run"
     # A checkpoint after each step: the signal meets one being written.
-    options = [*TINY, "--checkpoint-minutes", "0"]
-    process = start(out, *options)
-    wait_for_step(out, 6)
+    resume = ("--resume", "--evaluate", "0", "--log-every", "3")
+    process = start(out, *resume, "--checkpoint-minutes", "0")
+    wait_for_step(out, 12)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    finish(start(out, "--resume", "--evaluate", "0"))
+    finish(start(out, *resume))
     assert same_weights(out, whole_run)
+    lines = (out / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert steps == sorted(steps)
 
 
 def test_resume_with_another_config_names_the_fields(whole_run):

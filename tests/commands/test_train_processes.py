@@ -90,28 +90,24 @@ def runs(tmp_path_factory) -> Runs:
 
 
 @pytest.fixture(scope="module")
-def whole(runs, tmp_path_factory) -> Path:
-    """An uninterrupted run of one process with two devices."""
+def whole(runs, tmp_path_factory) -> tuple[Path, str, str]:
+    """An uninterrupted run of two processes, and what they printed."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    process = runs.start(out, *TINY, devices=2)
-    (output,) = finish([process])
-    assert process.returncode == 0, output
-    return out
-
-
-def test_two_processes_equal_one_with_two_devices(whole, runs, tmp_path):
-    out = tmp_path / "run"
     processes = runs.start_two(out, *TINY)
     first, second = finish(processes)
     assert [p.returncode for p in processes] == [0, 0], first + second
-    assert_same_weights(out, whole)  # to the last bit
-    assert metrics(out) == metrics(whole)
+    return out, first, second
+
+
+def test_one_process_speaks_for_two(whole):
+    out, first, second = whole
     assert "on 2 cpu device(s) of 2 processes" in first and "epoch 2/2" in first
     assert "parameters" not in second and "epoch" not in second
     assert len(list(out.glob("events.out.tfevents*"))) == 1
 
 
-def test_signalled_killed_and_resumed_equals_whole(whole, runs, tmp_path):
+def test_signalled_killed_and_resumed_by_one_equals_whole(whole, runs, tmp_path):
+    """One process with two devices does, to the last bit, what two processes do."""
     out = tmp_path / "run"
     processes = runs.start_two(out, *TINY)
     wait_for_step(out, 3)
@@ -130,11 +126,11 @@ def test_signalled_killed_and_resumed_equals_whole(whole, runs, tmp_path):
     first, _ = finish(processes)
     assert processes[0].returncode not in (0, None), first
 
-    process = runs.start(out, "--resume", *TINY, devices=2)  # or two again
+    process = runs.start(out, "--resume", *TINY, devices=2)
     (output,) = finish([process])
     assert process.returncode == 0, output
-    assert_same_weights(out, whole)
-    assert metrics(out) == metrics(whole)
+    assert_same_weights(out, whole[0])
+    assert metrics(out) == metrics(whole[0])
 
 
 def test_other_options_are_named(runs, tmp_path):

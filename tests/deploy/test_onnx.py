@@ -10,89 +10,32 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from paths import SHARED_DATA
-from random_variables import random_variables
-from siamrpn_jax import api
+from exports import (
+    COMPACT,
+    FRAMES,
+    MODELS,
+    TRACKERS,
+    TRUTH,
+    follow,
+    make_loaded,
+    write_tiny_weights,
+)
 from siamrpn_jax.commands import export
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.data.read.images import read_image
-from siamrpn_jax.data.read.sequences import find_sequences, read_sequence
 from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.evaluation.ope.metrics import overlaps
 from siamrpn_jax.media.video import VideoWriter
 from siamrpn_jax.model import fused
-from siamrpn_jax.model.boxes import cxcywh_to_ltwh, ltwh_to_cxcywh
 from siamrpn_jax.model.config import (
     AnchorConfig,
-    BackboneConfig,
     HeadConfig,
-    InputConfig,
-    ModelConfig,
 )
-from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking.config import TrackerConfig
-from siamrpn_jax.tracking.state import Loaded
-from siamrpn_jax.tracking.step import make_tracker
-from siamrpn_jax.weights import load_weights, save_weights
 
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
 from siamrpn_jax.deploy import graph, onnx_tracker, runtime  # noqa: E402
-
-COMPACT = ModelConfig(
-    backbone=BackboneConfig("compact", widths=(4, 8, 8)),  # the last one is residual
-    head=HeadConfig("depthwise", width=8, kernel_size=1),
-    anchors=AnchorConfig(base_size=30.0, ratios=(0.5, 1.0, 2.0)),
-    input=InputConfig("rgb", mean=(90.0, 120.0, 140.0), std=(50.0, 60.0, 70.0)),
-    exemplar_size=60,
-    instance_size=124,
-    conv_impl="xla",
-)
-ALEXNET = dataclasses.replace(
-    COMPACT,
-    backbone=BackboneConfig("alexnet", widths=(4, 6, 8, 6, 8)),
-    head=HeadConfig("up_channel", width=8, kernel_size=3, adjust=True),
-    input=dataclasses.replace(COMPACT.input, order="bgr"),
-    exemplar_size=103,
-    instance_size=167,
-)
-MODELS = {
-    "compact depthwise": COMPACT,
-    "alexnet up_channel bgr": ALEXNET,
-    "alexnet depthwise relu": dataclasses.replace(
-        ALEXNET, head=HeadConfig("depthwise", width=6, template_relu=True)
-    ),
-}
-TRACKERS = {
-    "plain": TrackerConfig(min_size=4.0),
-    "votes and motion": TrackerConfig(
-        min_size=4.0, voting_iou=0.6, motion=0.3, center_size=5, top_k=3
-    ),
-    "hold": TrackerConfig(
-        when_lost="hold", lost_search=1.5, lost_below=0.4, found_above=0.5
-    ),
-}
-
-
-def make_loaded(model, tracker=TRACKERS["plain"]) -> Loaded:
-    network = SiamRPN(model)
-    return Loaded(network, random_variables(network.init_variables), tracker, {})
-
-
-def follow(loaded, frames, box) -> np.ndarray:
-    """By JAX: boxes ``ltwh``, score, confidence and lost, ``[T - 1, 7]``."""
-    init, step = make_tracker(
-        loaded.model, loaded.variables, config=loaded.tracker_config
-    )
-    template, state = init(frames[0], ltwh_to_cxcywh(np.array(box)).astype(np.float32))
-    rows = []
-    for frame in frames[1:]:
-        state, output = step(template, state, frame)
-        found = cxcywh_to_ltwh(np.asarray(output.box, np.float64))
-        numbers = output.score, output.confidence, output.lost
-        rows.append([*found, *map(float, numbers)])
-    return np.array(rows)
 
 
 def follow_onnx(loaded, frames, box) -> np.ndarray:
@@ -106,9 +49,6 @@ def follow_onnx(loaded, frames, box) -> np.ndarray:
             for f in frames[1:]
         ]
     )
-
-
-FRAMES, TRUTH = make_sequence(3, length=12, height=90, width=120)
 
 
 @pytest.mark.parametrize(
@@ -128,18 +68,6 @@ def test_boxes_are_those_of_jax(model, tracker):
     np.testing.assert_allclose(found[:, :4], expected[:, :4], atol=0.05)
     np.testing.assert_allclose(found[:, 4:6], expected[:, 4:6], atol=1e-3)
     assert (found[:, 6] == expected[:, 6]).all()
-
-
-def test_small_on_a_real_sequence():
-    if not SHARED_DATA.is_dir():
-        pytest.skip("skipped: no ../shared")
-    path = find_sequences(SHARED_DATA / "dev_sequences")[1]
-    sequence = read_sequence(path)
-    frames = [read_image(file) for file in sequence.frames[:60]]
-    loaded = load_weights("small")
-    found = follow_onnx(loaded, frames, sequence.boxes[0])
-    expected = follow(loaded, frames, sequence.boxes[0])
-    np.testing.assert_allclose(found[:, :4], expected[:, :4], atol=0.05)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -223,14 +151,7 @@ def test_formulas_are_what_they_look_like():
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    loaded = make_loaded(COMPACT, TRACKERS["votes and motion"])
-    save_weights(
-        path,
-        loaded.variables,
-        model=loaded.model,
-        tracker_config=loaded.tracker_config,
-        card={"name": "tiny"},
-    )
+    write_tiny_weights(path)
     return path
 
 
@@ -284,7 +205,7 @@ def test_what_the_command_refuses(tmp_path, weights, capsys):
         assert message in capsys.readouterr().err
     with pytest.raises(SystemExit):
         export.main(["--check", "generated"])
-    assert "--check and --int8 are for onnx" in capsys.readouterr().err
+    assert "--check is for onnx and tflite" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -306,22 +227,3 @@ def test_the_script_follows_a_film_without_this_package(tmp_path, weights):
     rows = [line.split(",") for line in done.stdout.split()]
     assert rows[0] == ["frame", "x", "y", "w", "h", "confidence", "lost"]
     assert [row[0] for row in rows[1:]] == [str(n) for n in range(len(FRAMES))]
-
-
-def test_load_with_another_runtime(weights):
-    tracker = api.load(weights, runtime="onnxruntime", window_influence=0.2)
-    same = api.load(weights, window_influence=0.2)
-    with pytest.raises(RuntimeError, match="update before init"):
-        tracker.update(FRAMES[0])
-    tracker.init(FRAMES[0], TRUTH[0])
-    same.init(FRAMES[0], TRUTH[0])
-    for frame in FRAMES[1:5]:
-        np.testing.assert_allclose(tracker.update(frame), same.update(frame), atol=0.05)
-        assert tracker.confidence == pytest.approx(same.confidence, abs=1e-3)
-    for frame in (FRAMES[0].astype(float), FRAMES[0][..., 0]):
-        with pytest.raises(ValueError, match="expected uint8"):
-            tracker.update(frame)
-    with pytest.raises(ValueError, match="of positive size"):
-        tracker.init(FRAMES[0], [1, 2, 0, 4])
-    with pytest.raises(InputError, match="runtime 'tpu', expected jax"):
-        api.load(weights, runtime="tpu")  # type: ignore[call-overload]

@@ -145,6 +145,18 @@ def decode_image(data: bytes, *, name: str) -> np.ndarray:
     return image
 
 
+def as_array(image: object) -> np.ndarray:
+    """An array of what NumPy takes; of a PIL image, if its mode is RGB or grey.
+
+    Raises:
+        ImageError: a PIL image of another mode.
+    """
+    mode = getattr(image, "mode", None)
+    if isinstance(mode, str) and mode not in ("RGB", "RGBA", "L"):
+        raise ImageError(f"image of mode {mode}, expected RGB: image.convert('RGB')")
+    return np.asarray(image)
+
+
 def check_frame(frame: np.ndarray, *, name: str = "frame") -> np.ndarray:
     """Checks a frame, and gives grey and RGBA ones three channels.
 

@@ -1,0 +1,122 @@
+"""One target or several followed by another runtime, with the methods of a tracker."""
+
+import copy
+from typing import Any, get_args
+
+import numpy as np
+
+from siamrpn_jax.common.errors import InputError, require
+from siamrpn_jax.data.read.images import as_array, check_frame
+from siamrpn_jax.deploy import Runtime, onnx_tracker, runtime
+from siamrpn_jax.model.boxes import check_boxes
+from siamrpn_jax.tracking.state import Loaded
+
+
+class ExportedTracker:
+    """SiamRPN as a stateful object, run by ONNX Runtime or LiteRT.
+
+    ``init`` and ``update`` are those of ``siamrpn_jax.Tracker``; of N targets each is
+    searched for by itself. ONNX Runtime takes frames of any size; for LiteRT models are
+    made when the first frame of a size comes, which takes seconds.
+
+    Args:
+        loaded: network, weights and tracking constants.
+        name: of the runtime.
+        threads: of the runtime; 0: as many as there are cores, in LiteRT at most 4.
+
+    Raises:
+        InputError: a runtime of another name, or a tracker that no graph is made of.
+        MissingExtraError: the runtime, or what makes its models, is not installed.
+    """
+
+    is_deterministic = True
+
+    def __init__(self, loaded: Loaded, name: Runtime, *, threads: int = 0):
+        if name == "litert":
+            require("ai_edge_litert", extra="litert")
+            from siamrpn_jax.deploy import litert
+
+            litert.require_converter()
+        elif name == "onnxruntime":
+            require("onnxruntime", extra="onnx")
+            require("onnx", extra="onnx")
+            onnx_tracker.check(loaded)
+        else:
+            known = ", ".join(get_args(Runtime))
+            raise InputError(f"runtime {name!r}, expected one of {known}")
+        self.name = f"siamrpn_{name}"
+        self.config = loaded.tracker_config
+        """How the network's answers become a box."""
+        self.runtime: Runtime = name
+        """The runtime's name."""
+        self.score: float | np.ndarray = np.nan
+        """Score of the last update in 0..1: a number, or float64 [N]."""
+        self.confidence: float | np.ndarray = np.nan
+        """Probability in 0..1 that the last update still follows the target."""
+        self.lost: bool | np.ndarray = False
+        """The confidence says that the target is lost: a bool, or bool [N]."""
+        self._loaded, self._threads = loaded, threads
+        self._made: dict[Any, runtime.Tracker] = {}
+        self._targets: list[runtime.Tracker] = []
+        self._many = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what runs, for other processes."""
+        return vars(self) | {"_made": {}, "_targets": []}
+
+    def init(self, image: Any, box: Any) -> None:
+        """Starts on a frame; see ``siamrpn_jax.Tracker.init``."""
+        frame = check_frame(as_array(image))
+        boxes = check_boxes(box, frame)
+        opened = self._open(frame)
+        self._many = boxes.ndim == 2
+        self._targets = [copy.copy(opened) for _ in np.atleast_2d(boxes)]
+        for target, one in zip(self._targets, np.atleast_2d(boxes), strict=True):
+            target.init(frame, one)
+        self._tell()
+
+    def update(self, image: Any) -> np.ndarray:
+        """Finds the targets in the next frame: ``ltwh`` float64 [4], or [N, 4]."""
+        if not self._targets:
+            raise RuntimeError("update before init: call init(frame, box) first")
+        frame = check_frame(as_array(image))
+        models = self._open(frame).models
+        boxes = []
+        for target in self._targets:
+            target.models = models
+            boxes.append(target.update(frame))
+        self._tell()
+        return np.stack(boxes) if self._many else boxes[0]
+
+    def _tell(self) -> None:
+        scores, confidences, lost = (
+            [getattr(target, name) for target in self._targets]
+            for name in ("score", "confidence", "lost")
+        )
+        if self._many:
+            self.score, self.confidence = np.array(scores), np.array(confidences)
+            self.lost = np.array(lost)
+        else:
+            self.score, self.confidence, self.lost = scores[0], confidences[0], lost[0]
+
+    def _open(self, frame: np.ndarray) -> runtime.Tracker:
+        """What runs frames of this size."""
+        height, width = frame.shape[:2]
+        size = (width, height) if self.runtime == "litert" else None
+        if size not in self._made:
+            self._made[size] = runtime.Tracker(
+                make_parts(self._loaded, frame_size=size), threads=self._threads
+            )
+        return self._made[size]
+
+
+def make_parts(loaded: Loaded, *, frame_size: tuple[int, int] | None) -> list[bytes]:
+    """``init`` and ``step`` for ONNX Runtime, or for LiteRT where a size is given."""
+    names = ("init", "step")
+    if frame_size is None:
+        graphs = onnx_tracker.make_models(loaded)
+        return [graphs[name].SerializeToString() for name in names]
+    from siamrpn_jax.deploy import litert
+
+    models = litert.make_models(loaded, frame_size=frame_size)
+    return [models[name].data for name in names]

@@ -1,0 +1,149 @@
+"""The tracker as LiteRT (TFLite) models: ``init``, ``step``, and the network alone.
+
+Traced by JAX for frames of one size. Tensors are called as in ``deploy.onnx_tracker``;
+kernels and patches have the axes that JAX has, patches ``[1, n, n, 3]``.
+
+litert-converter 0.5.0 asks for an xdsl that cannot be installed beside tyro and is not
+needed here, hence ``INSTALL``; it runs in a process of its own, by ``convert_litert``.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import export
+
+from siamrpn_jax.common.errors import InputError, MissingExtraError
+from siamrpn_jax.deploy import convert_litert
+from siamrpn_jax.model import fused
+from siamrpn_jax.model.network import SiamRPN
+from siamrpn_jax.model.rpn import Template
+from siamrpn_jax.tracking.export import Arrays, make_functions
+from siamrpn_jax.tracking.state import Loaded
+
+INSTALL = "pip install --no-deps litert-converter==0.5.0"
+"""How to get the converter."""
+
+Function = Callable[[Arrays], Arrays]
+"""From inputs to outputs, as dicts, or dicts of dicts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A function for LiteRT, and its tensors by name."""
+
+    data: bytes
+    """What a ``.tflite`` file holds."""
+    inputs: Mapping[str, jax.ShapeDtypeStruct]
+    outputs: Mapping[str, jax.ShapeDtypeStruct]
+
+
+def make_models(loaded: Loaded, *, frame_size: tuple[int, int]) -> dict[str, Model]:
+    """The models ``init`` and ``step`` of a tracker.
+
+    Args:
+        loaded: network, weights and tracking constants.
+        frame_size: width and height of the frames.
+
+    Raises:
+        InputError: a network that cannot be converted.
+        MissingExtraError: litert-converter is not installed.
+    """
+    init, step = make_functions(loaded, conv_impl="xla")
+
+    def start(inputs: Arrays) -> Arrays:
+        template, state = init(inputs["frame"], inputs["box"])
+        return {"template": template, "state": state}
+
+    def follow(inputs: Arrays) -> Arrays:
+        state, output = step(inputs["template"], inputs["state"], inputs["frame"])
+        return {"next": state, "output": output}
+
+    width, height = frame_size
+    frame = jax.ShapeDtypeStruct((height, width, 3), np.uint8)
+    first = {"frame": frame, "box": jax.ShapeDtypeStruct((4,), np.float32)}
+    memory = jax.eval_shape(start, first)
+    return _convert(
+        {"init": (start, first), "step": (follow, memory | {"frame": frame})}
+    )
+
+
+def make_networks(loaded: Loaded) -> dict[str, Model]:
+    """The models ``template`` and ``search``: the network without the tracker.
+
+    Patches are float32 ``[1, n, n, 3]``, RGB, 0 to 255; outputs as ``model.rpn`` says.
+
+    Raises:
+        InputError: a network that cannot be converted.
+        MissingExtraError: litert-converter is not installed.
+    """
+    config = dataclasses.replace(loaded.model.config, conv_impl="xla")
+    model = SiamRPN(config)
+
+    def embed(inputs: Arrays) -> Arrays:
+        return _present(fused.embed_template(model, loaded.variables, inputs["z"]))
+
+    def detect(inputs: Arrays) -> Arrays:
+        kernels = Template(inputs["cls_kernel"], inputs.get("reg_kernel"))
+        return _present(fused.detect(model, loaded.variables, kernels, inputs["x"]))
+
+    z, x = (
+        jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+        for side in (config.exemplar_size, config.instance_size)
+    )
+    kernels = jax.eval_shape(embed, {"z": z})
+    return _convert(
+        {"template": (embed, {"z": z}), "search": (detect, kernels | {"x": x})}
+    )
+
+
+def _present(node: Any) -> Arrays:
+    """The fields of a node that are there, by name."""
+    values = {f.name: getattr(node, f.name) for f in dataclasses.fields(node)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def require_converter() -> None:
+    """Raises MissingExtraError, with how to get it, where the converter is missing."""
+    if importlib.util.find_spec("litert_converter") is None:
+        raise MissingExtraError(f"litert-converter is not installed: {INSTALL}")
+
+
+def _convert(functions: Mapping[str, tuple[Function, Arrays]]) -> dict[str, Model]:
+    """Traces functions on the shapes of their inputs, and converts them."""
+    require_converter()
+    tensors = {}
+    with tempfile.TemporaryDirectory(prefix="siamrpn-litert-") as place:
+        for name, (function, inputs) in functions.items():
+            traced = jax.jit(function, keep_unused=True)
+            exported = export.export(traced, platforms=["cpu"])(inputs)
+            text = exported.mlir_module()
+            Path(place, f"{name}.mlir").write_text(text, encoding="utf-8")
+            outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+            tensors[name] = _by_name(inputs), _by_name(outputs)
+            names = json.dumps([list(one) for one in tensors[name]])
+            Path(place, f"{name}.json").write_text(names, encoding="utf-8")
+        command = [sys.executable, convert_litert.__file__, place]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            errors = [line for line in done.stderr.splitlines() if "rror" in line]
+            said = (errors or ["it says nothing"])[-1].strip()
+            raise InputError(f"litert-converter cannot convert this tracker ({said})")
+        return {
+            name: Model(Path(place, f"{name}.tflite").read_bytes(), *tensors[name])
+            for name in functions
+        }
+
+
+def _by_name(tree: Arrays) -> dict[str, jax.ShapeDtypeStruct]:
+    """Leaves by the names on the way to them, such as ``state.box``."""
+    leaves, _ = jax.tree.flatten_with_path(tree)
+    return {".".join(step.key for step in path): leaf for path, leaf in leaves}
