@@ -17,6 +17,10 @@ if OWN_CACHE:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     }
 
+# Nearly all that is compiled here runs a few times: the same operations, compiled in a
+# good half of the time. What runs long asks for ``optimized``.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 # As if restarted with huge pages: a command under test must not restart the tests.
 os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
 
@@ -48,8 +52,8 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(scope="module")
-def quick_compilation() -> Iterator[None]:
-    """Training steps compile in half the time, and run the same operations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+def optimized() -> Iterator[None]:
+    """Functions compile with all optimizations."""
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)

@@ -13,6 +13,8 @@ from siamrpn_jax.evaluation.ope import metrics
 from siamrpn_jax.presets import small
 from small_models import tiny_model
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 def follow(tracker: Tracker, seed: int) -> tuple[float, float]:
     """Success AUC of the tracker and of the first box repeated on one scene."""

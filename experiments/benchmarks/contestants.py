@@ -14,6 +14,7 @@ from experiments.benchmarks import cases
 from experiments.benchmarks.cases import Network, anchor_major
 from experiments.benchmarks.session import Contestant, Running
 from experiments.benchmarks.torch_tracker import Net
+from siamrpn_jax.common.errors import require
 from siamrpn_jax.model import fused
 
 OURS = "ours"
@@ -21,6 +22,8 @@ TORCH = "torch eager"
 TORCH_BF16 = "torch eager bfloat16"
 TORCH_COMPILED = "torch compiled"
 ONNXRUNTIME = "onnxruntime"
+OPENVINO = "OpenVINO"
+LITERT = "LiteRT"
 
 
 def on_gpu() -> bool:
@@ -72,6 +75,10 @@ def searchers(
         bf16 = dict(how="graph", dtype="bfloat16")
         add("torch CUDA graph bfloat16", torch_search, net, **bf16)
     elif count == 1:
+        add(OPENVINO, openvino_search, net, threads=threads)
+        bf16 = dict(threads=threads, dtype="bfloat16")
+        add(f"{OPENVINO} bfloat16", openvino_search, net, **bf16)
+        add(LITERT, litert_search, net, threads=threads)
         add("OpenCV DNN", onnx_search, net, threads=None)
     add(TORCH_BF16, torch_search, net, dtype="bfloat16")
     return entries
@@ -119,6 +126,44 @@ def onnx_search(
     return Running(lambda: detect(patches), lambda: anchor_major(detect(patches)))
 
 
+def openvino_search(
+    net: Network, z: np.ndarray, x: np.ndarray, *, threads: int, dtype: str = "float32"
+) -> Running:
+    """OpenVINO; the precision is a hint that it follows where the processor has it."""
+    from experiments.benchmarks import onnx_models as onnx
+
+    model, patches = _export_onnx(net, z), _nchw(x)
+    detect = onnx.open_openvino(model, threads=threads, dtype=dtype)
+    return Running(lambda: detect(patches), lambda: anchor_major(detect(patches)))
+
+
+def litert_search(
+    net: Network, z: np.ndarray, x: np.ndarray, *, threads: int
+) -> Running:
+    """LiteRT with XNNPACK."""
+    from siamrpn_jax.deploy import litert
+
+    runtime: Any = require("ai_edge_litert.interpreter", extra="litert")
+    model = net.with_config(conv_impl="xla").model
+    template = fused.embed_template(model, net.variables, jax.numpy.asarray(z))
+
+    def search(inputs: dict[str, Any]) -> dict[str, Any]:
+        detection = fused.detect(model, net.variables, template, inputs["x"])
+        return {"cls": detection.cls_logits, "reg": detection.reg_deltas}
+
+    patches = np.asarray(x, np.float32)
+    shapes = {"x": jax.ShapeDtypeStruct(patches.shape, np.float32)}
+    (made,) = litert.convert({"search": (search, shapes)}).values()
+    opened = runtime.Interpreter(model_content=made.data, num_threads=threads)
+    run = opened.get_signature_runner()
+
+    def call() -> list[np.ndarray]:
+        found = run(x=patches)
+        return [found["cls"], found["reg"]]
+
+    return Running(call, call)
+
+
 def torch_net(net: Network, z: np.ndarray, **options: Any) -> Net:
     """PyTorch for a ``HostTracker``: host patch to host outputs."""
     from experiments.benchmarks.torch_models import to_ours, to_torch
@@ -151,16 +196,22 @@ def _open_torch(
 
 def _open_onnx(net: Network, z: np.ndarray, threads: int | None) -> Any:
     from experiments.benchmarks import onnx_models as onnx
+
+    model = _export_onnx(net, z)
+    if threads is None:
+        return onnx.open_opencv(model)
+    return onnx.open_onnxruntime(model, threads=threads)
+
+
+def _export_onnx(net: Network, z: np.ndarray) -> bytes:
+    from experiments.benchmarks import onnx_models as onnx
     from experiments.benchmarks.torch_models import TorchSiamRPN, torch
 
     config = net.model.config
     network = TorchSiamRPN(config, net.variables)
     module = onnx.Search(network, torch.from_numpy(_nchw(z)))
     size = config.instance_size
-    model = onnx.export(module, torch.zeros(1, 3, size, size))
-    if threads is None:
-        return onnx.open_opencv(model)
-    return onnx.open_onnxruntime(model, threads=threads)
+    return onnx.export(module, torch.zeros(1, 3, size, size))
 
 
 def _nchw(patches: np.ndarray) -> np.ndarray:

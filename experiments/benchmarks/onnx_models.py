@@ -1,12 +1,12 @@
-"""The search branch as an ONNX model, in ONNX Runtime and in OpenCV's DNN module.
+"""The search branch as an ONNX model, in ONNX Runtime, OpenVINO and OpenCV's DNN.
 
 Exported from the PyTorch twin; the target's kernels are constants of the graph, which
-lets both engines prepare them like any other weights.
+lets all engines prepare them like any other weights.
 """
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cv2
@@ -59,6 +59,37 @@ def open_onnxruntime(model: bytes, *, threads: int) -> Run:
     options.intra_op_num_threads = threads
     session = runtime.InferenceSession(model, options, providers=[provider])
     return lambda x: session.run(None, {"x": x})
+
+
+def open_openvino(model: bytes, *, threads: int, dtype: str) -> Run:
+    """Runs the model in OpenVINO on the CPU, with the precision that is named."""
+    compiled = compile_openvino(model, threads=threads, dtype=dtype)
+
+    def detect(x: np.ndarray) -> Outputs:
+        return list(compiled(x).values())
+
+    return detect
+
+
+def compile_openvino(
+    model: bytes,
+    *,
+    threads: int,
+    dtype: str,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Any:
+    """A compiled model of OpenVINO; ``shapes`` of inputs that are free in the file."""
+    vino: Any = require("openvino", extra="bench")
+    core = vino.Core()
+    read = core.read_model(io.BytesIO(model))
+    if shapes:
+        read.reshape(dict(shapes))
+    options = {
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[dtype],
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    return core.compile_model(read, "CPU", options)
 
 
 def open_opencv(model: bytes) -> Run:

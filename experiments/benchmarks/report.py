@@ -13,7 +13,10 @@ import jax
 from experiments.benchmarks.session import Row, Session
 from siamrpn_jax import __version__
 
-PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "onnxruntime", "onnx")
+PACKAGES = (
+    *("jax", "jaxlib", "flax", "numpy"),
+    *("torch", "onnxruntime", "onnx", "openvino", "ai-edge-litert"),
+)
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -54,7 +57,7 @@ def make_report(
         "convention": {
             "ratio": "ours / theirs, of times; of rates where quantity is not ms",
             "median_ms": "median over rounds of the median call of a round",
-            "p50_ms, p99_ms": "over all counted calls",
+            "p50_ms, p90_ms, p99_ms": "over all counted calls",
             "max_error": "largest difference from ours / largest value of ours",
         },
         "targets": session.targets,
@@ -77,8 +80,8 @@ class Printer:
             print(f"\n{row.section}: {row.case} ({row.threads} {plural})")
             rate = "units/s" if row.quantity == "ms" else row.quantity
             print(
-                f"{'ours/theirs':>11} {'median ms':>10} {'p50':>9} {'p99':>9} "
-                f"{rate:>15} {'error':>8} {'rounds':>6}  contestant"
+                f"{'ours/theirs':>11} {'median ms':>10} {'p50':>9} {'p90':>9} "
+                f"{'p99':>9} {rate:>15} {'error':>8} {'rounds':>6}  contestant"
             )
         self._case = case
         print(format_row(row), flush=True)
@@ -92,8 +95,9 @@ def format_row(row: Row) -> str:
     error = "" if row.max_error is None else f"{row.max_error:.0e}"
     note = f" ({row.note})" if row.note else ""
     return (
-        f"{ratio:>11} {row.median_ms:>10.3f} {row.p50_ms:>9.3f} {row.p99_ms:>9.3f} "
-        f"{row.rate:>15.2f} {error:>8} {row.rounds:>6}  {row.contestant}{note}"
+        f"{ratio:>11} {row.median_ms:>10.3f} {row.p50_ms:>9.3f} {row.p90_ms:>9.3f} "
+        f"{row.p99_ms:>9.3f} {row.rate:>15.2f} {error:>8} {row.rounds:>6}  "
+        f"{row.contestant}{note}"
     )
 
 

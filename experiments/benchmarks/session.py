@@ -64,6 +64,7 @@ class Row:
     """Largest difference from ours, by the largest value of ours."""
     median_ms: float | None = None
     p50_ms: float | None = None
+    p90_ms: float | None = None
     p99_ms: float | None = None
     rate: float | None = None
     """Units a second at the median."""
@@ -253,6 +254,7 @@ def _timed(row: Row, theirs: Timing, mine: Timing | None, amount: float) -> Row:
         ratio=ratio,
         median_ms=1e3 * theirs.median,
         p50_ms=1e3 * theirs.percentile(50),
+        p90_ms=1e3 * theirs.percentile(90),
         p99_ms=1e3 * theirs.percentile(99),
         rate=amount / theirs.median,
         rounds=len(theirs.rounds),

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.benchmarks import cases
+from experiments.benchmarks import cases, exports
 from experiments.benchmarks import contestants as who
 from experiments.benchmarks.cases import Network
 from experiments.benchmarks.session import Contestant, Row, Running, Session
@@ -28,10 +28,13 @@ SEARCH_TARGETS = {
 }
 STEP_TARGETS = (
     "paper_step_vs_torch",
+    "small_step_vs_fastest",
     "small_step_fps",
     "small_step_p50_ms",
     "small_step_p99_ms",
 )
+EXPORTS = who.ONNXRUNTIME, who.OPENVINO, who.LITERT
+"""Runtimes of our own exports."""
 _ONE_THREAD = "_1_thread"
 
 
@@ -46,6 +49,8 @@ def run(session: Session) -> None:
         _search_on_one_thread(session)
     for net in networks:
         _parts(session, net)
+    if not who.on_gpu():
+        exports.starts(session)
 
 
 def compiled(session: Session) -> None:
@@ -94,6 +99,10 @@ def _step(session: Session, net: Network) -> None:
     ours(who.OURS)
     host(who.TORCH, who.torch_net)
     host(who.ONNXRUNTIME, who.onnx_net, threads=session.threads)
+    for runtime in () if who.on_gpu() else EXPORTS:
+        options = dict(runtime=runtime, threads=session.threads)
+        make = functools.partial(exports.step, net, frames, start, **options)
+        entries.append(Contestant(f"our export in {runtime}", make, exact))
     if who.on_gpu():
         host("torch CUDA graph", who.torch_net, how="graph")
         # Another box may win where scores are close: not compared.
@@ -111,6 +120,10 @@ def _step(session: Session, net: Network) -> None:
     if net.name == "paper":
         session.target("paper_step_vs_torch", race.ratio(who.TORCH))
     if net.name == "small":
+        fastest = [race.ratio(f"our export in {runtime}") for runtime in EXPORTS]
+        fastest += [race.ratio(name) for name in (who.TORCH, who.ONNXRUNTIME)]
+        ratios = [ratio for ratio in fastest if isinstance(ratio, float)]
+        session.target("small_step_vs_fastest", max(ratios, default="all are absent"))
         for field in ("p50_ms", "p99_ms"):
             session.target(f"small_step_{field}", race.value(who.OURS, field))
         session.target("small_step_fps", race.value(who.OURS, "rate"))

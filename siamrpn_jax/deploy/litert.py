@@ -71,7 +71,7 @@ def make_models(loaded: Loaded, *, frame_size: tuple[int, int]) -> dict[str, Mod
     frame = jax.ShapeDtypeStruct((height, width, 3), np.uint8)
     first = {"frame": frame, "box": jax.ShapeDtypeStruct((4,), np.float32)}
     memory = jax.eval_shape(start, first)
-    return _convert(
+    return convert(
         {"init": (start, first), "step": (follow, memory | {"frame": frame})}
     )
 
@@ -100,7 +100,7 @@ def make_networks(loaded: Loaded) -> dict[str, Model]:
         for side in (config.exemplar_size, config.instance_size)
     )
     kernels = jax.eval_shape(embed, {"z": z})
-    return _convert(
+    return convert(
         {"template": (embed, {"z": z}), "search": (detect, kernels | {"x": x})}
     )
 
@@ -117,8 +117,16 @@ def require_converter() -> None:
         raise MissingExtraError(f"litert-converter is not installed: {INSTALL}")
 
 
-def _convert(functions: Mapping[str, tuple[Function, Arrays]]) -> dict[str, Model]:
-    """Traces functions on the shapes of their inputs, and converts them."""
+def convert(functions: Mapping[str, tuple[Function, Arrays]]) -> dict[str, Model]:
+    """Traces functions on the shapes of their inputs, and converts them.
+
+    Args:
+        functions: with the shapes of their inputs, by name.
+
+    Raises:
+        InputError: what cannot be converted.
+        MissingExtraError: litert-converter is not installed.
+    """
     require_converter()
     tensors = {}
     with tempfile.TemporaryDirectory(prefix="siamrpn-litert-") as place:

@@ -22,8 +22,6 @@ from siamrpn_jax.training.config import ClassifierConfig
 from siamrpn_jax.weights.backbones import load_backbone
 from small_models import tiny_recipe
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 BACKBONE = tiny_recipe().model.backbone
 
 

@@ -20,8 +20,6 @@ from siamrpn_jax.training.checkpoints import write_config
 from siamrpn_jax.weights import torch_files, torch_layouts
 from small_models import tiny_model, tiny_recipe
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 MODEL = dataclasses.replace(
     tiny_model(), input=InputConfig("bgr", std=(50.0, 50.0, 50.0))
 )

@@ -24,8 +24,6 @@ from siamrpn_jax.training import run
 from siamrpn_jax.training.checkpoints import write_config
 from small_models import tiny_model, tiny_recipe
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 TINY = [
     *("--model.backbone.widths", "8", "16", "--model.head.width", "16"),
     *("--model.conv-impl", "xla", "--batch-size", "4", "--evaluate", "0"),
@@ -43,7 +41,6 @@ def start(out: Path, *options: str) -> subprocess.Popen:
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
     return subprocess.Popen(
         [*command, "--out", str(out), *options],

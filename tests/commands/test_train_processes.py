@@ -32,7 +32,6 @@ class Runs:
             "PYTHONPATH": str(ROOT),
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         }
 
     def start(self, out: Path, *options: str, devices: int = 1) -> subprocess.Popen:

@@ -4,7 +4,6 @@ import dataclasses
 import json
 
 import numpy as np
-import pytest
 
 from random_variables import random_variables
 from raw_folders import prepare
@@ -30,7 +29,6 @@ def write_film(path, seed):
     return truth
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_from_films_to_a_tracker_of_ones_own(tmp_path, capsys):
     model = SiamRPN(tiny_model((8, 16, 16), 16))
     start = tmp_path / "start.safetensors"

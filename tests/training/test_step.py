@@ -26,8 +26,6 @@ from siamrpn_jax.training.config import (
 from siamrpn_jax.training.optimizer import label_parameters
 from small_models import random_batch, tiny_model
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 TINY = tiny_model()
 MODEL = SiamRPN(TINY)
 SGD = TrainConfig(

@@ -30,6 +30,7 @@ from siamrpn_jax.tracking.step import make_tracker
 from siamrpn_jax.weights.backbones import load_backbone
 from siamrpn_jax.weights.torch_layouts import LAYOUTS, export_torch, import_torch
 
+pytestmark = pytest.mark.usefixtures("optimized")
 torch: Any = theirs.torch
 
 SEQUENCES = SHARED_DATA / "dev_sequences"
