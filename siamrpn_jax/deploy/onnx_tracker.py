@@ -494,45 +494,59 @@ def _crop(
     *,
     size: int,
 ) -> Value:
-    """``tracking.crops.crop_and_resize``: ``[1, 3, n, n]``."""
-    shape = graph.op("Shape", frame)
-    rows, columns = shape[0], shape[1]
-    pixels = graph.reshape(frame, [-1, 3])
+    """``tracking.crops.crop_and_resize``: ``[1, 3, n, n]``.
+
+    One axis after the other, and weights that are 0 outside the frame in place of a
+    choice: runtimes copy whole rows, and broadcast along whole rows.
+    """
     offsets = np.arange(size, dtype=np.float32) + 0.5 - size / 2
-    axes = []
+    taps = []
     for axis in (0, 1):
         limit = frame_size[axis]
         x = center[axis] + (offsets * (side / size) - 0.5)
         x = graph.op("Max", graph.op("Min", x, limit + 1.0), -2.0)
         floor = graph.op("Floor", x)
-        axes.append((floor, x - floor, limit))
-    (left, fx, width), (upper, fy, height) = axes
-
-    def tap(down: float, right: float) -> Value:
-        y, x = upper + down, left + right
-        inside = _within(graph, y, height, [-1, 1]) & _within(graph, x, width, [1, -1])
-        y, x = (
-            graph.op("Max", graph.op("Min", graph.cast(v, np.int64), end - one), zero)
-            for v, end in ((y, rows), (x, columns))
+        right = x - floor
+        taps.append(
+            [
+                _tap(graph, floor, 1.0 - right, limit),
+                _tap(graph, floor + 1.0, right, limit),
+            ]
         )
-        index = graph.reshape(y, [-1, 1]) * columns + graph.reshape(x, [1, -1])
-        values = graph.cast(graph.op("Gather", pixels, index, axis=0), np.float32)
-        return graph.op("Where", graph.reshape(inside, [size, size, 1]), values, fill)
-
-    zero, one = graph.int64(0), graph.int64(1)
-    fx, fy = graph.reshape(fx, [1, size, 1]), graph.reshape(fy, [size, 1, 1])
-    top, bottom = (
-        tap(down, 0.0) * (1 - fx) + tap(down, 1.0) * fx for down in (0.0, 1.0)
+    (left, right), (upper, lower) = taps
+    low = graph.op("ReduceMin", left[0], keepdims=1)
+    columns = graph.op(
+        "Slice",
+        frame,
+        low,
+        graph.op("ReduceMax", right[0], keepdims=1) + graph.int64([1]),
+        graph.int64([1]),
     )
-    patch = top * (1 - fy) + bottom * fy
-    return graph.reshape(
-        graph.op("Transpose", patch, perm=[2, 0, 1]), [1, 3, size, size]
-    )
+    rows = [
+        graph.cast(graph.op("Gather", columns, index, axis=0), np.float32)
+        * graph.reshape(weight, [size, 1, 1])
+        for index, weight in (upper, lower)
+    ]
+    band = rows[0] + rows[1]  # [n, some columns, 3]
+    parts = [
+        graph.op(
+            "Transpose", graph.op("Gather", band, index - low, axis=1), perm=[2, 0, 1]
+        )
+        * weight
+        for index, weight in (left, right)
+    ]
+    seen = graph.reshape(upper[1] + lower[1], [size, 1]) * (left[1] + right[1])
+    patch = parts[0] + parts[1] + graph.reshape(fill, [3, 1, 1]) * (1.0 - seen)
+    return graph.reshape(patch, [1, 3, size, size])
 
 
-def _within(graph: Graph, x: Value, limit: Value, shape: list[int]) -> Value:
-    """Where pixels are of the frame, in a shape that spreads over a patch."""
-    return graph.reshape((x >= 0.0) & (x < limit), shape)
+def _tap(
+    graph: Graph, place: Value, weight: Value, limit: Value
+) -> tuple[Value, Value]:
+    """Indices ``[n]`` of pixels in a frame, and their weights, 0 outside."""
+    inside = graph.cast((place >= 0.0) & (place < limit), np.float32)
+    index = graph.op("Max", graph.op("Min", place, limit - 1.0), 0.0)
+    return graph.cast(index, np.int64), weight * inside
 
 
 def _frame_size(graph: Graph, frame: Value) -> Value:
