@@ -24,7 +24,7 @@ import numpy as np
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import as_array, check_frame
 from siamrpn_jax.deploy import Runtime
-from siamrpn_jax.deploy.exported import ExportedTracker
+from siamrpn_jax.deploy.exported import ExportedTracker, choose
 from siamrpn_jax.media.drawing import draw_boxes
 from siamrpn_jax.media.video import Video
 from siamrpn_jax.model.boxes import (
@@ -283,6 +283,7 @@ def load(
         runtime: ``onnxruntime`` compiles nothing, whatever the size of the frames, and
             starts in a fraction of a second; ``litert`` makes models for each size.
             The boxes are the same; of several targets each is searched for by itself.
+            ``auto`` takes ``onnxruntime`` on a CPU, where it is installed.
         **constants: fields of ``TrackerConfig`` in place of those of the weights.
 
     Returns:
@@ -298,11 +299,13 @@ def load(
     """
     loaded = load_weights(name_or_path)
     config = dataclasses.replace(loaded.tracker_config, **constants)
+    loaded = loaded._replace(tracker_config=config)
+    if runtime == "auto":
+        runtime = choose(loaded) if pad_to == 1 else "jax"
     if runtime == "jax":
         return Tracker(loaded.model, loaded.variables, config, pad_to=pad_to)
     if pad_to != 1:
         raise InputError(f"pad_to is {pad_to!r}: frames are padded for jax alone")
-    loaded = loaded._replace(tracker_config=config)
     return ExportedTracker(loaded, runtime)
 
 

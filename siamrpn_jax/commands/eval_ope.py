@@ -89,8 +89,8 @@ class Config:
     report: Path | None = None
     """Write a page with tables and plots to this folder (siamrpn-jax[report])."""
     runtime: Runtime = "jax"
-    """What computes SiamRPN, with the same boxes: jax, onnxruntime (siamrpn-jax[onnx])
-    or litert."""
+    """What computes SiamRPN, with the same boxes: jax, onnxruntime (siamrpn-jax[onnx]),
+    litert, or auto: onnxruntime on a CPU, if it is installed."""
     constants: ConstantsOption = Constants()
 
 

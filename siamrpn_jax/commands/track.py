@@ -62,10 +62,10 @@ class Config:
     (a task); vot (sequences). Frames that they want as images are written, too."""
     names: tuple[str, ...] = ("object",)
     """Class of each target for --export, in the order of the boxes; or one for all."""
-    runtime: Runtime = "jax"
+    runtime: Runtime = "auto"
     """What computes, with the same boxes: jax, onnxruntime (siamrpn-jax[onnx]) or
-    litert. onnxruntime starts at once; jax is faster once it has compiled, and follows
-    many targets in one call."""
+    litert. auto: on a CPU onnxruntime if it is installed, which starts at once and is
+    the faster one there; else jax."""
     constants: ConstantsOption = Constants()
 
 

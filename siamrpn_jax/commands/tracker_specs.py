@@ -122,6 +122,7 @@ def open_tracker_spec(spec: TrackerSpec) -> "tuple[OnePassTracker, dict[str, Any
         return tracker, settings
     from siamrpn_jax.api import load
     from siamrpn_jax.common import configs
+    from siamrpn_jax.deploy.exported import ExportedTracker
     from siamrpn_jax.weights import load_weights
 
     loaded = load_weights(spec.source)
@@ -132,8 +133,8 @@ def open_tracker_spec(spec: TrackerSpec) -> "tuple[OnePassTracker, dict[str, Any
         "model": configs.to_json(loaded.model.config),
         "tracker_config": configs.to_json(tracker.config),
     }
-    if spec.runtime != "jax":
-        settings["runtime"] = spec.runtime
+    if isinstance(tracker, ExportedTracker):
+        settings["runtime"] = tracker.runtime
     return tracker, settings
 
 

@@ -2,5 +2,7 @@
 
 from typing import Literal
 
-Runtime = Literal["jax", "onnxruntime", "litert"]
-"""What computes; all find the same boxes."""
+Runtime = Literal["jax", "onnxruntime", "litert", "auto"]
+"""What computes; all find the same boxes. ``auto``: on a CPU ONNX Runtime, which starts
+at once and is the fastest there, where it is installed and takes the tracker; else
+JAX."""

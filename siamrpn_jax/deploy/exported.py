@@ -1,8 +1,10 @@
 """One target or several followed by another runtime, with the methods of a tracker."""
 
 import copy
-from typing import Any, get_args
+import importlib.util
+from typing import Any, Literal, get_args
 
+import jax
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError, require
@@ -25,7 +27,7 @@ class ExportedTracker:
         threads: of the runtime; 0: as many as there are cores, in LiteRT at most 4.
 
     Raises:
-        InputError: a runtime of another name, or a tracker that no graph is made of.
+        InputError: not one of these runtimes, or a tracker that no graph is made of.
         MissingExtraError: the runtime, or what makes its models, is not installed.
     """
 
@@ -108,6 +110,18 @@ class ExportedTracker:
                 make_parts(self._loaded, frame_size=size), threads=self._threads
             )
         return self._made[size]
+
+
+def choose(loaded: Loaded) -> Literal["jax", "onnxruntime"]:
+    """What ``auto`` is for a tracker on this machine."""
+    installed = all(map(importlib.util.find_spec, ("onnx", "onnxruntime")))
+    if not installed or jax.default_backend() != "cpu":
+        return "jax"
+    try:
+        onnx_tracker.check(loaded)
+    except InputError:
+        return "jax"
+    return "onnxruntime"
 
 
 def make_parts(loaded: Loaded, *, frame_size: tuple[int, int] | None) -> list[bytes]:

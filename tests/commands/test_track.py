@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -77,7 +78,9 @@ def test_film_and_table(tmp_path, weights, film, capsys):
             for row in rows
             if int(row["frame"]) == result.index
         ]
-        assert np.array(found) == pytest.approx(result.boxes_ltwh, abs=1e-3)
+        # What computes is the command's choice; of networks that follow nothing, like
+        # this one, roundings grow.
+        assert np.array(found) == pytest.approx(result.boxes_ltwh, abs=0.01)
         told = [row for row in rows if int(row["frame"]) == result.index]
         confidence = [float(row["confidence"]) for row in told]
         assert confidence == pytest.approx(result.confidence, abs=1e-3, nan_ok=True)
@@ -219,7 +222,8 @@ def run_on(film, monkeypatch, weights, out, *, length):
             self.length = length
 
     monkeypatch.setattr("siamrpn_jax.media.video.Video", Source)
-    track.run(track.Config(str(film), ("10,10,20,16",), str(weights), Path(out)))
+    config = track.Config(str(film), ("10,10,20,16",), str(weights), Path(out))
+    track.run(dataclasses.replace(config, runtime="jax"))
 
 
 @pytest.mark.parametrize("place", ["update", "plot", "write", "rows"])

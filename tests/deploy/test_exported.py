@@ -12,7 +12,7 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import ImageError, read_image
 from siamrpn_jax.data.read.sequences import find_sequences, read_sequence
 from siamrpn_jax.data.scenes.generated import make_sequence
-from siamrpn_jax.deploy import litert
+from siamrpn_jax.deploy import exported, litert
 from siamrpn_jax.model.boxes import BoxError
 from siamrpn_jax.weights import load_weights
 
@@ -74,6 +74,16 @@ def test_one_target_and_several_in_frames_of_several_sizes(runtime, weights):
             np.testing.assert_allclose(found, same.update(frame), atol=0.05)
             np.testing.assert_allclose(tracker.confidence, same.confidence, atol=1e-3)
             assert np.shape(tracker.lost) == np.shape(found)[:-1]
+
+
+def test_auto_takes_what_it_can(weights, monkeypatch):
+    skip_without("onnxruntime")
+    assert api.load(weights, runtime="auto").name == "siamrpn_onnxruntime"
+    # JAX alone is able to.
+    assert api.load(weights, runtime="auto", pad_to=64).name == "siamrpn"
+    assert api.load(weights, runtime="auto", nms_iou=0.5).name == "siamrpn"
+    monkeypatch.setattr(exported.importlib.util, "find_spec", lambda _: None)
+    assert api.load(weights, runtime="auto").name == "siamrpn"
 
 
 def test_what_is_refused(weights):
