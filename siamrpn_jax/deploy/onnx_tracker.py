@@ -20,7 +20,7 @@ import siamrpn_jax
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.deploy.graph import Graph, Value
 from siamrpn_jax.model import fused
-from siamrpn_jax.model.config import ModelConfig, describe_layers
+from siamrpn_jax.model.config import InputConfig, ModelConfig, describe_layers
 from siamrpn_jax.model.network import model_anchors
 from siamrpn_jax.tracking.confidence import MAX_ODDS, NEAR_IOU
 from siamrpn_jax.tracking.config import TrackerConfig
@@ -453,15 +453,10 @@ def _detect(
 
 def _features(graph: Graph, config: ModelConfig, weights: Weights, x: Value) -> Value:
     """Patches ``[1, 3, n, n]``, 0 to 255, to features ``[1, C, f, f]``."""
-    image = config.input
-    if image.order == "bgr":
-        x = graph.op("Gather", x, graph.int64([2, 1, 0]), axis=1)
-    mean, std = (
-        np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (image.mean, image.std)
-    )
-    x = (x - mean) / std
     layers = describe_layers(config.backbone)
-    for i, (layer, conv) in enumerate(zip(layers, weights.backbone, strict=True)):
+    first, *others = weights.backbone
+    convs = _for_patches(first, config.input), *others
+    for i, (layer, conv) in enumerate(zip(layers, convs, strict=True)):
         y = _conv(graph, conv, x, stride=layer.stride)
         if layer.pool:
             y = graph.op("MaxPool", y, kernel_shape=[3, 3], strides=[2, 2])
@@ -470,6 +465,18 @@ def _features(graph: Graph, config: ModelConfig, weights: Weights, x: Value) -> 
             y = y + graph.op("Slice", x, *ends, graph.int64([2, 3]))
         x = graph.op("Relu", y) if i < len(layers) - 1 else y
     return x
+
+
+def _for_patches(conv: Layer, image: InputConfig) -> Layer:
+    """The first layer with the normalisation, and the order of colours, folded in."""
+    mean, std = (
+        np.array(v, np.float64)[:, None, None] for v in (image.mean, image.std)
+    )
+    kernel = conv.kernel / std
+    bias = conv.bias - (kernel * mean).sum((1, 2, 3))
+    if image.order == "bgr":
+        kernel = kernel[:, ::-1]
+    return Layer(*(np.ascontiguousarray(v, np.float32) for v in (kernel, bias)))
 
 
 def _conv(graph: Graph, layer: Layer, x: Value, *, stride: int = 1) -> Value:

@@ -1,5 +1,6 @@
 """LiteRT's models against JAX: boxes, networks, and the trackers that run them."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from siamrpn_jax.common.errors import MissingExtraError
 from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.deploy import litert, runtime
 from siamrpn_jax.model import fused
+from siamrpn_jax.model.config import AnchorConfig, HeadConfig
 from siamrpn_jax.model.rpn import Template
 
 pytest.importorskip("ai_edge_litert", reason="skipped: needs siamrpn-jax[litert]")
@@ -53,6 +55,20 @@ def test_boxes_are_those_of_jax(model, tracker):
     np.testing.assert_allclose(found[:, :4], expected[:, :4], atol=0.05)
     np.testing.assert_allclose(found[:, 4:6], expected[:, 4:6], atol=1e-3)
     assert (found[:, 6] == expected[:, 6]).all()
+
+
+def test_what_onnx_does_not_take():
+    """A score map without boxes, and pixels as DaSiamRPN cuts them."""
+    model = dataclasses.replace(
+        COMPACT,
+        head=HeadConfig("cross_correlation"),
+        anchors=AnchorConfig(ratios=(1,)),
+        crop="dasiamrpn",
+    )
+    loaded = make_loaded(model)
+    found = follow_litert(loaded, FRAMES[:6], TRUTH[0])
+    expected = follow(loaded, FRAMES[:6], TRUTH[0])
+    np.testing.assert_allclose(found[:, :5], expected[:, :5], atol=0.01)
 
 
 def test_the_network_alone():
