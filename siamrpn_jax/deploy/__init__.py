@@ -3,6 +3,6 @@
 from typing import Literal
 
 Runtime = Literal["jax", "onnxruntime", "litert", "auto"]
-"""What computes; all find the same boxes. ``auto``: on a CPU ONNX Runtime, which starts
-at once and is the fastest there, where it is installed and takes the tracker; else
-JAX."""
+"""What computes; all find the same boxes. ``auto``: for compact networks on a CPU ONNX
+Runtime, which starts at once and is the fastest there, where it is installed and takes
+the tracker; else JAX."""

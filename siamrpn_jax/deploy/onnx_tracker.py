@@ -123,8 +123,7 @@ def check(loaded: Loaded) -> None:
         )
     if model.crop != "exact":
         raise InputError(
-            f"crop {model.crop}: expected exact, for ONNX; load the weights with "
-            "another crop, and boxes are up to a pixel others"
+            f"crop {model.crop}: expected exact, for ONNX; LiteRT takes any"
         )
     if config.nms_iou is not None:
         raise InputError(f"nms_iou {config.nms_iou}: expected none, for ONNX")
