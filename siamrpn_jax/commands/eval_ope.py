@@ -32,8 +32,10 @@ if TYPE_CHECKING:  # --help must not wait for JAX
         NetworkCost,
         Runs,
     )
-    from siamrpn_jax.evaluation.runner import OnePassTracker, Run
+    from siamrpn_jax.evaluation.runner import OnePassTracker, Run, SequenceTracker
     from siamrpn_jax.evaluation.store import ResultStore
+
+    Opened = tuple[TrackerSpec, OnePassTracker | SequenceTracker, dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +131,7 @@ def run(config: Config) -> dict[str, Any]:
         entries = _score_results(config, benchmark)
     else:
         # All are opened first: what is missing is reported before an hour of tracking.
-        opened = [(one, *open_tracker(one)) for one in specs]
+        opened = _together([(one, *open_tracker(one)) for one in specs])
         several = len(specs) > 1
         entries = [
             _run(config, benchmark, *one, one[0].name if several else "")
@@ -320,11 +322,36 @@ def _origins(config: Config) -> tuple[Literal[0, 1], ...]:
 # ------------------------------------------------------------------ running and scoring
 
 
+def _together(opened: "list[Opened]") -> "list[Opened]":
+    """On an accelerator settings that differ in numbers alone run together."""
+    from siamrpn_jax.api import Tracker
+    from siamrpn_jax.commands import together
+
+    if len(opened) == 1 or not together.pays():
+        return opened
+    groups: dict[Any, list[int]] = {}
+    for place, (spec, tracker, _) in enumerate(opened):
+        if isinstance(tracker, Tracker):
+            key = spec.source, together.kind_of(tracker.config)
+            groups.setdefault(key, []).append(place)
+    opened = list(opened)
+    for places in groups.values():
+        if len(places) == 1:
+            continue
+        trackers: Any = [opened[place][1] for place in places]
+        members = together.Together(trackers).members()
+        for place, member in zip(places, members, strict=True):
+            opened[place] = opened[place][0], member, opened[place][2]
+        names = ", ".join(opened[place][0].name for place in places)
+        print(f"together, each with its share of the time: {names}")
+    return opened
+
+
 def _run(
     config: Config,
     benchmark: "Benchmark",
     spec: TrackerSpec,
-    tracker: "OnePassTracker",
+    tracker: "OnePassTracker | SequenceTracker",
     settings: dict[str, Any],
     subfolder: str,
 ) -> "Entry":

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -31,6 +31,15 @@ class OnePassTracker(Protocol):
         ...
 
 
+@runtime_checkable
+class SequenceTracker(Protocol):
+    """What runs whole sequences by itself, several trackers at once, say."""
+
+    def run(self, sequence: Sequence, /) -> "Run":
+        """Its run on a sequence."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
     """What a tracker did on one sequence of T frames."""
@@ -49,7 +58,7 @@ class Run:
         return (len(self.seconds) - 1) / max(float(self.seconds[1:].sum()), 1e-9)
 
 
-def run_sequence(tracker: OnePassTracker, sequence: Sequence) -> Run:
+def run_sequence(tracker: OnePassTracker | SequenceTracker, sequence: Sequence) -> Run:
     """Tracks a sequence from its first frame to its last.
 
     A first ``init`` and ``update`` on the sequence's own frames are not timed: they
@@ -62,6 +71,8 @@ def run_sequence(tracker: OnePassTracker, sequence: Sequence) -> Run:
         siamrpn_jax.data.read.images.ImageError: a frame cannot be read.
         InputError, siamrpn_jax.model.boxes.BoxError: as ``check_sequence`` says.
     """
+    if isinstance(tracker, SequenceTracker):
+        return tracker.run(sequence)
     box = check_sequence(sequence)
     boxes, seconds = [box], []
     scores = np.full(len(sequence.frames), np.nan)

@@ -20,7 +20,12 @@ from siamrpn_jax.data.read.sequences import Sequence
 from siamrpn_jax.evaluation import results
 from siamrpn_jax.evaluation.annotations import BoxAnnotation, ResultError
 from siamrpn_jax.evaluation.results import read_otb_results, write_otb_results
-from siamrpn_jax.evaluation.runner import OnePassTracker, Run, run_sequence
+from siamrpn_jax.evaluation.runner import (
+    OnePassTracker,
+    Run,
+    SequenceTracker,
+    run_sequence,
+)
 
 Layout = Literal["otb", "got10k"]
 """How files are named."""
@@ -83,7 +88,7 @@ class ResultStore:
         except (OSError, ValueError):  # other tools have other files of this name
             return {}
 
-    def run(self, tracker: OnePassTracker, sequence: Sequence) -> Run:
+    def run(self, tracker: OnePassTracker | SequenceTracker, sequence: Sequence) -> Run:
         """Runs a tracker on a sequence, unless there is a result.
 
         Returns:

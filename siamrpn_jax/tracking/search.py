@@ -8,13 +8,15 @@ clips of the mean over the clips of each; its standard error is that over the cl
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model import fused
 from siamrpn_jax.model.network import Detection, SiamRPN
 from siamrpn_jax.model.rpn import Template
@@ -100,9 +102,18 @@ def make_settings(config: TrackerConfig, table: np.ndarray) -> TrackerConfig:
     return dataclasses.replace(every, **columns)
 
 
+def stack_settings(configs: Sequence[TrackerConfig]) -> TrackerConfig:
+    """A config with arrays ``[S]`` for numbers, of S configs equal in all else."""
+    return jax.tree.map(lambda *numbers: jnp.array(numbers, jnp.float32), *configs)
+
+
+class FrameSizeError(InputError):
+    """A clip's frames have several sizes."""
+
+
 def track_frames(
     weights: Weights,
-    frames: np.ndarray,
+    frames: Iterable[np.ndarray],
     box: np.ndarray,
     settings: TrackerConfig,
     *,
@@ -115,42 +126,46 @@ def track_frames(
 
     Args:
         weights: of the model; fused ones save time.
-        frames: ``[T, H, W, 3]`` RGB uint8.
+        frames: T of them, at least two, ``[H, W, 3]`` RGB uint8.
         box: of the target in the first frame, ``cxcywh [4]``.
-        settings: from ``make_settings``.
+        settings: from ``make_settings`` or ``stack_settings``.
         model: the network.
 
     Returns:
         NumPy arrays ``[T - 1, S, …]``, from the second frame on.
+
+    Raises:
+        FrameSizeError: the frames have several sizes.
     """
-    height, width = frames.shape[1:3]
-    first, *chunks = _chunks(frames)
+    frames = iter(frames)
+    first = next(frames)
+    height, width = first.shape[:2]
     template, state = init_track(
         weights,
-        first[0],
+        _pad(first[None])[0],
         box,
         model=model,
         frame_size=np.array([width, height], np.float32),
     )
     state = start_settings(state, jnp.size(settings.penalty_k))
-    outputs = []
-    for chunk in chunks:
+    outputs, kept = [], 0
+    while chunk := list(itertools.islice(frames, _CHUNK)):
+        if {frame.shape for frame in chunk} != {first.shape}:
+            raise FrameSizeError(f"frames of {width}x{height} and of other sizes")
+        kept += len(chunk)
+        chunk += chunk[-1:] * (_CHUNK - len(chunk))
         state, output = track_settings(
-            weights, template, state, chunk, settings, model=model
+            weights, template, state, _pad(np.stack(chunk)), settings, model=model
         )
         outputs.append(jax.device_get(output))
-    kept = len(frames) - 1
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:kept], *outputs)
 
 
-def _chunks(frames: np.ndarray) -> Iterator[np.ndarray]:
-    """The first frame, then all others by 16, the last one repeated; all padded."""
+def _pad(frames: np.ndarray) -> np.ndarray:
+    """Frames ``[T, H, W, 3]`` with zeros at their right and lower ends."""
     height, width = frames.shape[1:3]
     border = ((0, 0), (0, -height % _SIZE), (0, -width % _SIZE), (0, 0))
-    yield np.pad(frames[:1], border)
-    for start in range(1, len(frames), _CHUNK):
-        wanted = np.minimum(np.arange(start, start + _CHUNK), len(frames) - 1)
-        yield np.pad(frames[wanted], border)
+    return np.pad(frames, border)
 
 
 # ------------------------------------------------------------- what to try, and to take
