@@ -14,6 +14,7 @@ from exports import (
     TRACKERS,
     TRUTH,
     follow,
+    follow_exported,
     make_loaded,
     write_tiny_weights,
 )
@@ -29,16 +30,9 @@ pytest.importorskip("ai_edge_litert", reason="skipped: needs siamrpn-jax[litert]
 pytest.importorskip("litert_converter", reason=f"skipped: needs {litert.INSTALL}")
 
 
-def follow_litert(loaded, frames, box) -> np.ndarray:
+def follow_litert(loaded, frames, box):
     models = litert.make_models(loaded, frame_size=frames[0].shape[1::-1])
-    tracker = runtime.Tracker([models[name].data for name in ("init", "step")])
-    tracker.init(frames[0], box)
-    return np.array(
-        [
-            [*tracker.update(f), tracker.score, tracker.confidence, tracker.lost]
-            for f in frames[1:]
-        ]
-    )
+    return follow_exported([models[n].data for n in ("init", "step")], frames, box)
 
 
 @pytest.mark.parametrize(

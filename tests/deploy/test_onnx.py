@@ -17,6 +17,7 @@ from exports import (
     TRACKERS,
     TRUTH,
     follow,
+    follow_exported,
     make_loaded,
     write_tiny_weights,
 )
@@ -38,17 +39,10 @@ onnx = pytest.importorskip("onnx")
 from siamrpn_jax.deploy import graph, onnx_tracker, runtime  # noqa: E402
 
 
-def follow_onnx(loaded, frames, box) -> np.ndarray:
+def follow_onnx(loaded, frames, box):
     models = onnx_tracker.make_models(loaded)
-    init, step = (models[name].SerializeToString() for name in ("init", "step"))
-    tracker = runtime.Tracker((init, step), threads=1)
-    tracker.init(frames[0], box)
-    return np.array(
-        [
-            [*tracker.update(f), tracker.score, tracker.confidence, tracker.lost]
-            for f in frames[1:]
-        ]
-    )
+    parts = [models[name].SerializeToString() for name in ("init", "step")]
+    return follow_exported(parts, frames, box)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 
 from random_variables import random_variables
 from siamrpn_jax.data.scenes.generated import make_sequence
+from siamrpn_jax.deploy import runtime
 from siamrpn_jax.model.boxes import cxcywh_to_ltwh, ltwh_to_cxcywh
 from siamrpn_jax.model.config import (
     AnchorConfig,
@@ -75,6 +76,18 @@ def follow(loaded, frames, box) -> np.ndarray:
         numbers = output.score, output.confidence, output.lost
         rows.append([*found, *map(float, numbers)])
     return np.array(rows)
+
+
+def follow_exported(models, frames, box) -> np.ndarray:
+    """By the models ``init`` and ``step``, as ``follow``."""
+    tracker = runtime.Tracker(models, threads=1)
+    tracker.init(frames[0], box)
+    return np.array(
+        [
+            [*tracker.update(f), tracker.score, tracker.confidence, tracker.lost]
+            for f in frames[1:]
+        ]
+    )
 
 
 def write_tiny_weights(path) -> None:
