@@ -55,9 +55,9 @@ def inspect(config: Config) -> dict[str, Any]:
     anchors = model_anchors(config.model)
     shown: list[np.ndarray] = []
     rows: list[tuple[float, ...]] = []
-    boxes_found = config.model.head.regresses
+    by_cells = config.model.head.scores_cells
     for labelled in label(
-        dataset, config.pairs, anchors, config.targets, boxes_found=boxes_found
+        dataset, config.pairs, anchors, config.targets, by_cells=by_cells
     ):
         if len(shown) < config.show:
             shown.append(draw(labelled, anchors))
@@ -87,7 +87,7 @@ def label(
     anchors: np.ndarray,
     config: TargetConfig,
     *,
-    boxes_found: bool = True,
+    by_cells: bool = False,
 ) -> Iterator[Labelled]:
     """The first pairs of a dataset with the labels that training would give them.
 
@@ -96,14 +96,14 @@ def label(
         pairs: how many.
         anchors: ``cxcywh [N, 4]``.
         config: thresholds and numbers.
-        boxes_found: whether the head finds boxes; else cells are labelled.
+        by_cells: label cells by their distances, for heads that score them.
     """
 
     @jax.jit
     def make(rng: jax.Array, *pair: jax.Array) -> targets.Targets:
-        if boxes_found:
-            return targets.make_targets(rng, *pair, config=config)
-        return targets.make_cell_targets(*pair, config=config)
+        if by_cells:
+            return targets.make_cell_targets(*pair, config=config)
+        return targets.make_targets(rng, *pair, config=config)
 
     for index in tqdm(range(pairs), unit="pair", disable=None):
         pair = dataset[index]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+from flax import traverse_util
 
 from siamrpn_jax import weights
 from siamrpn_jax.common import configs
@@ -17,6 +18,7 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model.config import BackboneConfig
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.presets import PRESETS, Recipe
+from siamrpn_jax.tracking.state import Loaded
 from siamrpn_jax.training import distributed
 from siamrpn_jax.training.step import TrainState
 from siamrpn_jax.weights.backbones import load_backbone
@@ -48,6 +50,9 @@ def adopt(recipe: Recipe, *, init: str | None, backbone: str | None) -> Recipe:
 def from_weights(state: TrainState, init: str, *, model: SiamRPN) -> TrainState:
     """A fresh state with a tracker's weights in it.
 
+    A ``hybrid`` head takes the box branch of a ``depthwise`` one, for its own anchor;
+    its scores have nothing to take but the features.
+
     Raises:
         InputError: they do not fit the model; they cannot be read.
         FileNotFoundError: there are none.
@@ -56,10 +61,40 @@ def from_weights(state: TrainState, init: str, *, model: SiamRPN) -> TrainState:
     differing = configs.differences(
         configs.to_json(loaded.model.config), configs.to_json(model.config)
     )
-    if weights.model_shapes(loaded.model) != weights.model_shapes(model):
+    heads = loaded.model.config.head.kind, model.config.head.kind
+    variables: Mapping[str, Any] = loaded.variables
+    if heads == ("depthwise", "hybrid"):
+        variables = _take_boxes(state, init, loaded, model.config.anchors.ratios)
+    if _shapes(variables) != weights.model_shapes(model):
         raise InputError(f"{init} is another model: {'; '.join(differing)}")
     _report_differences(init, differing)
-    return _replace(state, loaded.variables)
+    return _replace(state, variables)
+
+
+def _take_boxes(
+    state: TrainState, init: str, loaded: Loaded, ratios: tuple[float, ...]
+) -> dict[str, Any]:
+    """Backbone and box branch of a depthwise head, for one of its anchors."""
+    known = loaded.model.config.anchors.ratios
+    if ratios[0] not in known:
+        raise InputError(
+            f"--model.anchors.ratios {ratios[0]:g}: expected one of those of {init}, "
+            f"{', '.join(f'{ratio:g}' for ratio in known)}"
+        )
+    place = known.index(ratios[0])
+    own = {"params": state.params, "batch_stats": state.batch_stats}
+    taken = {}
+    for kind, parts in own.items():
+        theirs = loaded.variables[kind]
+        layers = parts["head"].items()
+        head = {name: theirs["head"].get(name, layer) for name, layer in layers}
+        taken[kind] = {"backbone": theirs["backbone"], "head": head}
+    output = loaded.variables["params"]["head"]["out_reg"].items()
+    taken["params"]["head"]["out_reg"] = {
+        name: value.reshape(*value.shape[:-1], -1, 4)[..., place, :]
+        for name, value in output
+    }
+    return taken
 
 
 def from_backbone(state: TrainState, backbone: str, *, model: SiamRPN) -> TrainState:
@@ -83,6 +118,11 @@ def from_backbone(state: TrainState, backbone: str, *, model: SiamRPN) -> TrainS
     _report_differences(backbone, [f"input.{text}" for text in differing])
     kinds = {"params": state.params, "batch_stats": state.batch_stats}
     return _replace(state, {k: v | loaded.variables[k] for k, v in kinds.items()})
+
+
+def _shapes(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    flat: Any = traverse_util.flatten_dict(variables, sep="/")
+    return {name: leaf.shape for name, leaf in flat.items()}
 
 
 def _replace(state: TrainState, variables: Mapping[str, Any]) -> TrainState:

@@ -47,7 +47,8 @@ class Config(RunOptions):
     """What the recipe was called, for the model card."""
     init: str | None = None
     """Train on from these weights (name, file or run). Network and tracking constants
-    are theirs, but for what other options say."""
+    are theirs, but for what other options say. --model.head.kind hybrid takes features
+    and boxes of a depthwise head; with it --model.anchors.ratios 1."""
     backbone: str | None = None
     """Start from this backbone: a file or run of ``siamrpn pretrain``, a tracker's
     weights, or a PyTorch file (alexnet-bn.pth, torchvision's AlexNet, SiamFC, …). What

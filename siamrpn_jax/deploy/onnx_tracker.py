@@ -19,7 +19,7 @@ import numpy as np
 import siamrpn_jax
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.deploy.graph import Graph, Value
-from siamrpn_jax.model import fused
+from siamrpn_jax.model import fused, rpn
 from siamrpn_jax.model.config import InputConfig, ModelConfig, describe_layers
 from siamrpn_jax.model.network import model_anchors
 from siamrpn_jax.tracking.confidence import MAX_ODDS, NEAR_IOU
@@ -54,8 +54,9 @@ class Weights(NamedTuple):
     """The layers of a network, as ``model.fused`` has them."""
 
     backbone: tuple[Layer, ...]
-    template: tuple[Layer, Layer]
-    search: tuple[Layer, Layer]
+    template: tuple[Layer | None, Layer]
+    search: tuple[Layer | None, Layer]
+    """None: features are correlated as they are."""
     outputs: tuple[tuple[Layer, ...], tuple[Layer, ...]]
     """After the correlation; classification and regression, as the two above."""
 
@@ -151,10 +152,14 @@ def fold(loaded: Loaded) -> Weights:
     def head(name: str) -> Layer:
         return layer("head", name, f"{name}_bn")
 
-    count = len(describe_layers(config.backbone))
+    count, cells = len(describe_layers(config.backbone)), config.head.scores_cells
 
     def output(branch: str) -> tuple[Layer, ...]:
-        if config.head.kind == "depthwise":
+        if branch == "cls" and cells:
+            bias = np.append(0, loaded.variables["params"]["head"]["bias"])
+            gain = np.reshape([0, rpn.SCORE_GAIN], (2, 1, 1, 1))
+            return (Layer(gain.astype(np.float32), bias.astype(np.float32)),)
+        if config.head.kind in ("depthwise", "hybrid"):
             return head(f"mix_{branch}"), head(f"out_{branch}")
         adjusted = branch == "reg" and config.head.adjust
         return (head("adjust"),) if adjusted else ()
@@ -163,8 +168,8 @@ def fold(loaded: Loaded) -> Weights:
         backbone=tuple(
             layer("backbone", f"conv{i}", f"bn{i}") for i in range(1, count + 1)
         ),
-        template=(head("template_cls"), head("template_reg")),
-        search=(head("search_cls"), head("search_reg")),
+        template=(None if cells else head("template_cls"), head("template_reg")),
+        search=(None if cells else head("search_cls"), head("search_reg")),
         outputs=(output("cls"), output("reg")),
     )
 
@@ -397,9 +402,13 @@ def _evidence(
 
 def _kernel_shapes(config: ModelConfig, weights: Weights) -> list[list[int]]:
     """Shapes of the template's kernels."""
-    side, width = config.template_size, len(weights.search[0].bias)
+    side, width = config.template_size, len(weights.search[1].bias)
+    depthwise = [width, 1, side, side]
+    if config.head.kind == "hybrid":
+        whole = side + config.head.kernel_size - 1
+        return [[1, config.backbone.widths[-1], whole, whole], depthwise]
     if config.head.kind == "depthwise":
-        return [[width, 1, side, side]] * 2
+        return [depthwise, depthwise]
     anchors = len(config.anchors.ratios)
     return [[values * anchors, width, side, side] for values in (2, 4)]
 
@@ -413,8 +422,11 @@ def _embed_template(
     for layer, shape in zip(
         weights.template, _kernel_shapes(config, weights), strict=True
     ):
+        if layer is None:
+            kernels.append(graph.op("Identity", features))
+            continue
         kernel = _conv(graph, layer, features)
-        if config.head.kind == "depthwise":
+        if config.head.kind in ("depthwise", "hybrid"):
             if config.head.template_relu:
                 kernel = graph.op("Relu", kernel)
             kernels.append(graph.reshape(kernel, shape))
@@ -438,8 +450,8 @@ def _detect(
     for layer, kernel, chain in zip(
         weights.search, kernels, weights.outputs, strict=True
     ):
-        found = _conv(graph, layer, features)
-        if config.head.kind == "depthwise":
+        found = features if layer is None else _conv(graph, layer, features)
+        if layer is not None and config.head.kind in ("depthwise", "hybrid"):
             found = graph.op("Relu", found)
             found = graph.op("Conv", found, kernel, group=len(layer.bias))
         else:

@@ -37,15 +37,18 @@ class BackboneConfig:
         check_range(self, 0, 1, "bn_momentum")
 
 
+HeadKind = Literal["up_channel", "depthwise", "cross_correlation", "hybrid"]
+
+
 @dataclasses.dataclass(frozen=True)
 class HeadConfig:
     """Which head, and how it correlates."""
 
-    kind: Literal["up_channel", "depthwise", "cross_correlation"] = "up_channel"
+    kind: HeadKind = "up_channel"
     """``up_channel``: the paper's; ``depthwise``: SiamRPN++'s, lighter;
     ``cross_correlation``: SiamFC's, a score map without boxes, whose tracker searches
     over scales. It correlates the features as they are; the other fields are for the
-    other heads."""
+    other heads. ``hybrid``: scores as SiamFC, boxes as ``depthwise``, one a cell."""
     width: int = 256
     """Channels that are correlated; the paper keeps the backbone's."""
     kernel_size: int = 3
@@ -55,7 +58,7 @@ class HeadConfig:
     the paper. Only with ``up_channel``."""
     template_relu: bool = False
     """ReLU on the exemplar's side too, as in PySOT; without it the detection kernels
-    keep their sign. Only with ``depthwise``."""
+    keep their sign. Only with ``depthwise`` and ``hybrid``."""
     correlation: CorrelationImpl = "taps"
     """Formulation of the up-channel correlation; see ``correlate``."""
 
@@ -68,6 +71,11 @@ class HeadConfig:
     def regresses(self) -> bool:
         """Whether there are boxes beside the scores."""
         return self.kind != "cross_correlation"
+
+    @property
+    def scores_cells(self) -> bool:
+        """Whether there is one score a cell, learned from distances, not from IoU."""
+        return self.kind in ("cross_correlation", "hybrid")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,10 +152,10 @@ class ModelConfig:
         """Raises InputError on numbers out of range."""
         check_range(self, 8, 2**13, "exemplar_size", "instance_size")
         check_range(self, 0, 10, "context")
-        if not self.head.regresses and len(self.anchors.ratios) != 1:
+        if self.head.scores_cells and len(self.anchors.ratios) != 1:
             raise InputError(
                 f"anchors.ratios are {len(self.anchors.ratios)} numbers, expected one: "
-                "a cross_correlation head has one score a cell, and no boxes"
+                f"a {self.head.kind} head has one score a cell"
             )
 
     @property
@@ -298,4 +306,8 @@ def _head_multiply_adds(
     if config.kind == "up_channel":
         adjust = (4 * anchors) ** 2 if config.adjust else 0
         return embed + score**2 * (kernel**2 * width * outputs + adjust)
+    if config.kind == "hybrid":
+        side = kernel + config.kernel_size - 1  # of the exemplar's features
+        branch = score**2 * width * (kernel**2 + width + 4)
+        return score**2 * side**2 * channels + embed // 2 + branch
     return embed + score**2 * (2 * width * (kernel**2 + width) + width * outputs)

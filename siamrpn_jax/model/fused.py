@@ -42,10 +42,11 @@ class FusedWeights(struct.PyTreeNode):
 
     backbone: tuple[FusedConv, ...]
     template: tuple[FusedConv, ...]
-    """What makes detection kernels of exemplar features: classification, regression."""
+    """What makes detection kernels of exemplar features: classification, regression;
+    of heads that score cells, regression alone."""
     search: FusedConv | None
-    """What prepares search features; classification and regression side by side. None
-    where they are correlated as they are."""
+    """What prepares search features; classification and regression side by side, or
+    regression alone. None where they are correlated as they are."""
     cls_output: tuple[FusedConv, ...]
     """1x1 convolutions after the correlation, with ReLU between them."""
     reg_output: tuple[FusedConv, ...]
@@ -76,14 +77,18 @@ def fuse(model: SiamRPN, variables: Any) -> FusedWeights:
         for i, layer in enumerate(layers, start=1)
     ]
 
-    if not config.head.regresses:
+    def head(name: str, impl: ConvImpl = config.conv_impl) -> FusedConv:
+        return make(*fold("head", name, f"{name}_bn"), impl=impl)
+
+    if config.head.scores_cells:
         gain = jnp.float32([[[[0.0, rpn.SCORE_GAIN]]]])
         bias = jnp.pad(variables["params"]["head"]["bias"], (1, 0))
         score = _fuse_conv(gain, bias, dtype="float32", impl="xla")
-        return FusedWeights(tuple(features), (), None, (score,), ())
-
-    def head(name: str, impl: ConvImpl = config.conv_impl) -> FusedConv:
-        return make(*fold("head", name, f"{name}_bn"), impl=impl)
+        if not config.head.regresses:
+            return FusedWeights(tuple(features), (), None, (score,), ())
+        template, search = head("template_reg", "xla"), head("search_reg")
+        boxes = head("mix_reg"), head("out_reg")
+        return FusedWeights(tuple(features), (template,), search, (score,), boxes)
 
     # Run once a target: the transformed kernels of ``paper`` would fill 280 MB.
     template = head("template_cls", "xla"), head("template_reg", "xla")
@@ -109,13 +114,13 @@ def embed_template(model: SiamRPN, weights: Any, z: jax.Array) -> Template:
     weights = as_fused(model, weights)
     features = _features(model, weights, z)
     head = model.config.head
-    if not head.regresses:
-        return Template(features, None)
     kernels = [_apply(conv, features) for conv in weights.template]
     if head.kind == "up_channel":
         kernels = [k.reshape(*k.shape[:3], head.width, -1) for k in kernels]
     elif head.template_relu:
         kernels = [jax.nn.relu(k) for k in kernels]
+    if head.scores_cells:
+        return Template(features, *kernels or [None])
     return Template(*kernels)
 
 
@@ -166,11 +171,16 @@ def _detect(
     model: SiamRPN, weights: FusedWeights, template: Template, x: jax.Array
 ) -> Detection:
     search = _features(model, weights, x)
-    if weights.search is None:
+    if model.config.head.scores_cells:
         kernel = template.cls_kernel[..., None]
         score = rpn.correlate(search, kernel, impl=model.config.head.correlation)
-        score = score.astype(jnp.float32)
-        return make_detection(_chain(weights.cls_output, score), None)
+        logits = _chain(weights.cls_output, score.astype(jnp.float32))
+        if weights.search is None:
+            return make_detection(logits, None)
+        search = jax.nn.relu(_apply(weights.search, search))
+        correlated = rpn.correlate_depthwise(search, template.reg_kernel)
+        return make_detection(logits, _chain(weights.reg_output, correlated))
+    assert weights.search is not None
     search = _apply(weights.search, search)
     if model.config.head.kind == "depthwise":
         kernels = jnp.concatenate([template.cls_kernel, template.reg_kernel], -1)

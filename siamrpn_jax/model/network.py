@@ -54,8 +54,10 @@ class SiamRPN(nn.Module):
         head_args = (config.head, anchors, config.conv_impl, config.dtype)
         if config.head.kind == "up_channel":
             self.head = rpn.UpChannelHead(*head_args)
-        elif config.head.kind == "depthwise":
-            self.head = rpn.DepthwiseHead(*head_args, config.backbone.bn_momentum)
+        elif config.head.regresses:
+            hybrid = config.head.kind == "hybrid"
+            make = rpn.HybridHead if hybrid else rpn.DepthwiseHead
+            self.head = make(*head_args, config.backbone.bn_momentum)
         else:
             self.head = rpn.CrossCorrelationHead(config.head)
 

@@ -198,50 +198,60 @@ class DepthwiseHead(nn.Module):
     bn_momentum: float = 0.9
 
     def setup(self):
-        """The same six layers for classification and regression."""
-        width, size = self.config.width, self.config.kernel_size
-        kwargs: dict[str, Any] = dict(impl=self.conv_impl, dtype=self.dtype)
-        tiny = nn.initializers.normal(0.01)
-        for name, outputs in (("cls", 2), ("reg", 4)):
-            layers = {
-                f"template_{name}": Conv(width, size, use_bias=False, **kwargs),
-                f"search_{name}": Conv(width, size, use_bias=False, **kwargs),
-                f"mix_{name}": Conv(width, 1, use_bias=False, **kwargs),
-                f"out_{name}": Conv(
-                    outputs * self.anchors, 1, kernel_init=tiny, **kwargs
-                ),
-                f"template_{name}_bn": BatchNorm(self.bn_momentum),
-                f"search_{name}_bn": BatchNorm(self.bn_momentum),
-                f"mix_{name}_bn": BatchNorm(self.bn_momentum),
-            }
-            for layer, module in layers.items():
-                setattr(self, layer, module)
+        """The same layers for classification and regression."""
+        self._add_branch("cls", 2 * self.anchors)
+        self._add_branch("reg", 4 * self.anchors)
 
     def embed_template(self, features: jax.Array, **bn: Any) -> Template:
         """Exemplar features ``[B, f, f, C]`` to detection kernels."""
-        (cls,) = self.template_cls_bn(self.template_cls((features,)), **bn)
-        (reg,) = self.template_reg_bn(self.template_reg((features,)), **bn)
-        if self.config.template_relu:
-            cls, reg = nn.relu(cls), nn.relu(reg)
+        cls, reg = (self._kernel(name, features, bn) for name in ("cls", "reg"))
         return Template(cls_kernel=cls, reg_kernel=reg)
 
     def embed_search(self, features: jax.Array, **bn: Any) -> SearchFeatures:
         """Search features ``[B, f, f, C]``, once for each branch."""
-        (cls,) = self.search_cls_bn(self.search_cls((features,)), **bn)
-        (reg,) = self.search_reg_bn(self.search_reg((features,)), **bn)
-        return SearchFeatures(cls=nn.relu(cls), reg=nn.relu(reg))
+        cls, reg = (self._search(name, features, bn) for name in ("cls", "reg"))
+        return SearchFeatures(cls=cls, reg=reg)
 
     def classify(self, search: jax.Array, kernel: jax.Array, **bn: Any) -> jax.Array:
         """Logits ``[B, F, F, 2K]``."""
-        maps = self.mix_cls((correlate_depthwise(search, kernel),))
-        (y,) = self.mix_cls_bn(maps, **bn)
-        return self.out_cls((nn.relu(y),))[0]
+        return self._maps("cls", search, kernel, bn)
 
     def regress(self, search: jax.Array, kernel: jax.Array, **bn: Any) -> jax.Array:
         """Offsets ``[B, F, F, 4K]``."""
-        maps = self.mix_reg((correlate_depthwise(search, kernel),))
-        (y,) = self.mix_reg_bn(maps, **bn)
-        return self.out_reg((nn.relu(y),))[0]
+        return self._maps("reg", search, kernel, bn)
+
+    def _add_branch(self, name: str, outputs: int) -> None:
+        width, size = self.config.width, self.config.kernel_size
+        kwargs: dict[str, Any] = dict(impl=self.conv_impl, dtype=self.dtype)
+        tiny = nn.initializers.normal(0.01)
+        layers = {
+            f"template_{name}": Conv(width, size, use_bias=False, **kwargs),
+            f"search_{name}": Conv(width, size, use_bias=False, **kwargs),
+            f"mix_{name}": Conv(width, 1, use_bias=False, **kwargs),
+            f"out_{name}": Conv(outputs, 1, kernel_init=tiny, **kwargs),
+            f"template_{name}_bn": BatchNorm(self.bn_momentum),
+            f"search_{name}_bn": BatchNorm(self.bn_momentum),
+            f"mix_{name}_bn": BatchNorm(self.bn_momentum),
+        }
+        for layer, module in layers.items():
+            setattr(self, layer, module)
+
+    def _layer(self, name: str, x: jax.Array, bn: dict[str, Any]) -> jax.Array:
+        conv, norm = getattr(self, name), getattr(self, f"{name}_bn")
+        (y,) = norm(conv((x,)), **bn)
+        return y
+
+    def _kernel(self, name: str, features: Any, bn: dict[str, Any]) -> jax.Array:
+        kernel = self._layer(f"template_{name}", features, bn)
+        return nn.relu(kernel) if self.config.template_relu else kernel
+
+    def _search(self, name: str, features: Any, bn: dict[str, Any]) -> jax.Array:
+        return nn.relu(self._layer(f"search_{name}", features, bn))
+
+    def _maps(self, name: str, search: Any, kernel: Any, bn: dict[str, Any]) -> Any:
+        correlated = correlate_depthwise(search, kernel)
+        mixed = nn.relu(self._layer(f"mix_{name}", correlated, bn))
+        return getattr(self, f"out_{name}")((mixed,))[0]
 
 
 class CrossCorrelationHead(nn.Module):
@@ -267,10 +277,41 @@ class CrossCorrelationHead(nn.Module):
 
     def classify(self, search: jax.Array, kernel: jax.Array, **_: Any) -> jax.Array:
         """Logits ``[B, F, F, 2]``: 0 and the score, which make the logistic loss."""
-        impl = self.config.correlation
-        score = correlate(search, kernel[..., None], impl=impl).astype(jnp.float32)
-        score = SCORE_GAIN * score + self.bias
-        return jnp.concatenate([jnp.zeros_like(score), score], -1)
+        return score_cells(search, kernel, self.bias, impl=self.config.correlation)
 
     def regress(self, search: Any, kernel: Any, **_: Any) -> None:
         """There are no boxes."""
+
+
+class HybridHead(DepthwiseHead):
+    """Scores as ``CrossCorrelationHead``, and a box a cell as ``DepthwiseHead``.
+
+    Which cell the target is in is learned from fewer pairs by plain correlation; how
+    its size changes, by the branch of the RPN.
+    """
+
+    def setup(self):
+        """The layers of one branch, and the bias of the scores."""
+        self._add_branch("reg", 4 * self.anchors)
+        self.bias = self.param("bias", nn.initializers.zeros_init(), (1,), jnp.float32)
+
+    def embed_template(self, features: jax.Array, **bn: Any) -> Template:
+        """Exemplar features ``[B, f, f, C]``, as they are and as a kernel."""
+        return Template(features, self._kernel("reg", features, bn))
+
+    def embed_search(self, features: jax.Array, **bn: Any) -> SearchFeatures:
+        """Search features ``[B, f, f, C]``, as they are and for the boxes."""
+        return SearchFeatures(features, self._search("reg", features, bn))
+
+    def classify(self, search: jax.Array, kernel: jax.Array, **_: Any) -> jax.Array:
+        """Logits ``[B, F, F, 2]``: 0 and the score."""
+        return score_cells(search, kernel, self.bias, impl=self.config.correlation)
+
+
+def score_cells(
+    search: jax.Array, kernel: jax.Array, bias: jax.Array, *, impl: CorrelationImpl
+) -> jax.Array:
+    """Features correlated as they are: logits ``[B, F, F, 2]``, 0 and the score."""
+    score = correlate(search, kernel[..., None], impl=impl).astype(jnp.float32)
+    score = SCORE_GAIN * score + bias
+    return jnp.concatenate([jnp.zeros_like(score), score], -1)

@@ -24,9 +24,9 @@ class TargetConfig:
     Without it, targets longer than about 4:1 have no positive anchor at all.
     """
     radius: float = 16.0
-    """With a ``cross_correlation`` head, which has no anchors: cells at most this many
-    pixels of the search patch from the target's centre are positive, all others
-    negative (R of SiamFC)."""
+    """With a ``cross_correlation`` or ``hybrid`` head, whose scores are of cells: those
+    at most this many pixels of the search patch from the target's centre are positive,
+    all others negative (R of SiamFC)."""
     max_positives: int | None = 16
     """Positive anchors kept of a pair, at random; None keeps all."""
     max_samples: int | None = 64

@@ -300,14 +300,16 @@ def _label(
     """The targets of each pair, with an axis B."""
     anchors = jnp.asarray(model_anchors(model.config), jnp.float32)
     box, positive = jnp.asarray(batch.box), jnp.asarray(batch.positive)
-    if model.config.head.regresses:
+    head = model.config.head
+    if not head.scores_cells:
         make = functools.partial(targets.make_targets, config=config.targets)
         return jax.vmap(make, in_axes=(0, 0, 0, None))(rngs, box, positive, anchors)
-    if config.losses.giou_weight or config.losses.score_target == "iou":
+    needs_boxes = config.losses.giou_weight or config.losses.score_target == "iou"
+    if needs_boxes and not head.regresses:
         raise InputError(
             f"losses: giou_weight {config.losses.giou_weight:g} and score_target "
             f"{config.losses.score_target} need boxes, expected 0 and one: the head is "
-            f"{model.config.head.kind}"
+            f"{head.kind}"
         )
     label = functools.partial(targets.make_cell_targets, config=config.targets)
     return jax.vmap(label, in_axes=(0, 0, None))(box, positive, anchors)

@@ -61,22 +61,22 @@ def make_cell_targets(
 ) -> Targets:
     """Labels the cells of one pair's score map by their distance from the target.
 
-    For heads without boxes (Bertinetto et al., ECCV workshops 2016, Eq. 4); the
-    reference puts each target in the middle of its search patch, here it may be
+    For heads with one score a cell (Bertinetto et al., ECCV workshops 2016, Eq. 4);
+    the reference puts each target in the middle of its search patch, here it may be
     anywhere.
 
     Args:
         box: target ``cxcywh [4]`` in search patch pixels.
         is_positive: as for ``make_targets``.
-        cells: ``cxcywh [N, 4]``, of which the centres are used.
+        cells: their anchors, ``cxcywh [N, 4]``.
         config: ``radius`` is used.
 
     Returns:
-        the pair's ``Targets``, without offsets: all are 0.
+        the pair's ``Targets``; heads without boxes learn no offsets.
     """
     distance = jnp.linalg.norm(cells[:, :2] - box[:2], axis=-1)
     positive = (distance <= config.radius) & (is_positive > 0)
-    return Targets(positive, ~positive, jnp.zeros_like(cells))
+    return Targets(positive, ~positive, boxes.encode(box, cells))
 
 
 def label_anchors(

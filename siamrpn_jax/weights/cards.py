@@ -71,6 +71,8 @@ def describe(config: ModelConfig | BackboneConfig) -> str:
         return f"{text}, {config.head.kind} head, {patches}"
     adjust = " with adjust layer" if config.head.adjust else ""
     head = f"{config.head.kind} head {config.head.width}{adjust}"
+    if config.head.scores_cells:
+        return f"{text}, {head}, {patches}"
     return f"{text}, {head}, {len(config.anchors.ratios)} anchors, {patches}"
 
 

@@ -70,7 +70,7 @@ def test_heads_without_boxes_have_labelled_cells():
     pairs = [make_labelled().pair, make_labelled(positive=False).pair]
     config = TargetConfig(radius=10.0)
     dataset: Any = pairs
-    found, other = label(dataset, 2, ANCHORS, config, boxes_found=False)
+    found, other = label(dataset, 2, ANCHORS, config, by_cells=True)
     assert found.positive.tolist() == [False, True, False]
     assert found.negative.tolist() == [True, False, True]
     assert not other.positive.any() and other.negative.all()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -113,6 +114,39 @@ def test_weights_of_another_shape_are_refused(state, tracker_file):
     wider = SiamRPN(tiny_model((8, 24, 24)))
     with pytest.raises(InputError, match=r"another model: .*widths: \[8, 16, 16\]"):
         start.from_weights(state, str(tracker_file), model=wider)
+
+
+def test_a_hybrid_head_takes_features_and_boxes(state, tracker_file):
+    head = dataclasses.replace(MODEL.head, kind="hybrid")
+    anchors = dataclasses.replace(MODEL.anchors, ratios=(2.0,))
+    model = SiamRPN(dataclasses.replace(MODEL, head=head, anchors=anchors))
+    config = tiny_recipe().train
+    fresh = step.init_state(jax.random.key(5), model=model, config=config)
+    found = start.from_weights(fresh, str(tracker_file), model=model)
+    z, x = (
+        np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
+        for side in (MODEL.exemplar_size, MODEL.instance_size)
+    )
+    pairs: list[Any] = [
+        network.apply({"params": one.params, "batch_stats": one.batch_stats}, z, x)
+        for network, one in ((model, found), (SiamRPN(MODEL), state))
+    ]
+    hybrid, whole = (pair.detection.reg_deltas for pair in pairs)
+    place = MODEL.anchors.ratios.index(2.0)
+    np.testing.assert_allclose(hybrid[..., 0, :], whole[..., place, :], atol=1e-6)
+    changed = dataclasses.replace(anchors, ratios=(1.5,))
+    other = SiamRPN(dataclasses.replace(MODEL, head=head, anchors=changed))
+    with pytest.raises(InputError, match="ratios 1.5: expected .* 0.333333, 0.5, 1"):
+        start.from_weights(fresh, str(tracker_file), model=other)
+    wider = SiamRPN(
+        dataclasses.replace(tiny_model((8, 24, 24)), head=head, anchors=anchors)
+    )
+    with pytest.raises(InputError, match=r"another model: .*widths: \[8, 16, 16\]"):
+        start.from_weights(
+            step.init_state(jax.random.key(5), model=wider, config=config),
+            str(tracker_file),
+            model=wider,
+        )
 
 
 def test_resuming_follows_the_weights_again(tracker_file, tmp_path):

@@ -52,6 +52,7 @@ def follow_onnx(loaded, frames, box):
         ("compact depthwise", "hold"),
         ("alexnet up_channel bgr", "votes and motion"),
         ("alexnet depthwise relu", "hold"),
+        ("compact hybrid", "votes and motion"),
     ],
 )
 def test_boxes_are_those_of_jax(model, tracker):

@@ -43,6 +43,11 @@ ALEXNET = dataclasses.replace(
 MODELS = {
     "compact depthwise": COMPACT,
     "alexnet up_channel bgr": ALEXNET,
+    "compact hybrid": dataclasses.replace(
+        COMPACT,
+        head=HeadConfig("hybrid", width=6, kernel_size=3),
+        anchors=AnchorConfig(base_size=30.0, ratios=(1.0,)),
+    ),
     "alexnet depthwise relu": dataclasses.replace(
         ALEXNET, head=HeadConfig("depthwise", width=6, template_relu=True)
     ),

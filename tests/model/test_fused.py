@@ -56,6 +56,12 @@ CONFIGS = {
     "alexnet depthwise rgb": dataclasses.replace(
         ALEXNET, head=HeadConfig("depthwise", width=6, template_relu=True)
     ),
+    "compact hybrid bgr": dataclasses.replace(
+        COMPACT,
+        input=BGR,
+        head=HeadConfig("hybrid", width=6, kernel_size=3, template_relu=True),
+        anchors=AnchorConfig(ratios=(1.0,)),
+    ),
     "alexnet cross_correlation rgb": dataclasses.replace(
         ALEXNET,
         head=HeadConfig("cross_correlation"),

@@ -202,6 +202,32 @@ def test_cross_correlation_head():
         )
 
 
+def test_hybrid_head():
+    """The score of one head and the boxes of the other, on the same features."""
+    z, x = normal(2, 5, 5, 4), normal(2, 9, 9, 4)
+    config = HeadConfig("hybrid", width=6, kernel_size=3)
+    hybrid = rpn.HybridHead(config, 1, "xla")
+    boxes = rpn.DepthwiseHead(HeadConfig("depthwise", 6, 3), 1, "xla")
+
+    def everything(head, z, x):
+        template = head.embed_template(z, train=False)
+        search = head.embed_search(x, train=False)
+        deltas = head.regress(search.reg, template.reg_kernel, train=False)
+        return head.classify(search.cls, template.cls_kernel, train=False), deltas
+
+    variables = nn.init(everything, boxes)(jax.random.key(0), z, x)
+    variables["params"]["bias"] = np.array([0.7], np.float32)
+    logits, deltas = nn.apply(everything, hybrid)(variables, z, x)
+    _, expected = nn.apply(everything, boxes)(variables, z, x)
+    np.testing.assert_array_equal(deltas, expected)
+    scores = rpn.CrossCorrelationHead(HeadConfig("cross_correlation"))
+    template = nn.apply(lambda head, z, x: head.classify(x, z), scores)(
+        {"params": {"bias": variables["params"]["bias"]}}, z, x
+    )
+    np.testing.assert_array_equal(logits, template)
+    assert logits.shape == (2, 5, 5, 2) and deltas.shape == (2, 5, 5, 4)
+
+
 def test_a_template_is_a_pytree():
     template = Template(jnp.zeros((1, 4, 4, 2)), jnp.ones((1, 4, 4, 2)))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), template, template)

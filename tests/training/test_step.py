@@ -426,6 +426,39 @@ def test_a_score_map_alone_learns_by_the_logistic_loss():
     assert float(after.params["head"]["bias"][0]) != 0
 
 
+def test_a_hybrid_head_learns_scores_of_cells_and_boxes_of_those_near():
+    config = dataclasses.replace(
+        TINY,
+        head=dataclasses.replace(TINY.head, kind="hybrid"),
+        anchors=dataclasses.replace(TINY.anchors, ratios=(1.0,)),
+    )
+    model, batch = SiamRPN(config), random_batch(4, config, seed=0)
+    setting = dataclasses.replace(
+        SGD,
+        targets=TargetConfig(radius=12.0),
+        losses=LossConfig(giou_weight=1.0),
+        optimizer=OptimizerConfig(frozen_layers=0),
+    )
+    labels = training._label(
+        jax.random.split(jax.random.key(0), 4), batch, model=model, config=setting
+    )
+    cells = model_anchors(config)
+    for pair, box in enumerate(batch.box):
+        near = np.hypot(*(cells[:, :2] - box[:2]).T) <= 12
+        near &= batch.positive[pair] > 0
+        np.testing.assert_array_equal(labels.positive[pair], near)
+        found = boxes.decode(np.asarray(labels.deltas[pair]), cells)
+        np.testing.assert_allclose(found, np.tile(box, (len(cells), 1)), rtol=1e-4)
+    state = training.init_state(jax.random.key(0), model=model, config=setting)
+    step = jax.jit(functools.partial(training.train_step, model=model, config=setting))
+    after, metrics = step(state, batch)
+    assert {"cls_loss", "reg_loss", "giou_loss"} <= metrics.keys()
+    moved = jax.tree.map(
+        lambda a, b: bool((a != b).any()), state.params["head"], after.params["head"]
+    )
+    assert moved["bias"] and moved["out_reg"]["kernel"]
+
+
 def test_losses_of_boxes_need_a_head_with_boxes():
     model, batch = SiamRPN(SIAMFC), random_batch(2, SIAMFC, seed=0)
     losses = dataclasses.replace(SGD.losses, score_target="iou")

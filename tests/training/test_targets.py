@@ -87,7 +87,10 @@ def test_cells_near_the_target_are_positive():
     for i, (x, y, _, _) in enumerate(cells):
         near = (x - 130.0) ** 2 + (y - 99.0) ** 2 <= 400
         assert (found.positive[i], found.negative[i]) == (near, not near)
-    assert found.positive.sum() == 19 and not found.deltas.any()
+    assert found.positive.sum() == 19
+    decoded = boxes.decode(np.asarray(found.deltas), cells)
+    near = np.asarray(found.positive)
+    np.testing.assert_allclose(decoded[near], np.tile(box, (19, 1)), rtol=1e-4)
     other = make_cell_targets(box, jnp.float32(0), jnp.asarray(cells), config=config)
     assert not other.positive.any() and other.negative.all()
 
