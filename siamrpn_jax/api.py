@@ -283,7 +283,7 @@ def load(
         runtime: ``onnxruntime`` compiles nothing, whatever the size of the frames, and
             starts in a fraction of a second; ``litert`` makes models for each size.
             The boxes are the same; of several targets each is searched for by itself.
-            ``auto`` takes ``onnxruntime`` on a CPU, where it is installed.
+            ``auto``: see ``deploy.Runtime``.
         **constants: fields of ``TrackerConfig`` in place of those of the weights.
 
     Returns:

@@ -92,7 +92,7 @@ class Config:
     """Write a page with tables and plots to this folder (siamrpn-jax[report])."""
     runtime: Runtime = "jax"
     """What computes SiamRPN, with the same boxes: jax, onnxruntime (siamrpn-jax[onnx]),
-    litert, or auto: onnxruntime on a CPU, if it is installed."""
+    litert, or auto: what siamrpn track takes by itself."""
     constants: ConstantsOption = Constants()
 
 

@@ -1,6 +1,7 @@
 """``siamrpn export``: the tracker as files that run without this package."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:  # --help must not wait for JAX
 CHECKED_FRAMES = 100
 """Frames of a clip on which files are compared with JAX."""
 
+LEAST_SIDE = 32
+"""Of frames, in pixels."""
+
 GENERATED_SIZE = (320, 240)
 """Width and height of the generated scene, unless frames have another size."""
 
@@ -27,11 +31,10 @@ EXAMPLE_SIZE = (640, 480)
 
 Format = Literal["stablehlo", "onnx", "tflite", "web"]
 
-
 _RUNS = {
     "onnx": ("tracker.py", "runs them: NumPy and onnxruntime alone"),
     "tflite": ("tracker.py", "runs them: NumPy and ai-edge-litert alone"),
-    "web": ("index.html", "the page; python -m http.server -d FOLDER serves it"),
+    "web": ("index.html", "the page: python -m http.server -d {folder}"),
 }
 """What runs an export, by format, and what is said of it."""
 
@@ -136,19 +139,17 @@ def _write(config: Config, kind: Literal["onnx", "tflite", "web"]) -> dict[str, 
     loaded = load_weights(config.weights)
     # Read first: it may not be there.
     clip = _read_clip(config) if config.check and kind != "web" else None
-    size = parse_frame_size(config.frame_size)
-    more: dict[str, Any] = {
-        "onnx": {"int8_scenes": config.int8},
-        "tflite": {"frame_size": size},
-        "web": {"node_modules": config.node_modules},
+    size: Any = parse_frame_size(config.frame_size)
+    writers = {
+        "onnx": functools.partial(files.write_onnx, int8_scenes=config.int8),
+        "tflite": functools.partial(files.write_tflite, frame_size=size),
+        "web": functools.partial(files.write_web, node_modules=config.node_modules),
     }
-    writers = files.write_onnx, files.write_tflite, files.write_web
-    write = dict(zip(more, writers, strict=True))[kind]
     with lock_folder(config.out):
-        card = write(config.out, loaded, weights=config.weights, **more[kind])
+        card = writers[kind](config.out, loaded, weights=config.weights)
     for name, about in card["files"].items():
         print(f"{config.out / name}  {about['bytes'] / 1e6:.2f} MB")
-    print(f"{config.out / _RUNS[kind][0]}  {_RUNS[kind][1]}")
+    print(f"{config.out / _RUNS[kind][0]}  {_RUNS[kind][1].format(folder=config.out)}")
     print(config.out / f"{kind}.json")
     if clip is not None and kind != "web":
         found = files.check_export(config.out, kind, loaded, *clip)
@@ -234,7 +235,8 @@ def parse_frame_size(text: str | None) -> tuple[int, int] | None:
     """Reads ``640x480``; None for ``any`` and for None.
 
     Raises:
-        InputError: naming the text and what was expected.
+        InputError: naming the text and what was expected, or a side below 32 pixels,
+            in which there is nothing to follow.
     """
     if text in (None, "any"):
         return None
@@ -243,7 +245,12 @@ def parse_frame_size(text: str | None) -> tuple[int, int] | None:
         raise InputError(
             f"--frame-size {text!r}: expected width x height such as 640x480, or any"
         )
-    return int(match[1]), int(match[2])
+    width, height = int(match[1]), int(match[2])
+    if min(width, height) < LEAST_SIDE:
+        raise InputError(
+            f"--frame-size {text}: expected {LEAST_SIDE} pixels or more on each side"
+        )
+    return width, height
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -35,8 +35,6 @@ class Tracker:
         providers: of ONNX Runtime, for example ``["CUDAExecutionProvider"]``.
     """
 
-    name = "siamrpn_onnx"
-
     def __init__(
         self,
         models: str | Path | Sequence[bytes] = ".",
@@ -45,8 +43,8 @@ class Tracker:
         providers: list[str] | None = None,
     ):
         if isinstance(models, str | Path):
-            suffix = "onnx" if Path(models, "step.onnx").exists() else "tflite"
-            paths = (Path(models, f"{name}.{suffix}") for name in ("init", "step"))
+            kind = "onnx" if Path(models, "step.onnx").exists() else "tflite"
+            paths = (Path(models, f"{name}.{kind}") for name in ("init", "step"))
             models = [path.read_bytes() for path in paths]
         self.models = [_open_model(model, threads, providers) for model in models]
         """``init`` and ``step``, as functions from inputs to outputs."""
@@ -59,11 +57,10 @@ class Tracker:
 
     def init(self, image: Any, box: Any) -> None:
         """Starts on a frame with the target's box."""
-        frame = self.check_frame(image)
-        x, y, w, h = sides = np.asarray(box, np.float64)
-        if not (np.isfinite(sides).all() and w > 0 and h > 0):
-            raise ValueError(f"box {box}, expected x, y, w, h of positive size")
-        start = np.array([x + w / 2, y + h / 2, w, h], np.float32)
+        frame, sides = _check_frame(image), np.asarray(box, np.float64)
+        if sides.shape != (4,) or not np.isfinite(sides).all() or min(sides[2:]) <= 0:
+            raise ValueError(f"box {box}, expected x,y,width,height of positive size")
+        start = np.array([*sides[:2] + sides[2:] / 2, *sides[2:]], np.float32)
         self._memory = self.models[0]({"frame": frame, "box": start})
         self.score = self.confidence = float("nan")
         self.lost = False
@@ -72,26 +69,25 @@ class Tracker:
         """Finds the target in the next frame: x, y, width, height, float64 [4]."""
         if not self._memory:
             raise RuntimeError("update before init: call init(frame, box) first")
-        frame = self.check_frame(image)
+        frame = _check_frame(image)
         size = np.array(frame.shape[1::-1], np.float32)
         inputs = self._memory | {"state.frame_size": size, "frame": frame}
         found = self.models[1](inputs)
-        memory = {k: v for k, v in found.items() if k.startswith("next.")}
-        self._memory |= {f"state.{k[5:]}": v for k, v in memory.items()}
+        for name in [name for name in found if name.startswith("next.")]:
+            self._memory[f"state.{name[5:]}"] = found[name]
         self.score = float(found["output.score"])
         self.confidence = float(found["output.confidence"])
         self.lost = bool(found["output.lost"])
         cx, cy, w, h = found["output.box"].astype(np.float64)
         return np.array([cx - w / 2, cy - h / 2, w, h])
 
-    @staticmethod
-    def check_frame(image: Any) -> np.ndarray:
-        """The frame as models take it; ValueError: it is none."""
-        frame = np.asarray(image)
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-            got = f"{frame.dtype} {frame.shape}"
-            raise ValueError(f"frame of {got}, expected uint8 [H,W,3]")
-        return np.ascontiguousarray(frame)
+
+def _check_frame(image: Any) -> np.ndarray:
+    frame = np.asarray(image)
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+        got = f"{frame.dtype} {frame.shape}"
+        raise ValueError(f"frame of {got}, expected uint8 [H,W,3]")
+    return np.ascontiguousarray(frame)
 
 
 def _open_model(model: bytes, threads: int, providers: list[str] | None) -> Run:
@@ -128,14 +124,13 @@ def main() -> None:
     """Follows an object through a film, and prints a row for each frame."""
     import cv2
 
-    parser = argparse.ArgumentParser(description="Follow an object through a film.")
+    parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("film")
     parser.add_argument("--box", required=True, help="x,y,width,height in frame 0")
     parser.add_argument("--models", default=Path(__file__).parent, type=Path)
     options = parser.parse_args()
-    tracker = Tracker(options.models)
-    film, index = cv2.VideoCapture(options.film), 0
-    box = np.array([float(side) for side in options.box.split(",")])
+    box: Any = [float(side) for side in options.box.split(",")]
+    film, tracker, index = cv2.VideoCapture(options.film), Tracker(options.models), 0
     print("frame,x,y,w,h,confidence,lost")
     while (read := film.read())[0]:
         frame = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)

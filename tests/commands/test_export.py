@@ -150,6 +150,7 @@ def test_one_frame_size(tmp_path, capsys):
     [
         (["--frame-size", "640"], "--frame-size '640': expected width x height"),
         (["--frame-size", "640x0"], "--frame-size '640x0': expected width x height"),
+        (["--frame-size", "640x31"], "--frame-size 640x31: expected 32 pixels or more"),
         (["--frame-size=-1x5"], "--frame-size '-1x5': expected width x height"),
         (["--platforms", "cpu", "gpu"], "--platforms gpu: expected some of cpu, cuda"),
         (["--platforms"], "expected some of cpu, cuda, tpu"),

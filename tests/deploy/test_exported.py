@@ -12,7 +12,7 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import ImageError, read_image
 from siamrpn_jax.data.read.sequences import find_sequences, read_sequence
 from siamrpn_jax.data.scenes.generated import make_sequence
-from siamrpn_jax.deploy import exported, litert
+from siamrpn_jax.deploy import exported, litert, runtime
 from siamrpn_jax.model.boxes import BoxError
 from siamrpn_jax.weights import load_weights
 
@@ -86,8 +86,17 @@ def test_auto_takes_what_it_can(weights, monkeypatch):
     assert api.load(weights, runtime="auto").name == "siamrpn"
 
 
-def test_what_is_refused(weights):
+def test_what_is_refused(weights, tmp_path):
     skip_without("onnxruntime")
+    parts = exported.make_parts(load_weights(weights), frame_size=None)
+    plain = runtime.Tracker(parts)
+    for box in ([1, 2, 0, 4], [1, 2, 3], [1, 2, np.nan, 4]):
+        with pytest.raises(ValueError, match="expected x,y,width,height of positive"):
+            plain.init(FRAMES[0], box)
+    with pytest.raises(ValueError, match=r"frame of uint8 \(90, 120\), expected uint8"):
+        plain.init(FRAMES[0][..., 0], TRUTH[0])
+    with pytest.raises(FileNotFoundError, match="init"):
+        runtime.Tracker(tmp_path)
     tracker = api.load(weights, runtime="onnxruntime")
     with pytest.raises(ImageError, match="got float64"):
         tracker.init(FRAMES[0].astype(float), TRUTH[0])

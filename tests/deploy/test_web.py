@@ -91,8 +91,7 @@ def choose(window, *names):
     window.wait("document.getElementById('hint').textContent.includes('Draw a box')")
 
 
-def follow(window, box):
-    """Draws a box, and returns the boxes of all frames once the film has ended."""
+def draw(window, box):
     left, top, scale = window.run(
         "const canvas = document.getElementById('overlay');"
         "const place = canvas.getBoundingClientRect();"
@@ -101,6 +100,11 @@ def follow(window, box):
     x, y, w, h = (scale * side for side in box)
     x, y = x + left, y + top
     window.drag((x, y), (x + w / 2, y + h / 2), (x + w, y + h))
+
+
+def follow(window, box):
+    """Draws a box, and returns the boxes of all frames once the film has ended."""
+    draw(window, box)
     window.wait("document.getElementById('state').value.endsWith('end')", seconds=60)
     rows = window.run("return (await import('/page.js')).boxes()")
     assert [row[0] for row in rows] == list(range(len(rows)))
@@ -138,6 +142,23 @@ def test_boxes_are_those_of_python(window, address, page):
     found = follow(window, TRUTH[0])
     np.testing.assert_allclose(found, follow_in_python(FRAMES[:4], found[0]), atol=0.1)
     assert window.logs() == []
+
+
+def test_the_camera_is_followed_and_the_table_saved(window, address):
+    open_page(window, address)
+    window.run("document.getElementById('camera').click()")
+    window.wait("document.getElementById('hint').textContent.includes('Draw a box')")
+    draw(window, (200, 150, 120, 110))
+    window.wait("document.getElementById('state').value.includes('frames/s')")
+    window.run(
+        "URL.createObjectURL = (made) => made.text().then((t) => window.made = t);"
+        "document.getElementById('save').click()"
+    )
+    header, first, second, *_ = window.wait("window.made").splitlines()
+    assert header == "frame,x,y,w,h,confidence,lost"
+    start = [float(value) for value in first.split(",")]
+    np.testing.assert_allclose(start[1:5], (200, 150, 120, 110), atol=2)
+    assert float(second.split(",")[0]) == start[0] + 1
 
 
 def test_what_is_no_film(window, address):
