@@ -289,10 +289,21 @@ def test_one_pair_has_no_in_batch_negatives():
         )
 
 
-@pytest.mark.parametrize("name", ["small", "paper", "pysot"])
-def test_operations_are_those_that_xla_counts(name):
+HYBRID = dataclasses.replace(
+    presets.small().model,
+    head=HeadConfig("hybrid", width=128, kernel_size=3),
+    anchors=AnchorConfig(ratios=(1.0,)),
+)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [presets.small().model, presets.paper().model, presets.pysot().model, HYBRID],
+    ids=["small", "paper", "pysot", "hybrid"],
+)
+def test_operations_are_those_that_xla_counts(config):
     """XLA counts a multiply-add as 2, too, and what is done once an element."""
-    config = dataclasses.replace(presets.PRESETS[name]().model, conv_impl="xla")
+    config = dataclasses.replace(config, conv_impl="xla")
     model = SiamRPN(config)
     variables = jax.eval_shape(model.init_variables, jax.random.key(0))
     z, x = (
