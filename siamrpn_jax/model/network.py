@@ -1,5 +1,6 @@
 """SiamRPN: backbone and region proposal head under one roof (paper, Fig. 2)."""
 
+import functools
 from collections.abc import Collection
 from typing import Any
 
@@ -123,7 +124,12 @@ class SiamRPN(nn.Module):
         """Fresh ``{"params": …, "batch_stats": …}``."""
         z, x = self.config.exemplar_size, self.config.instance_size
         patches = jnp.zeros((1, z, z, 3), jnp.uint8), jnp.zeros((1, x, x, 3), jnp.uint8)
-        return jax.jit(self.init)(rng, *patches)
+        return _init(self, rng, *patches)
+
+
+@functools.partial(jax.jit, static_argnums=0)  # traced once for equal configs
+def _init(model: SiamRPN, rng: jax.Array, z: jax.Array, x: jax.Array) -> dict:
+    return dict(model.init(rng, z, x))
 
 
 def normalise(patches: jax.Array, config: InputConfig) -> jax.Array:
