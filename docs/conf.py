@@ -1,12 +1,28 @@
 """Configuration of the documentation: ``sphinx-build -W docs build/docs``."""
 
+import os
+import re
 import sys
 from pathlib import Path
+
+from docutils import nodes
+from latex2mathml.converter import convert
+from sphinx.util.math import get_node_equation_number
 
 from siamrpn_jax import __version__
 
 DOCS = Path(__file__).parent
-sys.path.insert(0, str(DOCS.parent))  # experiments and data_prep, for their docstrings
+ROOT = DOCS.parent
+sys.path.insert(0, str(ROOT))  # experiments and data_prep, for their docstrings
+# Files of the repository that are pages of the site.
+PAGES = {
+    "ARCHITECTURE.md": "architecture.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "README.md": "index.md",
+    "data_prep/README.md": "datasets.md",
+    "siamrpn_jax/weights/small.md": "model_card.md",
+}
 
 project = "siamrpn_jax"
 author = "The siamrpn_jax authors"
@@ -21,7 +37,11 @@ extensions = [
 exclude_patterns = ["_build"]
 html_theme = "sphinx_book_theme"
 html_title = "siamrpn_jax"
-# Pages load nothing from elsewhere: they can be read without a network.
+# Pages load nothing from elsewhere: they can be read without a network. Equations are
+# MathML, made by `setup` below, in the place of MathJax, which a page would fetch.
+html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_theme_options = {"use_download_button": False, "home_page_in_toc": True}
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "amsmath"]
@@ -35,3 +55,59 @@ nb_execution_timeout = 240
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
+
+
+def setup(app):
+    """Registers the renderer of equations, and links that lead to pages of the site."""
+    app.add_html_math_renderer(
+        "mathml", (_inline_equation, None), (_displayed_equation, None)
+    )
+    app.connect("source-read", _on_page)
+    app.connect("include-read", _on_include)
+
+
+def _on_page(app, name, content):
+    content[0] = _site_links(content[0], DOCS)
+
+
+def _on_include(app, path, name, content):
+    content[0] = _site_links(content[0], (DOCS / path).parent)
+
+
+def _site_links(text, folder):
+    """Markdown of a file in `folder`, with relative links as a page needs them."""
+
+    def rewrite(link):
+        file = Path(os.path.normpath(folder / link["file"]))
+        name = file.relative_to(ROOT).as_posix() if ROOT in file.parents else None
+        page = DOCS / PAGES[name] if name in PAGES else file
+        return f"]({os.path.relpath(page, DOCS)}{link['anchor']})"
+
+    return re.sub(r"\]\((?!\w+:)(?P<file>[^)#\s]+)(?P<anchor>[^)\s]*)\)", rewrite, text)
+
+
+def _inline_equation(translator, node):
+    translator.body.append(_mathml(node, display="inline"))
+    raise nodes.SkipNode
+
+
+def _displayed_equation(translator, node):
+    translator.body.append(translator.starttag(node, "div", CLASS="math"))
+    if node["number"]:
+        number = get_node_equation_number(translator, node)
+        translator.body.append(f'<span class="eqno">({number})')
+        translator.add_permalink_ref(node, "Link to this equation")
+        translator.body.append("</span>")
+    translator.body.append(_mathml(node, display="block"))
+    translator.body.append("</div>\n")
+    raise nodes.SkipNode
+
+
+def _mathml(node, *, display):
+    """An equation as MathML; unknown commands are errors, not words of the page."""
+    # The converter knows aligned lines by this name alone.
+    latex = re.sub(r"\{(align|aligned|split)\}", "{align*}", node.astext())
+    text = convert(latex, display=display)
+    if unknown := re.findall(r"<m[io]>(\\\w+)", text):
+        raise ValueError(f"{node.source}: an equation has {unknown}: {latex}")
+    return text
