@@ -37,12 +37,18 @@ extensions = [
 exclude_patterns = ["_build"]
 html_theme = "sphinx_book_theme"
 html_title = "siamrpn_jax"
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
 # Pages load nothing from elsewhere: they can be read without a network. Equations are
 # MathML, made by `setup` below, in the place of MathJax, which a page would fetch.
 html_math_renderer = "mathml"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_theme_options = {"use_download_button": False, "home_page_in_toc": True}
+html_theme_options = {
+    "home_page_in_toc": True,
+    "navbar_persistent": [],  # the search field is in the sidebar
+    "use_download_button": False,
+}
+html_show_sphinx = False
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "amsmath"]
 myst_heading_anchors = 3
