@@ -28,6 +28,9 @@ FPS = 25
 MOST_OBJECTS = 4
 """Objects that are followed, the first of which leaves the picture."""
 
+WHOLE = 0.99
+"""Share of its box within the picture from which on nothing is cut off; for rounding."""
+
 PRESENT = 0.1
 """Share of its box within the picture from which on an object is there."""
 
@@ -103,7 +106,7 @@ def make_scene(seed: int) -> tuple["np.ndarray", "np.ndarray"]:
     frames = np.stack([scene.render(time)[0] for time in range(LENGTH)])
     boxes = np.stack([scene.boxes(time) for time in range(LENGTH)])
     inside = share_inside(boxes, SIZE)
-    whole = np.flatnonzero(inside[0, 1:] == 1) + 1
+    whole = np.flatnonzero(inside[0, 1:] > WHOLE) + 1
     followed = [0, *whole[: MOST_OBJECTS - 1]]
     boxes[inside < PRESENT] = np.nan
     return frames, boxes[:, followed]

@@ -15,7 +15,7 @@ import tyro
 
 from siamrpn_jax.commands.constants import Constants, ConstantsOption, single_setting
 from siamrpn_jax.commands.errors import ending_cleanly, run_or_exit
-from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.deploy import Runtime
 from siamrpn_jax.labelling import Format
 
@@ -86,6 +86,8 @@ def run(config: Config) -> None:
             f"{len(boxes) or 1} targets, expected one for each, or one for all"
         )
     constants = single_setting(config.constants)
+    if config.format == "mp4":
+        require("av", extra="video")  # before anything is compiled
 
     # Imported here: ``siamrpn track --help`` must not wait for JAX.
     from siamrpn_jax.api import load, track
