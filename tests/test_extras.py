@@ -1,7 +1,8 @@
-"""What is optional is asked for by ``require``, and named with the extra that has it."""
+"""What is optional is got by ``require``, and named with the extra that has it."""
 
 import ast
 import importlib
+import importlib.util
 import re
 import sys
 import tomllib
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from paths import ROOT
 
+from paths import ROOT
 from siamrpn_jax import cli
 from siamrpn_jax.common.errors import MissingExtraError, require
 from siamrpn_jax.data.scenes.generated import make_sequence
@@ -60,7 +61,7 @@ def calls() -> set[Call]:
     for path in FILES:
         tree = ast.parse(path.read_text())
         constants = {
-            target.id: node.value.value
+            target.id: str(node.value.value)
             for node in tree.body
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
             for target in node.targets
@@ -71,7 +72,8 @@ def calls() -> set[Call]:
                 module, extra = node.args[0], node.keywords[0].value
                 if isinstance(module, ast.Constant):
                     name = ast.unparse(extra)
-                    found.add(Call(module.value, constants.get(name, name.strip("'"))))
+                    extra = constants.get(name, name.strip("'"))
+                    found.add(Call(str(module.value), extra))
     return found
 
 

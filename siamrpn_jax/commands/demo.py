@@ -29,10 +29,10 @@ MOST_OBJECTS = 4
 """Objects that are followed, the first of which leaves the picture."""
 
 WHOLE = 0.99
-"""Share of its box within the picture from which on nothing is cut off; for rounding."""
+"""Share of a box within the picture that is all of it, but for rounding."""
 
 PRESENT = 0.1
-"""Share of its box within the picture from which on an object is there."""
+"""Share of its box within the picture from which on an object is in it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,22 +68,17 @@ def run(config: Config) -> None:
     from siamrpn_jax.api import load, track
 
     frames, truth = make_scene(config.seed)
-    count = truth.shape[1]
     print(
-        f"scene   {len(frames)} frames of {SIZE[0]}x{SIZE[1]} pixels, {count} objects; "
-        "the first one leaves it",
+        f"scene   {len(frames)} frames of {SIZE[0]}x{SIZE[1]} pixels, objects: "
+        f"{truth.shape[1]}; object 0 leaves the picture",
         flush=True,
     )
     tracker = load(config.weights, runtime=config.runtime)
     with ending_cleanly():
         results = list(track(frames, truth[0], tracker=tracker))
         paths = _write(config.out, results)
-    print("\nobject  AUC   lost in frames")
-    for index in range(count):
-        lost = [result.index for result in results if result.lost[index]]
-        auc = score(results, truth, index)
-        print(f"{index:<8}{auc:<6.2f}{spans(lost) or 'none'}")
-    print(f"\nspeed   {_speed(results)}")
+    print(_figures(results, truth))
+    print(f"speed   {_speed(results)}")
     for name, path in paths.items():
         print(f"{name:<8}{path}")
     print(_next_steps(paths["scene"], truth[0, 0]))
@@ -147,6 +142,8 @@ def spans(numbers: list[int]) -> str:
         >>> spans([3, 4, 5, 9])
         '3-5, 9'
     """
+    if not numbers:
+        return "never"
     starts = [n for n in numbers if n - 1 not in numbers]
     ends = [n for n in numbers if n + 1 not in numbers]
     pairs = zip(starts, ends, strict=True)
@@ -179,6 +176,24 @@ def _write(out: Path, results: list["Results"]) -> dict[str, Path]:
         for frame in drawn:
             picture.write(frame)
     return paths
+
+
+def _figures(results: list["Results"], truth: "np.ndarray") -> str:
+    """A row for each object, and what the columns are."""
+    import numpy as np
+
+    rows = ["", f"{'object':<8}{'AUC':<6}{'out of the picture':<20}lost"]
+    for index in range(truth.shape[1]):
+        out = np.flatnonzero(np.isnan(truth[:, index, 0])).tolist()
+        lost = [result.index for result in results if result.lost[index]]
+        auc = score(results, truth, index)
+        rows.append(f"{index:<8}{auc:<6.2f}{spans(out):<20}{spans(lost)}")
+    rows += [
+        "AUC: success against the true boxes, 0 to 1, where the object is in the",
+        "picture; then: frames in which it is out of it, or is said to be lost.",
+        "",
+    ]
+    return "\n".join(rows)
 
 
 def _speed(results: list["Results"]) -> str:

@@ -4,8 +4,8 @@ import tomllib
 
 import jax
 import pytest
-from paths import ROOT
 
+from paths import ROOT
 from siamrpn_jax.commands import doctor, installation
 
 
@@ -44,9 +44,10 @@ def test_extras_say_what_they_give_and_how_to_get_them(capsys, monkeypatch, soun
 def test_extras_are_those_of_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     devices_and_developers = {"cuda", "tpu", "docs", "dev"}
-    assert set(doctor.EXTRAS) == set(
-        project["optional-dependencies"]
-    ) - devices_and_developers
+    assert (
+        set(doctor.EXTRAS)
+        == set(project["optional-dependencies"]) - devices_and_developers
+    )
 
 
 def test_missing_package_and_devices_are_told(capsys, monkeypatch, sound):
