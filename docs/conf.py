@@ -20,6 +20,7 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "README.md": "index.md",
+    "SECURITY.md": "security.md",
     "data_prep/README.md": "datasets.md",
     "siamrpn_jax/weights/small.md": "model_card.md",
 }
