@@ -35,7 +35,9 @@ def anchors(path: Path) -> set[str]:
         names |= anchors(path.parent / included)
     text = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
     headings = re.findall(r"^#+ (.*)$", text, re.M)
-    return names | {
-        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-        for heading in headings
-    }
+    return names | {anchor(heading) for heading in headings}
+
+
+def anchor(heading: str) -> str:
+    """What GitHub calls a heading in links."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
