@@ -1,7 +1,7 @@
 import subprocess
 import tomllib
 
-from markdown import examples
+from doc_pages import examples
 from paths import ROOT
 
 README = (ROOT / "README.md").read_text()

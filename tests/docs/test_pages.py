@@ -2,7 +2,7 @@
 
 import pytest
 
-from markdown import PAGES, anchors, examples, links, promised
+from doc_pages import PAGES, anchors, examples, links, promised
 from paths import ROOT
 
 WITH_EXAMPLES = [page for page in PAGES if examples(page)]
