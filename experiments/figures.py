@@ -268,12 +268,12 @@ def _times(mine: float | None, theirs: float | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Three digits, without zeros before the number or behind the point."""
+    """Three digits, or those that the file has; no zero before the point."""
     if value is None:
         return ""
     digits = next((n for n, least in enumerate((100, 10)) if value >= least), 2)
-    text = f"{value:.{digits}f}".removeprefix("0")
-    return text.rstrip("0").rstrip(".") if digits else text
+    text = f"{value:.{digits}f}"
+    return (f"{value:g}" if float(text) == value else text).removeprefix("0")
 
 
 def score(value: float | None) -> str:
