@@ -168,7 +168,9 @@ def check_opencv() -> Iterator[Finding]:
         )
     elif problem:
         yield Finding(
-            f"cv2 cannot be used: {problem}", _mend_opencv(problem), breaks=True
+            f"cv2 cannot be used: {problem}",
+            _mend_opencv(problem, providers),
+            breaks=True,
         )
     else:
         yield from _check_windows(providers)
@@ -288,14 +290,15 @@ def _preferred(providers: list[str]) -> str:
     return f"opencv{'-contrib' * contrib}-python{'-headless' * headless}"
 
 
-def _mend_opencv(problem: str) -> str:
+def _mend_opencv(problem: str, providers: list[str]) -> str:
     """Containers mostly lack the system's libraries that the plain wheel links to."""
+    name = providers[0] if providers else "opencv-python"
     if any(library in problem for library in ("libGL", "libgthread", "libglib")):
         return (
-            "pip uninstall -y opencv-python && pip install opencv-python-headless; or, "
-            "for windows: apt-get install libgl1 libglib2.0-0"
+            f"pip uninstall -y {name} && pip install {name}-headless; or, for windows: "
+            "apt-get install libgl1 libglib2.0-0"
         )
-    return "pip install --force-reinstall --no-deps opencv-python"
+    return f"pip install --force-reinstall --no-deps {name}"
 
 
 def _check_windows(providers: list[str]) -> Iterator[Finding]:

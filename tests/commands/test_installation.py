@@ -163,10 +163,19 @@ def test_two_wheels_that_broke_each_other(monkeypatch, providers):
     assert "it is broken" in found.what and found.breaks
 
 
-def test_broken_opencv(monkeypatch, providers):
+@pytest.mark.parametrize(
+    ("installed", "name"),
+    [
+        ((), "opencv-python"),
+        (("opencv-python",), "opencv-python"),
+        (("opencv-contrib-python-headless",), "opencv-contrib-python-headless"),
+    ],
+)
+def test_broken_opencv(monkeypatch, providers, installed, name):
+    providers(*installed)
     monkeypatch.setitem(sys.modules, "cv2", None)
     found = only(installation.check_opencv)
-    assert found.mend == "pip install --force-reinstall --no-deps opencv-python"
+    assert found.mend == f"pip install --force-reinstall --no-deps {name}"
     assert found.breaks
 
 
