@@ -5,11 +5,11 @@ import re
 
 import pytest
 
+from doc_pages import PAGES
 from experiments import figures
 from experiments.benchmarks import command, timing
 from experiments.benchmarks import track as section
 from experiments.benchmarks.session import Contestant, Running
-from markdown import PAGES
 from measured import sections, unsourced
 from paths import ROOT
 from siamrpn_jax import presets, weights

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from markdown import anchor
+from doc_pages import anchor
 
 _NUMBER = r"(?<![\w.,/×-])[+-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
 _UNIT = (
