@@ -1,7 +1,7 @@
 """Draws the documentation's pictures: ``python -m experiments.pictures [NAME …]``.
 
 Of all groups of pictures or of those that a name is part of. Needs the extras ``dev``
-and ``docs``, npm, and Chromium with its driver; half an hour on two cores, most of it
+and ``docs``, npm, and Chromium with its driver. Most of the time goes to
 ``siamrpn train`` and ``siamrpn ablate``.
 """
 
