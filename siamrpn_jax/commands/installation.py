@@ -355,7 +355,8 @@ def _mend_gpu(found: str) -> str:
         return f"pip install '{DISTRIBUTION}[cuda]'"
     return (
         "JAX_PLATFORMS=cuda python -c 'import jax; jax.devices()' says why; mostly "
-        f"versions differ: pip install -U '{DISTRIBUTION}[cuda]'"
+        f"versions differ: pip install -U '{DISTRIBUTION}[cuda]', or the driver is "
+        "older than 580, which CUDA 13 needs"
     )
 
 
