@@ -14,6 +14,7 @@ from siamrpn_jax import __version__
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))  # experiments and data_prep, for their docstrings
+sys.path.insert(0, str(DOCS / "extensions"))
 # Files of the repository that are pages of the site.
 PAGES = {
     "ARCHITECTURE.md": "architecture.md",
@@ -34,6 +35,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx_design",
+    "reference",
 ]
 exclude_patterns = ["_build"]
 html_theme = "sphinx_book_theme"
@@ -59,9 +61,16 @@ nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 240
 
+autodoc_default_options = {"members": True, "undoc-members": True}
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
+autodoc_typehints_format = "short"
+add_module_names = False
+python_display_short_literal_types = True
+python_maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
 
 
 def setup(app):
