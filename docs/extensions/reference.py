@@ -66,15 +66,21 @@ def skip_added(
 
 
 def shorten_values(app: Sphinx, doctree: nodes.document) -> None:
-    """Long values end in an ellipsis; no address of this machine's memory is shown."""
+    """Types without what is for the command line alone; long values end in "…".
+
+    No address in this machine's memory is shown.
+    """
     for node in doctree.findall(addnodes.desc_annotation):
         text = node.astext()
-        if not text.lstrip().startswith("="):
-            continue
-        value = re.sub(r" at 0x[0-9a-f]+", "", text)
-        if len(value) > LONGEST_VALUE:
-            call = re.match(r"\s*= [\w.]+\(", value)
-            value = f"{call[0]}…)" if call else value[:LONGEST_VALUE].rstrip() + " …"
-        if value != text:
+        short = text
+        if kind := re.match(r": Annotated\[(.+?), (_ArgConfig|\w+\]$)", text):
+            short = f": {kind[1]}"
+        elif text.lstrip().startswith("="):
+            short = re.sub(r" at 0x[0-9a-f]+", "", text)
+            if len(short) > LONGEST_VALUE:
+                call = re.match(r"\s*= [\w.]+\(", short)
+                cut = short[:LONGEST_VALUE].rstrip()
+                short = f"{call[0]}…)" if call else f"{cut} …"
+        if short != text:
             node.clear()
-            node += nodes.Text(value)
+            node += nodes.Text(short)
