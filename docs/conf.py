@@ -59,7 +59,7 @@ myst_heading_anchors = 3
 # Notebooks hold no outputs: the build runs them, and a cell that fails fails it.
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 240
+nb_execution_timeout = 600
 
 autodoc_default_options = {"members": True, "undoc-members": True}
 autodoc_member_order = "bysource"
