@@ -65,6 +65,8 @@ def make_app(work: Path) -> Mapping[str, Image]:
         window.wait("!document.getElementById('job').hidden")
         window.wait("document.getElementById('job').hidden", seconds=PATIENCE)
         _go_to(window, FRAME)
+        saved = "document.getElementById('saved').textContent === 'All saved'"
+        window.wait(saved, seconds=PATIENCE)
         picture = _save_view(window, work)
     return {"pictures/app.webp": picture}
 

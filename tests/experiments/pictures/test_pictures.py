@@ -61,7 +61,7 @@ def test_too_large_a_picture_is_refused(tmp_path):
 def test_quality_falls_until_a_picture_is_small():
     noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
     without_loss = cv2.imdecode(np.frombuffer(tools.encode(noise), np.uint8), 1)
-    assert (without_loss[..., ::-1] == noise).all()
+    assert without_loss is not None and (without_loss[..., ::-1] == noise).all()
     large = np.tile(noise, (2, 2, 1)) + np.arange(256, dtype=np.uint8)[:, None, None]
     assert len(tools.encode(large)) <= tools.MAX_BYTES // 2
 
