@@ -2,16 +2,41 @@
 
 import copy
 import importlib.util
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
 
+from siamrpn_jax import __version__
+from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import InputError, require
+from siamrpn_jax.common.files import read_json
 from siamrpn_jax.data.read.images import as_array, check_frame
 from siamrpn_jax.deploy import Runtime, onnx_tracker, runtime
 from siamrpn_jax.model.boxes import check_boxes
+from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.tracking.state import Loaded
+from siamrpn_jax.weights import bundled
+
+CARDS: dict[str, Literal["onnxruntime", "litert"]] = {
+    "onnx.json": "onnxruntime",
+    "tflite.json": "litert",
+}
+"""What runs an export, by the name of its card."""
+
+
+class Export(NamedTuple):
+    """A folder that ``siamrpn export`` has written."""
+
+    folder: Path
+    """Where its models are."""
+    runtime: Literal["onnxruntime", "litert"]
+    """What runs them."""
+    card: dict[str, Any]
+    """What it says of itself."""
+    tracker_config: TrackerConfig
+    """The constants that are in its models."""
 
 
 class ExportedTracker:
@@ -19,10 +44,11 @@ class ExportedTracker:
 
     ``init`` and ``update`` are those of ``siamrpn_jax.Tracker``; of N targets each is
     searched for by itself. ONNX Runtime takes frames of any size; for LiteRT models are
-    made when the first frame of a size comes, which takes seconds.
+    made when the first frame of a size comes, which takes seconds. An export for LiteRT
+    takes frames of its own size alone.
 
     Args:
-        loaded: network, weights and tracking constants.
+        loaded: network, weights and tracking constants, or an export.
         name: of the runtime.
         threads: of the runtime; 0: as many as there are cores, in LiteRT at most 4.
 
@@ -33,16 +59,23 @@ class ExportedTracker:
 
     is_deterministic = True
 
-    def __init__(self, loaded: Loaded, name: Runtime, *, threads: int = 0):
+    def __init__(self, loaded: Loaded | Export, name: Runtime, *, threads: int = 0):
+        exported = isinstance(loaded, Export)
+        if exported and name != loaded.runtime:
+            raise InputError(
+                f"{loaded.folder}: exported for runtime {loaded.runtime}, got {name!r}"
+            )
         if name == "litert":
             require("ai_edge_litert", extra="litert")
             from siamrpn_jax.deploy import litert
 
-            litert.require_converter()
+            if not exported:
+                litert.require_converter()
         elif name == "onnxruntime":
             require("onnxruntime", extra="onnx")
-            require("onnx", extra="onnx")
-            onnx_tracker.check(loaded)
+            if not exported:
+                require("onnx", extra="onnx")
+                onnx_tracker.check(loaded)
         else:
             known = ", ".join(get_args(Runtime))
             raise InputError(f"runtime {name!r}, expected one of {known}")
@@ -103,13 +136,53 @@ class ExportedTracker:
 
     def _open(self, frame: np.ndarray) -> runtime.Tracker:
         """What runs frames of this size."""
-        height, width = frame.shape[:2]
-        size = (width, height) if self.runtime == "litert" else None
+        loaded, (height, width) = self._loaded, frame.shape[:2]
+        exported = isinstance(loaded, Export)
+        traced = self.runtime == "litert" and not exported
+        size = (width, height) if traced else None
         if size not in self._made:
-            self._made[size] = runtime.Tracker(
-                make_parts(self._loaded, frame_size=size), threads=self._threads
-            )
+            parts = loaded.folder if exported else make_parts(loaded, frame_size=size)
+            self._made[size] = runtime.Tracker(parts, threads=self._threads)
         return self._made[size]
+
+
+def find_card(source: str | Path) -> Path | None:
+    """The card of an export that a name stands for, or None: it is something else."""
+    if source in bundled():
+        return None
+    cards = [Path(source, name) for name in CARDS]
+    return next((card for card in cards if card.is_file()), None)
+
+
+def read_export(card: Path) -> Export:
+    """Reads what an export says of itself.
+
+    Args:
+        card: its ``onnx.json`` or ``tflite.json``.
+
+    Raises:
+        InputError: a card that cannot be read, of another version, or of the network
+            alone.
+    """
+    about = read_json(card)
+    if not isinstance(about, dict):
+        raise InputError(f"{card}: expected a JSON object")
+    theirs = about.get("format_version", runtime.FORMAT)
+    if theirs != runtime.FORMAT:
+        raise InputError(
+            f"{card}: format {theirs} (of siamrpn_jax {about.get('siamrpn_jax')}), "
+            f"expected {runtime.FORMAT}, that of siamrpn_jax {__version__}: export "
+            "it again"
+        )
+    if about.get("part") == "network":
+        raise InputError(
+            f"{card}: the network alone; to track, export with --part whole"
+        )
+    try:
+        config = configs.from_json(TrackerConfig, about["tracker"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{card}: no constants of tracking ({error})") from None
+    return Export(card.parent, CARDS[card.name], about, config)
 
 
 def choose(loaded: Loaded) -> Literal["jax", "onnxruntime"]:

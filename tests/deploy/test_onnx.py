@@ -166,7 +166,7 @@ def test_the_command_writes_checks_and_never_overwrites(tmp_path, weights, capsy
     assert "boxes differ by at most 0.0" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         export.main(options)
-    assert "init.onnx: is there already" in capsys.readouterr().err
+    assert "onnx.json: is there already" in capsys.readouterr().err
 
 
 def test_8_bit_models_follow_about_as_well(tmp_path, capsys):
