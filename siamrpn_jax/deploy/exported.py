@@ -2,6 +2,8 @@
 
 import copy
 import importlib.util
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -43,9 +45,9 @@ class ExportedTracker:
     """SiamRPN as a stateful object, run by ONNX Runtime or LiteRT.
 
     ``init`` and ``update`` are those of ``siamrpn_jax.Tracker``; of N targets each is
-    searched for by itself. ONNX Runtime takes frames of any size; for LiteRT models are
-    made when the first frame of a size comes, which takes seconds. An export for LiteRT
-    takes frames of its own size alone.
+    searched for by itself, in ONNX Runtime several at once, on threads. It takes frames
+    of any size; for LiteRT models are made when the first frame of a size comes, which
+    takes seconds, and an export takes frames of its own size alone.
 
     Args:
         loaded: network, weights and tracking constants, or an export.
@@ -91,20 +93,25 @@ class ExportedTracker:
         self.lost: bool | np.ndarray = False
         """The confidence says that the target is lost: a bool, or bool [N]."""
         self._loaded, self._threads = loaded, threads
+        cores = threads or os.cpu_count() or 1
+        self._at_once = cores if name == "onnxruntime" else 1  # LiteRT: one at a time
+        self._parts: dict[Any, runtime.Models] = {}
         self._made: dict[Any, runtime.Tracker] = {}
         self._targets: list[runtime.Tracker] = []
         self._many = False
+        self._pool: ThreadPoolExecutor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what runs, for other processes."""
-        return vars(self) | {"_made": {}, "_targets": []}
+        without = {"_parts": {}, "_made": {}, "_targets": [], "_pool": None}
+        return vars(self) | without
 
     def init(self, image: Any, box: Any) -> None:
         """Starts on a frame; see ``siamrpn_jax.Tracker.init``."""
         frame = check_frame(as_array(image))
         boxes = check_boxes(box, frame)
-        opened = self._open(frame)
         self._many = boxes.ndim == 2
+        opened = self._open(frame, len(np.atleast_2d(boxes)))
         self._targets = [copy.copy(opened) for _ in np.atleast_2d(boxes)]
         for target, one in zip(self._targets, np.atleast_2d(boxes), strict=True):
             target.init(frame, one)
@@ -115,11 +122,17 @@ class ExportedTracker:
         if not self._targets:
             raise RuntimeError("update before init: call init(frame, box) first")
         frame = check_frame(as_array(image))
-        models = self._open(frame).models
-        boxes = []
-        for target in self._targets:
+        models = self._open(frame, len(self._targets)).models
+
+        def find(target: runtime.Tracker) -> np.ndarray:
             target.models = models
-            boxes.append(target.update(frame))
+            return target.update(frame)
+
+        if len(self._targets) > 1 and self._at_once > 1:
+            self._pool = self._pool or ThreadPoolExecutor(self._at_once, "targets")
+            boxes = list(self._pool.map(find, self._targets))
+        else:
+            boxes = list(map(find, self._targets))
         self._tell()
         return np.stack(boxes) if self._many else boxes[0]
 
@@ -134,16 +147,21 @@ class ExportedTracker:
         else:
             self.score, self.confidence, self.lost = scores[0], confidences[0], lost[0]
 
-    def _open(self, frame: np.ndarray) -> runtime.Tracker:
-        """What runs frames of this size."""
-        loaded, (height, width) = self._loaded, frame.shape[:2]
-        exported = isinstance(loaded, Export)
-        traced = self.runtime == "litert" and not exported
-        size = (width, height) if traced else None
-        if size not in self._made:
-            parts = loaded.folder if exported else make_parts(loaded, frame_size=size)
-            self._made[size] = runtime.Tracker(parts, threads=self._threads)
-        return self._made[size]
+    def _open(self, frame: np.ndarray, targets: int) -> runtime.Tracker:
+        """What runs frames of this size, for so many targets."""
+        loaded, threads, size = self._loaded, self._threads, None
+        if isinstance(loaded, Export):
+            self._parts[size] = loaded.folder
+        elif self.runtime == "litert":
+            size = frame.shape[1], frame.shape[0]
+        if size not in self._parts and isinstance(loaded, Loaded):
+            self._parts[size] = make_parts(loaded, frame_size=size)
+        if targets > 1 and self._at_once > 1:
+            threads = max(1, self._at_once // targets)
+        if (size, threads) not in self._made:
+            made = runtime.Tracker(self._parts[size], threads=threads)
+            self._made[size, threads] = made
+        return self._made[size, threads]
 
 
 def find_card(source: str | Path) -> Path | None:

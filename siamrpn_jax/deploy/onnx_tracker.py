@@ -482,15 +482,18 @@ def _detect(
     """``model.fused.detect``: logits and offsets ``[1, …, F, F]``."""
     features = _features(graph, config, weights, x)
     maps = []
-    for layer, kernel, chain in zip(
-        weights.search, kernels, weights.outputs, strict=True
+    shapes = _kernel_shapes(config, weights)
+    for layer, kernel, shape, chain in zip(
+        weights.search, kernels, shapes, weights.outputs, strict=True
     ):
+        sides = shape[2:]
         found = features if layer is None else _conv(graph, layer, features)
         if layer is not None and config.head.kind in ("depthwise", "hybrid"):
             found = graph.op("Relu", found)
-            found = graph.op("Conv", found, kernel, group=len(layer.bias))
+            groups = len(layer.bias)
+            found = graph.op("Conv", found, kernel, kernel_shape=sides, group=groups)
         else:
-            found = graph.op("Conv", found, kernel)
+            found = graph.op("Conv", found, kernel, kernel_shape=sides)
         for place, output in enumerate(chain):
             found = _conv(graph, output, graph.op("Relu", found) if place else found)
         maps.append(found)
@@ -526,7 +529,11 @@ def _for_patches(conv: Layer, image: InputConfig) -> Layer:
 
 
 def _conv(graph: Graph, layer: Layer, x: Value, *, stride: int = 1) -> Value:
-    return graph.op("Conv", x, layer.kernel, layer.bias, strides=[stride, stride])
+    sides = layer.kernel.shape[2:]  # optional, but some converters want them
+    strides = [stride, stride]
+    return graph.op(
+        "Conv", x, layer.kernel, layer.bias, kernel_shape=sides, strides=strides
+    )
 
 
 def _rows(graph: Graph, maps: Value, values: int) -> Value:

@@ -362,6 +362,7 @@ def _signature(name: Name, exported: export.Exported) -> dict[str, Any]:
     arguments, _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
     results = jax.tree.unflatten(exported.out_tree, exported.out_avals)
     inputs, outputs = _SIGNATURES[name]
+    results = results if len(outputs) > 1 else (results,)
     inputs = inputs[-len(arguments) :]
     return {
         "call": f"{', '.join(outputs)} = {name}({', '.join(inputs)})",
