@@ -108,6 +108,9 @@ def run(config: Config) -> dict[str, Any]:
         name: config.out / name if several else config.out for name in config.format
     }
     for name, out in folders.items():  # before minutes of work
+        for place in (out, *out.parents):
+            if place.exists() and not place.is_dir():
+                raise InputError(f"{place}: is no folder, choose another --out")
         card = out / f"{'export' if name == 'stablehlo' else name}.json"
         if card.exists():
             raise InputError(f"{card}: is there already, choose another --out")

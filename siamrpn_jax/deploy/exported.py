@@ -39,6 +39,8 @@ class Export(NamedTuple):
     """What it says of itself."""
     tracker_config: TrackerConfig
     """The constants that are in its models."""
+    frame_shape: tuple[int | str, ...]
+    """Of the frames that it takes; a name: any size."""
 
 
 class ExportedTracker:
@@ -151,6 +153,7 @@ class ExportedTracker:
         """What runs frames of this size, for so many targets."""
         loaded, threads, size = self._loaded, self._threads, None
         if isinstance(loaded, Export):
+            check_size(loaded, frame)
             self._parts[size] = loaded.folder
         elif self.runtime == "litert":
             size = frame.shape[1], frame.shape[0]
@@ -198,9 +201,22 @@ def read_export(card: Path) -> Export:
         )
     try:
         config = configs.from_json(TrackerConfig, about["tracker"])
+        step = about["files"][f"step.{card.stem}"]
+        shape = tuple(step["inputs"]["frame"]["shape"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{card}: no constants of tracking ({error})") from None
-    return Export(card.parent, CARDS[card.name], about, config)
+        raise InputError(f"{card}: not the card of a tracker ({error!r})") from None
+    return Export(card.parent, CARDS[card.name], about, config, shape)
+
+
+def check_size(export: Export, frame: np.ndarray) -> None:
+    """Raises InputError for a frame of another size than an export takes."""
+    pairs = zip(export.frame_shape, frame.shape, strict=True)
+    if any(isinstance(wanted, int) and wanted != got for wanted, got in pairs):
+        height, width = export.frame_shape[:2]
+        raise InputError(
+            f"frame of {frame.shape[1]}x{frame.shape[0]}, expected {width}x{height}, "
+            f"which {export.folder} is exported for"
+        )
 
 
 def choose(loaded: Loaded) -> Literal["jax", "onnxruntime"]:

@@ -223,6 +223,16 @@ def test_bad_options_are_one_line(tmp_path, capsys, words, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("below", ["", "deep/er"])
+def test_a_file_in_the_place_of_the_folder(below, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(SystemExit):
+        command.main(["--format", "onnx", "--out", str(file / below)])
+    message = f"error: {file}: is no folder, choose another --out\n"
+    assert capsys.readouterr().err == message
+
+
 def test_without_flatbuffers(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
     with pytest.raises(SystemExit) as caught:

@@ -147,8 +147,9 @@ def test_cards_that_are_no_whole_tracker(tmp_path):
     for content, message in (
         ("[]", "expected a JSON object"),
         ("{", "is not JSON"),
-        ("{}", "no constants of tracking"),
-        ('{"tracker": {"penalty_k": "a"}}', "no constants of tracking"),
+        ("{}", "not the card of a tracker .KeyError..tracker"),
+        ('{"tracker": {"penalty_k": "a"}}', "not the card of a tracker"),
+        ('{"tracker": {}, "files": []}', "not the card of a tracker"),
         ('{"part": "network"}', "the network alone; to track, export with --part"),
     ):
         card.write_text(content)

@@ -20,7 +20,7 @@ from exports import (
 )
 from siamrpn_jax import api
 from siamrpn_jax.commands import export
-from siamrpn_jax.common.errors import MissingExtraError
+from siamrpn_jax.common.errors import InputError, MissingExtraError
 from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.deploy import litert, runtime
 from siamrpn_jax.model import fused
@@ -110,6 +110,9 @@ def test_one_part_alone(tmp_path):
     expected = follow(load_weights(weights), FRAMES[:4], TRUTH[0])[:, :4]
     found = np.array([tracker.update(frame) for frame in FRAMES[1:4]])
     np.testing.assert_allclose(found, expected, atol=0.05)
+    other, _ = make_sequence(0, length=1, height=64, width=64)
+    with pytest.raises(InputError, match="frame of 64x64, expected 120x90, which"):
+        tracker.update(other[0])
 
 
 def run(model, inputs):
