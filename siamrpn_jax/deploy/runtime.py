@@ -45,7 +45,7 @@ class Tracker:
         """``init`` and ``step``, as functions from inputs to outputs."""
         self._memory: Arrays = {}
         self.score, self.confidence, self.lost = float("nan"), float("nan"), False
-        """Of the last update: likeness and probability, 0 to 1; the target is lost."""
+        """Of the last update: 0 to 1, 0 to 1, and whether the target is lost."""
 
     def init(self, image: Any, box: Any) -> None:
         """Starts on a frame with the target's box."""
@@ -62,9 +62,8 @@ class Tracker:
             raise RuntimeError("update before init: call init(frame, box) first")
         frame = _check_frame(image)
         size = np.array(frame.shape[1::-1], np.float32)
-        found = self.models[1](
-            self._memory | {"state.frame_size": size, "frame": frame}
-        )
+        inputs = self._memory | {"state.frame_size": size, "frame": frame}
+        found = self.models[1](inputs)
         for name in [name for name in found if name.startswith("next.")]:
             self._memory[f"state.{name[5:]}"] = found[name]
         self.score = float(found["output.score"])
@@ -75,12 +74,10 @@ class Tracker:
 
 
 def _check_frame(image: Any) -> np.ndarray:
-    frame = np.asarray(image)
-    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-        raise ValueError(
-            f"frame of {frame.dtype} {frame.shape}, expected uint8 [H,W,3]"
-        )
-    return np.ascontiguousarray(frame)
+    rgb = np.asarray(image)
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise ValueError(f"frame of {rgb.dtype} {rgb.shape}, expected uint8 [H,W,3]")
+    return np.ascontiguousarray(rgb)
 
 
 def _read_models(folder: Path) -> list[bytes]:

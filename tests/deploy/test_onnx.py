@@ -165,6 +165,7 @@ def test_the_command_writes_checks_and_never_overwrites(tmp_path, weights, capsy
     names = {"init", "step", "template", "search"}
     files = {*(f"{name}.onnx" for name in names), "tracker.py", "onnx.json"}
     assert {path.name for path in out.iterdir()} == files
+    assert len((out / "tracker.py").read_text().splitlines()) < 150
     card = json.loads((out / "onnx.json").read_text())
     assert card["weights"]["name"] == "tiny" and card["opset"] == graph.OPSET
     assert card["files"]["step.onnx"]["inputs"]["frame"] == {
