@@ -57,8 +57,8 @@ class Config:
     """Instead of a folder: PySOT's JSON file, such as OTB2015.json; with
     --results-only."""
     weights: tuple[str, ...] = ()
-    """Names of released weights, .safetensors files, or training runs' folders. Default
-    small, if there is no --tracker."""
+    """Names of released weights, .safetensors files, training runs' folders, or exports
+    (with --runtime auto). Default small, if there is no --tracker."""
     tracker: tuple[Literal["siamrpn", "static", "kcf", "csrt", "nano"], ...] = ()
     """Others to compare with: static repeats the first box; kcf and csrt need
     opencv-contrib-python, nano (NanoTrack, v2 or v3) needs --nano-files."""

@@ -44,7 +44,8 @@ class Config:
     """Target in the first frame as x,y,w,h: top-left corner and size in pixels.
     Once for each target. Without it, the mouse draws one."""
     weights: str = "small"
-    """Name of released weights, a .safetensors file, or a training run's folder."""
+    """Name of released weights, a .safetensors file, a training run's folder, or an
+    export for ONNX Runtime or LiteRT."""
     out: Path | None = None
     """Folder for boxes.csv and the annotated film; default tracks/<video's name>."""
     format: Literal["webm", "mp4"] = "webm"
