@@ -53,6 +53,7 @@ _ACTIONS: dict[str, Action] = {
     "rename": OpenFilm.rename,
     "remove": OpenFilm.remove,
     "undo": OpenFilm.undo,
+    "redo": OpenFilm.redo,
     "track": OpenFilm.track,
     "stop": OpenFilm.stop,
     "export": OpenFilm.export,

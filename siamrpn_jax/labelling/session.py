@@ -22,7 +22,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ import numpy as np
 from siamrpn_jax.api import Results, Tracker, load
 from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.files import read_json, replacing
-from siamrpn_jax.labelling import Format, formats
+from siamrpn_jax.labelling import Format, Progress, formats
 from siamrpn_jax.labelling.labels import LabelledObject, Labels
 from siamrpn_jax.labelling.runner import Job, Runner
 from siamrpn_jax.labelling.runs import Found, Run, join
@@ -42,9 +42,6 @@ FORMAT = "siamrpn_jax session 1"
 """First entry of a session's file."""
 
 _AHEAD = 6  # Frames decoded ahead.
-
-Progress = Callable[[int, int], None]
-"""Told how many frames are done, of how many."""
 
 
 @dataclasses.dataclass(eq=False)

@@ -138,6 +138,19 @@ def test_a_film_is_labelled(window, address, films):
     film.expect_idle()
     assert set(keys(films, 1)) == {0}
 
+    # The same steps again, and back once more.
+    window.press(CONTROL, SHIFT, "z")
+    window.press(CONTROL, "y")
+    film.expect_states("key frame")
+    film.expect_idle()
+    assert keys(films, 1)[8] == pytest.approx(larger, abs=0.6)
+    film.click("undo")
+    film.click("undo")
+    window.wait("document.getElementById('undo').title.includes('box of object 1')")
+    window.wait("!document.getElementById('redo').disabled")
+    film.expect_idle()
+    assert set(keys(films, 1)) == {0}
+
     # A second object, selected by its digit, and removed by a key.
     window.press("n")
     film.drag((80, 60), (90, 70), (110, 85))

@@ -2,6 +2,7 @@ import json
 import math
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from siamrpn_jax.app.guard import make_token
 from siamrpn_jax.app.opened import FORMATS, Desk, OpenFilm
 from siamrpn_jax.app.timeline import KEY, UNKNOWN, Timeline
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.labelling import formats
 from siamrpn_jax.labelling.runner import Runner
 from siamrpn_jax.labelling.session import Session
 
@@ -82,7 +84,14 @@ def test_page_and_its_parts_come_from_here_alone(address):
             "default-src 'self'"
         )
         assert "http:" not in answer.text and "https:" not in answer.text
-        names = ("app.js", "model.js", "server.js", "stage.js", "timeline.js")
+        names = (
+            "app.js",
+            "canvas.js",
+            "model.js",
+            "server.js",
+            "stage.js",
+            "timeline.js",
+        )
         for name in (*names, "app.css", "icon.svg"):
             part = http.get(f"/static/{name}")
             assert part.status_code == 200 and part.headers["cache-control"]
@@ -200,6 +209,32 @@ def test_names_removals_and_undo(page, films):
     assert page.post("undo").status_code == 409
     page.settle()
     assert saved(films)["objects"] == []
+    for undone in ("box of object 1", "box of object 2", "class of object 1"):
+        assert page.last["redo"] == undone
+        assert page.do("redo")["step"] == undone
+    page.until(lambda: page.objects == {1: "big car", 2: "dog"})
+    assert page.codes[1][2] == page.codes[2][3] == KEY
+    page.do("undo")
+    page.until(lambda: page.objects == {1: "object", 2: "dog"})
+    page.do("draw", frame=5, object=2, box=BOX)
+    page.until(lambda: page.last["redo"] is None)
+    assert page.post("redo").status_code == 409
+
+
+def test_a_correction_is_made_again_with_its_tracks(page):
+    page.do("draw", frame=0, box=BOX)
+    page.do("track", way="forward", frame=0)
+    page.settle()
+    page.do("draw", frame=12, object=1, box=[50, 30, 30, 24])
+    page.until(lambda: page.codes[1][12] == KEY)
+    page.settle()
+    corrected = page.boxes[1].copy()
+    page.do("undo")
+    page.settle()
+    assert not np.array_equal(page.boxes[1], corrected)
+    page.do("redo")
+    page.settle()
+    np.testing.assert_array_equal(page.boxes[1], corrected)
 
 
 @pytest.fixture
@@ -528,8 +563,33 @@ def test_exports(page, films, format):
     assert answer["folder"] == f"{folder}-2"
 
 
+def test_an_export_says_how_far_it_is_and_can_be_stopped(page, films, monkeypatch):
+    jpeg = formats._Images.write
+
+    def slow(self, *args, **kwargs):
+        tell = self._progress
+        self._progress = lambda *count: (time.sleep(0.03), tell(*count))
+        return jpeg(self, *args, **kwargs)
+
+    monkeypatch.setattr(formats._Images, "write", slow)
+    page.do("draw", frame=4, box=BOX)
+    page.do("draw", frame=6, box=BOX)
+    with ThreadPoolExecutor() as threads:
+        asked = threads.submit(page.post, "export", format="vot")
+        page.until(lambda: page.last["job"] and page.last["job"]["done"] > 0)
+        assert page.last["job"]["label"] == "Exporting"
+        # The objects' frames, each from its first box on.
+        assert page.last["job"]["total"] == 2 * LENGTH - 4 - 6
+        page.do("stop")
+        answer = asked.result()
+    assert answer.status_code == 409 and "stopped" in answer.json()["error"]
+    assert not list((films / "labels").iterdir())
+    page.settle()
+    page.do("export", format="vot")
+
+
 def test_an_export_to_a_full_disk_leaves_nothing(page, films, monkeypatch):
-    def full(self, folder, format):
+    def full(self, folder, format, **options):
         folder.mkdir(parents=True)
         raise OSError("cannot write: no space left")
 

@@ -105,11 +105,17 @@ function message(content) {
   if (changed.size) listObjects();
   timeline.changed(changed);
   progress(content.job);
-  byId("undo").disabled = !content.undo;
-  byId("undo").title = content.undo ? `Undo: ${content.undo} (Ctrl-Z)` : "Nothing to undo";
+  offer("undo", content.undo, "Ctrl-Z");
+  offer("redo", content.redo, "Ctrl-Shift-Z");
   tellSaved();
   if (content.notice) toast(content.notice, true);
   refresh();
+}
+
+function offer(way, step, keys) {
+  const name = way === "undo" ? "Undo" : "Redo";
+  byId(way).disabled = !step;
+  byId(way).title = step ? `${name}: ${step} (${keys})` : `Nothing to ${way}`;
 }
 
 function begin(about) {
@@ -147,7 +153,6 @@ function progress(job) {
   byId("doing").textContent = job.total ? `${job.label}: ${job.done} of ${job.total} frames` : `${job.label} …`;
   if (job.total) byId("progress").value = job.done / job.total;
   else byId("progress").removeAttribute("value");
-  byId("stop").hidden = job.label !== "Tracking";
   if (following && job.frame !== null) show(job.frame);
 }
 
@@ -340,8 +345,8 @@ async function erase() {
   if (await send("remove", { object })) toast(`Object ${object} is removed; Ctrl-Z brings it back.`);
 }
 
-async function undo() {
-  const answer = await send("undo");
+async function undo(way = "undo") {
+  const answer = await send(way);
   if (answer && model?.objects.has(answer.object)) select(answer.object);
 }
 
@@ -463,9 +468,10 @@ function toKey(step) {
 
 function pressed(event) {
   if (!model || byId("dialog").open || event.target.matches("input:not([type=checkbox]), select")) return;
-  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
+  const letter = event.key.toLowerCase();
+  if ((event.ctrlKey || event.metaKey) && (letter === "z" || letter === "y")) {
     event.preventDefault();
-    undo();
+    undo(letter === "y" || event.shiftKey ? "redo" : "undo");
   }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
@@ -477,7 +483,8 @@ function pressed(event) {
 }
 
 const BUTTONS = {
-  undo,
+  undo: () => undo(),
+  redo: () => undo("redo"),
   export: exportChosen,
   train: trainOnThis,
   help,

@@ -1,5 +1,6 @@
 // The picture with its boxes, and the mouse on it. Coordinates are pixels of the film.
 
+import { clear } from "./canvas.js";
 import { colour, meaning } from "./model.js";
 
 const GRIP = 9; // Pixels of the screen around a corner.
@@ -173,10 +174,7 @@ export class Stage {
 
   draw() {
     const { canvas, context, model } = this;
-    const ratio = window.devicePixelRatio || 1;
-    canvas.width = Math.round(canvas.clientWidth * ratio);
-    canvas.height = Math.round(canvas.clientHeight * ratio);
-    context.scale(ratio, ratio);
+    clear(canvas, context);
     if (!model || !this.bitmap) return;
     const { scale, x, y } = this.view();
     canvas.dataset.view = JSON.stringify([x, y, scale]);

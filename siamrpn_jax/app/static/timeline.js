@@ -1,5 +1,6 @@
 // A row for each object: its confidence over time, lost stretches, key frames.
 
+import { clear } from "./canvas.js";
 import { colour, KEY, LOST, UNKNOWN } from "./model.js";
 
 const ROW = 26;
@@ -70,10 +71,7 @@ export class Timeline {
 
   draw() {
     const { canvas, context, model } = this;
-    const ratio = window.devicePixelRatio || 1;
-    canvas.width = Math.round(canvas.clientWidth * ratio);
-    canvas.height = Math.round(canvas.clientHeight * ratio);
-    context.scale(ratio, ratio);
+    const ratio = clear(canvas, context);
     if (!model) return;
     this.ruler();
     let y = RULER;
