@@ -137,13 +137,23 @@ class OpenFilm:
             self._changed(drawn=(number, frame))
             return self._answer(object=number)
 
+    def gone(self, fields: Fields) -> dict[str, Any]:
+        """Says that an object is not there from a frame on, until its next box."""
+        frame = fields.whole("frame", high=self.session.length - 1)
+        with self._lock:
+            number = self._object(fields)
+            with self._undoable(f"end of object {number}", number):
+                self.session.mark_gone(frame, number)
+            self._changed(anew=number)
+            return self._answer()
+
     def erase(self, fields: Fields) -> dict[str, Any]:
-        """Removes a key frame; what was tracked around it is tracked again."""
+        """Removes a key frame or an end; what was tracked around is tracked again."""
         frame = fields.whole("frame", high=self.session.length - 1)
         with self._lock:
             number = self._object(fields)
             around = self._timeline.around(number, frame)
-            with self._undoable(f"key frame of object {number}", number):
+            with self._undoable(f"mark of object {number}", number):
                 self.session.remove_box(frame, number)
             if number in self.session.object_ids:
                 self._track_again(number, frame, around)

@@ -49,6 +49,7 @@ Action = Callable[[OpenFilm, Fields], dict[str, Any]]
 
 _ACTIONS: dict[str, Action] = {
     "draw": OpenFilm.draw,
+    "gone": OpenFilm.gone,
     "erase": OpenFilm.erase,
     "rename": OpenFilm.rename,
     "remove": OpenFilm.remove,

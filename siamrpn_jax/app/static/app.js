@@ -1,6 +1,6 @@
 // The labelling page: one film at a time, its picture, objects, and time line.
 
-import { colour, KEY, meaning, Model } from "./model.js";
+import { colour, GONE, KEY, meaning, Model } from "./model.js";
 import { FrameStore, get, Live, post, Refusal } from "./server.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
@@ -239,7 +239,8 @@ function refresh() {
   if (document.activeElement !== byId("frame")) byId("frame").value = wanted;
   byId("place").textContent = `of ${last}${model.film.fps ? ` · ${clock(wanted / model.film.fps)}` : ""}`;
   byId("play").textContent = playing ? "Pause" : "Play";
-  byId("erase").disabled = stage.selected === null;
+  byId("erase").disabled = byId("gone").disabled = stage.selected === null;
+  byId("gone").textContent = isGone() ? "Not gone" : "Gone from here";
   byId("erase").textContent = isKey() ? "Delete key frame" : "Delete object";
   byId("new").classList.toggle("on", stage.adding);
   for (const item of byId("objects").children) state(item);
@@ -269,6 +270,10 @@ function addObject() {
 
 function isKey() {
   return model.objects.get(stage.selected)?.codes[stage.index] === KEY;
+}
+
+function isGone() {
+  return model.objects.get(stage.selected)?.codes[stage.index] === GONE;
 }
 
 function listObjects() {
@@ -313,7 +318,14 @@ function state(item) {
   const now = item.querySelector(".now");
   item.classList.toggle("on", id === stage.selected);
   now.className = `now ${known?.lost ? "lost" : ""} ${known?.key ? "key" : ""}`;
-  now.textContent = !known ? "–" : known.key ? "key frame" : known.lost ? "lost" : `${Math.round(100 * known.confidence)} %`;
+  now.textContent = words(known);
+}
+
+function words(known) {
+  if (!known) return "–";
+  if (known.key) return "key frame";
+  if (known.gone) return "gone";
+  return known.lost ? "lost" : `${Math.round(100 * known.confidence)} %`;
 }
 
 async function rename(id, field) {
@@ -343,6 +355,14 @@ async function erase() {
   const object = stage.selected;
   if (isKey()) return send("erase", { object, frame: stage.index });
   if (await send("remove", { object })) toast(`Object ${object} is removed; Ctrl-Z brings it back.`);
+}
+
+// Says that the selected object is gone from here on; where it is, that it is not.
+async function gone() {
+  if (stage.selected === null || !model) return;
+  const object = stage.selected;
+  if (!isGone()) return send("gone", { object, frame: stage.index });
+  return send("erase", { object, frame: model.goneSince(object, stage.index) });
 }
 
 async function undo(way = "undo") {
@@ -453,6 +473,8 @@ const KEYS = {
   Delete: erase,
   Backspace: erase,
   n: addObject,
+  g: gone,
+  l: (event) => toLoss(event.shiftKey ? -1 : 1),
   "?": help,
   Escape: () => {
     stage.cancel();
@@ -464,6 +486,14 @@ const KEYS = {
 function toKey(step) {
   const frame = model.keyFrom(stage.selected, wanted, step);
   if (frame !== null) seek(frame);
+}
+
+function toLoss(step) {
+  const only = byId("only").checked ? stage.selected : null;
+  const found = model.lossFrom(only, wanted, step);
+  if (!found) return toast(`No object is lost ${step > 0 ? "after" : "before"} this frame.`);
+  select(found.id);
+  seek(found.frame);
 }
 
 function pressed(event) {
@@ -496,6 +526,8 @@ const BUTTONS = {
   play,
   back: () => seek(wanted - 1),
   next: () => seek(wanted + 1),
+  loss: () => toLoss(1),
+  gone,
   erase,
 };
 

@@ -2,6 +2,7 @@
 
 export const UNKNOWN = 0;
 export const LOST = 129;
+export const GONE = 254;
 export const KEY = 255;
 
 const COLOURS = [
@@ -54,7 +55,7 @@ export class Model {
   // The box of an object in a frame, [x, y, w, h] in pixels of the film, or null.
   box(id, frame) {
     const object = this.objects.get(id);
-    if (!object || object.codes[frame] === UNKNOWN) return null;
+    if (!object || object.codes[frame] === UNKNOWN || object.codes[frame] === GONE) return null;
     return [...object.boxes.subarray(4 * frame, 4 * frame + 4)];
   }
 
@@ -66,11 +67,32 @@ export class Model {
     object.codes[frame] = KEY;
   }
 
-  // The next key frame of an object in a direction, or null.
+  // The next key frame of an object, or frame from which it is gone, in a direction, or null.
   keyFrom(id, frame, step) {
     const codes = this.objects.get(id)?.codes ?? [];
     for (let i = frame + step; i >= 0 && i < codes.length; i += step) {
-      if (codes[i] === KEY) return i;
+      if (codes[i] === KEY || (codes[i] === GONE && codes[i - 1] !== GONE)) return i;
+    }
+    return null;
+  }
+
+  // Where an object that is gone in a frame has gone.
+  goneSince(id, frame) {
+    const { codes } = this.objects.get(id);
+    while (codes[frame - 1] === GONE) frame--;
+    return frame;
+  }
+
+  // The next frame in a direction in which an object begins to be lost: {id, frame}, of one
+  // object or, with id null, of any; null: there is none.
+  lossFrom(id, frame, step) {
+    const length = this.film.length;
+    const asked = id === null ? [...this.objects.keys()] : [id];
+    for (let i = frame + step; i >= 0 && i < length; i += step) {
+      for (const one of asked) {
+        const { codes } = this.objects.get(one);
+        if (isLost(codes[i]) && !isLost(codes[i - 1])) return { id: one, frame: i };
+      }
     }
     return null;
   }
@@ -80,10 +102,15 @@ export function colour(id) {
   return COLOURS[(id + COLOURS.length - 1) % COLOURS.length];
 }
 
-// What a code says: {lost, key, confidence in 0..1}, or null where nothing is known.
+function isLost(code) {
+  return code >= LOST && code < GONE;
+}
+
+// What a code says: {lost, key, gone, confidence in 0..1}, or null where nothing is known.
 export function meaning(code) {
   if (code === UNKNOWN) return null;
   if (code === KEY) return { key: true, lost: false, confidence: 1 };
+  if (code === GONE) return { gone: true };
   const lost = code >= LOST;
   return { key: false, lost, confidence: (code - (lost ? LOST : 1)) / 100 };
 }
