@@ -150,7 +150,7 @@ function progress(job) {
     following = false;
     return;
   }
-  byId("doing").textContent = job.total ? `${job.label}: ${job.done} of ${job.total} frames` : `${job.label} …`;
+  byId("doing").textContent = job.total ? `${job.label}: ${job.done} of ${job.total}` : `${job.label} …`;
   if (job.total) byId("progress").value = job.done / job.total;
   else byId("progress").removeAttribute("value");
   if (following && job.frame !== null) show(job.frame);
@@ -474,7 +474,7 @@ const KEYS = {
   Backspace: erase,
   n: addObject,
   g: gone,
-  l: (event) => toLoss(event.shiftKey ? -1 : 1),
+  l: (event) => toDoubt(event.shiftKey ? -1 : 1),
   "?": help,
   Escape: () => {
     stage.cancel();
@@ -488,11 +488,13 @@ function toKey(step) {
   if (frame !== null) seek(frame);
 }
 
-function toLoss(step) {
+function toDoubt(step) {
   const only = byId("only").checked ? stage.selected : null;
-  const found = model.lossFrom(only, wanted, step);
-  if (!found) return toast(`No object is lost ${step > 0 ? "after" : "before"} this frame.`);
-  select(found.id);
+  const found = model.doubtFrom(only, wanted, step);
+  if (!found) return toast(`Nothing is in doubt ${step > 0 ? "after" : "before"} this frame.`);
+  const [first, second] = found.ids;
+  if (!found.ids.includes(stage.selected)) select(first);
+  if (second !== undefined) toast(`Objects ${first} and ${second} are in one place: has one slipped?`);
   seek(found.frame);
 }
 
@@ -526,7 +528,7 @@ const BUTTONS = {
   play,
   back: () => seek(wanted - 1),
   next: () => seek(wanted + 1),
-  loss: () => toLoss(1),
+  doubt: () => toDoubt(1),
   gone,
   erase,
 };

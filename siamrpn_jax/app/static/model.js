@@ -5,6 +5,8 @@ export const LOST = 129;
 export const GONE = 254;
 export const KEY = 255;
 
+const ONE_PLACE = 0.6; // Overlap of boxes of two objects of which one has probably slipped.
+
 const COLOURS = [
   "#4cc9f0", "#f9a03f", "#7bd88f", "#ff86a3", "#b79cff", "#ffd84d", "#5eead4", "#ff9be0", "#a9bccb",
 ];
@@ -83,18 +85,34 @@ export class Model {
     return frame;
   }
 
-  // The next frame in a direction in which an object begins to be lost: {id, frame}, of one
-  // object or, with id null, of any; null: there is none.
-  lossFrom(id, frame, step) {
-    const length = this.film.length;
-    const asked = id === null ? [...this.objects.keys()] : [id];
-    for (let i = frame + step; i >= 0 && i < length; i += step) {
-      for (const one of asked) {
-        const { codes } = this.objects.get(one);
-        if (isLost(codes[i]) && !isLost(codes[i - 1])) return { id: one, frame: i };
-      }
+  // The next frame in a direction that somebody should look at, where an object begins to be
+  // lost or two begin to be in one place, of an object or, with id null, of any:
+  // {frame, ids}; null: there is none.
+  doubtFrom(id, frame, step) {
+    for (let i = frame + step; i >= 0 && i < this.film.length; i += step) {
+      const before = new Set(this.doubts(i - 1).map(String));
+      const ids = this.doubts(i).find((one) => !before.has(String(one)) && (id === null || one.includes(id)));
+      if (ids) return { frame: i, ids };
     }
     return null;
+  }
+
+  // What is doubtful in a frame: [id] of each object that is lost, [id, id] of each two that
+  // are in one place.
+  doubts(frame) {
+    const found = [];
+    const followed = [];
+    for (const { id, codes, boxes } of this.objects.values()) {
+      if (isLost(codes[frame])) found.push([id]);
+      else if (codes[frame] !== UNKNOWN && codes[frame] < GONE) {
+        const [x, y, w, h] = boxes.subarray(4 * frame, 4 * frame + 4);
+        for (const other of followed) {
+          if (overlap([x, y, w, h], other.box) > ONE_PLACE) found.push([other.id, id]);
+        }
+        followed.push({ id, box: [x, y, w, h] });
+      }
+    }
+    return found;
   }
 }
 
@@ -104,6 +122,14 @@ export function colour(id) {
 
 function isLost(code) {
   return code >= LOST && code < GONE;
+}
+
+// Intersection over union of two boxes.
+function overlap([x, y, w, h], [left, top, width, height]) {
+  const across = Math.min(x + w, left + width) - Math.max(x, left);
+  const down = Math.min(y + h, top + height) - Math.max(y, top);
+  const common = Math.max(across, 0) * Math.max(down, 0);
+  return common / (w * h + width * height - common);
 }
 
 // What a code says: {lost, key, gone, confidence in 0..1}, or null where nothing is known.

@@ -220,7 +220,9 @@ export class Stage {
     context.strokeRect(px, py, pw, ph);
     context.setLineDash([]);
     if (chosen) this.grips(px, py, pw, ph, paint);
-    const state = key ? "" : lost ? "lost" : `${Math.round(100 * confidence)} %`;
+    // Of the others the list says it: where there are many, long tags hide them.
+    const sure = chosen && !key ? `${Math.round(100 * confidence)} %` : "";
+    const state = lost ? "lost" : sure;
     this.tag(px, py, [id, name, state].filter((part) => part || part === 0).join("  "), paint);
     context.restore();
   }
