@@ -428,7 +428,9 @@ async function send(action, body = {}) {
 
 // -------------------------------------------------------------------------- messages
 
+// A message for a while; what is not bad makes place for the next one.
 function toast(text, bad = false) {
+  if (!bad) for (const old of document.querySelectorAll(".toast:not(.bad)")) old.remove();
   const box = document.createElement("div");
   const words = document.createElement("span");
   const close = document.createElement("button");
