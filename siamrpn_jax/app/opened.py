@@ -34,8 +34,9 @@ _UNDONE = 100  # Steps that can be undone.
 _EVERY = 0.15  # Seconds between two messages about progress.
 _VIEW_MIB = 128
 
-_Steps = collections.deque[tuple[str, int, Any]]
-"""What was done, the number of the object, and what the object was like before."""
+_Steps = collections.deque[tuple[str, int, int | None, Any]]
+"""What was done, the number of the object, the frame if there is one, and what the
+object was like before."""
 
 Send = Callable[[str | None], None]
 """Sends a message, JSON, to one browser from any thread; None: the film is closed."""
@@ -131,7 +132,7 @@ class OpenFilm:
             known = "object" in fields
             number = self._object(fields) if known else self._free_number()
             around = self._timeline.around(number, frame) if known else (frame, frame)
-            with self._undoable(f"box of object {number}", number):
+            with self._undoable(f"box of object {number}", number, frame):
                 self.session.add_box(frame, number, box, name=name)
             self._track_again(number, frame, around)
             self._changed(drawn=(number, frame))
@@ -142,7 +143,7 @@ class OpenFilm:
         frame = fields.whole("frame", high=self.session.length - 1)
         with self._lock:
             number = self._object(fields)
-            with self._undoable(f"end of object {number}", number):
+            with self._undoable(f"end of object {number}", number, frame):
                 self.session.mark_gone(frame, number)
             self._changed(anew=number)
             return self._answer()
@@ -153,7 +154,7 @@ class OpenFilm:
         with self._lock:
             number = self._object(fields)
             around = self._timeline.around(number, frame)
-            with self._undoable(f"mark of object {number}", number):
+            with self._undoable(f"mark of object {number}", number, frame):
                 self.session.remove_box(frame, number)
             if number in self.session.object_ids:
                 self._track_again(number, frame, around)
@@ -268,21 +269,30 @@ class OpenFilm:
         return number
 
     @contextlib.contextmanager
-    def _undoable(self, label: str, number: int) -> Iterator[None]:
+    def _undoable(
+        self, label: str, number: int, frame: int | None = None
+    ) -> Iterator[None]:
         """What the body changes of an object can be undone, unless it fails."""
         before = self.session.remember(number)
         yield
-        self._steps.append((label, number, before))
+        self._steps.append((label, number, frame, before))
         self._undone.clear()
 
     def _go(self, steps: _Steps, back: _Steps, way: str) -> dict[str, Any]:
-        """Puts the last of some steps back, and remembers the way back."""
+        """Puts the last of some steps back, and remembers the way back.
+
+        What was not tracked yet when the step was made is tracked now.
+        """
         with self._lock:
             if not steps:
                 raise Conflict(f"there is nothing to {way}")
-            label, number, remembered = steps.pop()
-            back.append((label, number, self.session.remember(number)))
+            label, number, frame, remembered = steps.pop()
+            back.append((label, number, frame, self.session.remember(number)))
+            there = number in self.session.object_ids
             self.session.put_back(number, remembered)
+            if there and frame is not None and remembered is not None:
+                around = self._timeline.around(number, frame)
+                self._track_again(number, frame, around)
             self._changed(anew=number)
             return self._answer(object=number, step=label)
 

@@ -296,6 +296,21 @@ def test_boxes_may_change_while_tracking_goes_on(page, slowly, films, tracker):
         np.testing.assert_array_equal(whole.codes[number], page.codes[number])
 
 
+def test_steps_taken_back_and_made_again_while_tracking_leave_no_gap(page, slowly):
+    page.do("draw", frame=0, box=BOX)
+    page.do("track", way="forward", frame=0)
+    page.settle()
+    page.do("draw", frame=4, object=1, box=[50, 30, 30, 24])
+    page.until(lambda: page.codes[1][4] == KEY and page.codes[1][6] != UNKNOWN)
+    page.do("undo")
+    page.until(lambda: page.codes[1][4] != KEY)
+    page.settle()
+    assert (page.codes[1] != UNKNOWN).all()
+    page.do("redo")
+    page.until(lambda: page.codes[1][4] == KEY and (page.codes[1] != UNKNOWN).all())
+    page.settle()
+
+
 def test_stop_keeps_what_was_found(page, slowly):
     page.do("draw", frame=0, box=BOX)
     page.do("track", way="forward", frame=0)
