@@ -9,7 +9,7 @@ import tyro
 
 from siamrpn_jax.commands import installation
 from siamrpn_jax.commands.errors import run_or_exit
-from siamrpn_jax.commands.installation import version
+from siamrpn_jax.common.provenance import version
 
 PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"),

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from siamrpn_jax.common.provenance import version
+
 DISTRIBUTION = "siamrpn-jax"
 
 PYTHONS = ((3, 11), (3, 13))
@@ -62,14 +64,6 @@ def find_problems() -> Iterator[Finding]:
     """All that the checks find, in their order."""
     for check in CHECKS:
         yield from check()
-
-
-def version(distribution: str) -> str:
-    """The version of an installed distribution, or ``not installed``."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def opencv_providers() -> list[str]:

@@ -32,11 +32,11 @@ def machine(packages: Iterable[str]) -> dict[str, Any]:
 
 
 def version(distribution: str) -> str:
-    """The version of a distribution, or ``absent``."""
+    """The version of a distribution, or ``not installed``."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        return "absent"
+        return "not installed"
 
 
 def processor() -> str:

@@ -14,18 +14,22 @@ WITHOUT_PAGE = {"api", "app", "cli", "commands"}
 ADDED_BY_FLAX = {"name", "parent", "scope"}
 
 
-def modules():
+def module_names():
+    """Modules of documented rooms that define something public."""
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         parts = parts[:-1] if parts[-1] == "__init__" else parts
         if not parts or parts[0] in WITHOUT_PAGE:
             continue
-        names = (
-            node.name
-            for node in ast.parse(path.read_text(encoding="utf-8")).body
-            if isinstance(node, ast.FunctionDef | ast.ClassDef)
-        )
-        yield ".".join(parts), {name for name in names if name[0] != "_"}
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        if any(
+            isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"
+            for node in body
+        ):
+            yield ".".join(parts)
+
+
+MODULES = list(module_names())
 
 
 def hidden(text, module):
@@ -40,10 +44,8 @@ def test_first_page_has_every_name(name):
     assert re.search(rf"^\.\. \S+:: siamrpn_jax\.{name}$", FIRST_PAGE, re.M)
 
 
-@pytest.mark.parametrize("module, names", list(modules()), ids=lambda one: str(one))
-def test_pages_have_every_module(module, names):
-    if not names:  # a folder's own file, without anything in it
-        return
+@pytest.mark.parametrize("module", MODULES)
+def test_pages_have_every_module(module):
     text = "".join(page.read_text() for page in PAGES)
     assert text.count(f".. automodule:: siamrpn_jax.{module}\n") == 1
     for name in hidden(text, module) - ADDED_BY_FLAX:
@@ -53,9 +55,9 @@ def test_pages_have_every_module(module, names):
 
 def test_pages_name_modules_that_exist():
     text = "".join(page.read_text() for page in PAGES)
-    known = dict(modules())
     named = re.findall(r"\.\. automodule:: siamrpn_jax\.(\S+)", text)
-    assert set(named) <= set(known)
+    for path in (PACKAGE / name.replace(".", "/") for name in named):
+        assert path.is_dir() or path.with_suffix(".py").exists()
 
 
 def test_every_page_is_listed_and_begins_with_a_sentence():
