@@ -296,7 +296,7 @@ def _pixel_box(track: Track, row: int, shape: tuple[int, ...]) -> np.ndarray:
 def _pixel_outlines(
     track: Track, row: int, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, ...]:
-    """The outlines of a target in a frame of a shape ``[H, W, 3]``, if there are any."""
+    """The outlines of a target in a frame of a shape ``[H, W, 3]``, if it has any."""
     outlines = track.outlines[row] if track.outlines else ()
     unit = shape[1::-1] if track.relative else (1, 1)
     return tuple(np.asarray(outline, np.float64) * unit for outline in outlines)

@@ -100,6 +100,12 @@ class CropTracks:
         start, stop = self.records.index.starts[track : track + 2]
         return bool(stop - start == 1)
 
+    def draw_record(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Draws a track, and one of its records."""
+        track = int(self.tracks[self._tracks.draw(rng)])
+        start, stop = (int(i) for i in self.records.index.starts[track : track + 2])
+        return track, int(rng.integers(start, stop))
+
     def draw(self, rng: np.random.Generator, *, max_interval: int) -> RecordPair:
         """Draws a track, a record, and a partner in any order of time.
 
@@ -110,9 +116,8 @@ class CropTracks:
                 apart as well, and two records wherever there are two.
         """
         index, neighbours = self.records.index, self.records.neighbours
-        track = int(self.tracks[self._tracks.draw(rng)])
+        track, first = self.draw_record(rng)
         start, stop = (int(i) for i in index.starts[track : track + 2])
-        first = int(rng.integers(start, stop))
         frames = index.frames[start:stop]
         number = int(index.frames[first])
         low = start + int(np.searchsorted(frames, number - max_interval, "left"))
@@ -158,9 +163,18 @@ class CropTracks:
         Raises:
             RecordError: naming the shard and the record, if it cannot be used.
         """
+        return self.outlined_exemplar(record)[0]
+
+    def outlined_exemplar(self, record: int) -> tuple[Picture, tuple[np.ndarray, ...]]:
+        """As ``exemplar``, and the target's polygons ``[n, 2]`` in it, if it has any.
+
+        Raises:
+            RecordError: as ``exemplar``.
+        """
         read = self.records[record]
         side = self.records.crops.exemplar_crop
-        return Picture(self._decode(read.exemplar, record, side), read.fill)
+        picture = Picture(self._decode(read.exemplar, record, side), read.fill)
+        return picture, tuple(points + side / 2 for points in read.outlines)
 
     def search(self, record: int) -> Picture:
         """The search crop of a record; as ``exemplar``."""

@@ -5,6 +5,7 @@ threads, a restart at any step, and any split over hosts give the same global ba
 """
 
 import functools
+import logging
 import multiprocessing
 import os
 import signal
@@ -24,10 +25,13 @@ from siamrpn_jax.data.crops.windows import AugmentConfig
 from siamrpn_jax.data.pairs.crop_tracks import open_tracks, warn_of_small_crops
 from siamrpn_jax.data.pairs.labelled import LabelledDataset
 from siamrpn_jax.data.pairs.pairs import DataConfig, PairDataset, mixture
+from siamrpn_jax.data.pairs.record_material import RecordMaterial
 from siamrpn_jax.data.pairs.teacher import Teacher
 from siamrpn_jax.data.read.pool import open_pools
 from siamrpn_jax.data.sampling import check_held_out
 from siamrpn_jax.training.batch import Batch, LabelledBatch, RawBatch
+
+log = logging.getLogger(__name__)
 
 _MIB = 2**20
 _ENDLESS = 2**48  # Elements; grain wants a length.
@@ -81,6 +85,8 @@ def open_datasets(
     patches = instance_size / exemplar_size
     for tracks, _ in prepared:
         warn_of_small_crops(tracks.records, augment, patches=patches)
+        if config.prepared_composites and (lack := RecordMaterial(tracks).lack):
+            log.warning("%s", lack)
     others = [one for one in folders if not is_prepared(one[0])]
     training, held_out = open_pools(
         [folder for folder, _, _ in others],

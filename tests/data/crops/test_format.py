@@ -302,7 +302,7 @@ def test_outlines_are_the_same_to_tensorflow_datasets(tmp_path):
         found, record = source[i], prepared[i]
         assert len(record.outlines) == outlined
         assert outlined or found["outline"] is None
-        corners = [[-1, -1], [1, -1], [1, 1], [-1, 1]] * record.size / 2
+        corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * record.size / 2
         for points in record.outlines:
             np.testing.assert_array_equal(found["outline"], points)
             np.testing.assert_allclose(points, corners, rtol=1e-5)
