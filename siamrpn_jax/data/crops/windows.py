@@ -82,6 +82,10 @@ class AugmentConfig:
     search_blur_probability: float = 0.0
     """How many search images are blurred, by motion or out of focus."""
 
+    blur_along_motion: bool = False
+    """Whether the blur of motion in a search image runs the way that its target was
+    shifted, as if it had moved there, rather than any way."""
+
     template_blur_probability: float = 0.0
     """How many exemplars are."""
 

@@ -38,6 +38,7 @@ from siamrpn_jax.data.pairs.composites import (
 )
 from siamrpn_jax.data.pairs.crop_tracks import Balance, CropTracks, RecordPair
 from siamrpn_jax.data.pairs.photometry import (
+    Photometry,
     apply_photometry,
     draw_photometry,
     possible_changes,
@@ -273,7 +274,7 @@ class PairDataset:
             RecordError: a record of a prepared folder cannot be used.
         """
         rng, drawn, positive, origins = self._draw_pair(index)
-        changes = draw_photometry(rng, self.augment)
+        changes = self._draw_photometry(rng, drawn)
         sizes = self.exemplar_size, self.instance_size
         z, x = (
             apply_photometry(render(request, size), change, rng)
@@ -298,7 +299,7 @@ class PairDataset:
             pack(request, change, rng, size=size, canvas=canvas, changes=possible)
             for request, change, size, canvas, possible in zip(
                 (drawn.z, drawn.x),
-                draw_photometry(rng, self.augment),
+                self._draw_photometry(rng, drawn),
                 (self.exemplar_size, self.instance_size),
                 self._canvas(),
                 possible_changes(self.augment),
@@ -501,6 +502,13 @@ class PairDataset:
 
     def _reader(self, image: int) -> Callable[[], Picture]:
         return lambda: Picture(self.pool.store[image])
+
+    def _draw_photometry(
+        self, rng: np.random.Generator, drawn: _Draw
+    ) -> tuple[Photometry, Photometry]:
+        """What is changed in the exemplar and in the search patch."""
+        shift = drawn.box[:2] - self.instance_size / 2
+        return draw_photometry(rng, self.augment, shift)
 
     def _draw_angle(self, rng: np.random.Generator) -> float:
         """By which a pair made of one still is turned."""

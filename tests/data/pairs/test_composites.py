@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -67,7 +69,7 @@ def test_pixels_of_a_pasted_object_are_where_its_outline_is():
 
 
 def test_the_target_is_turned_and_bent_as_the_config_says(pool):
-    def box(seed: int, **augment: float) -> np.ndarray:
+    def box(seed: int, **augment: Any) -> np.ndarray:
         return make_composite(
             PoolMaterial(pool),
             np.random.default_rng(seed),
