@@ -89,6 +89,13 @@ class CropTracks:
         index = self.records.index
         return "video", index.video_names[index.videos[track]]
 
+    def video_names(self) -> frozenset[str]:
+        """Names of the videos of tracks that are no stills."""
+        index = self.records.index
+        moving = self.tracks[np.diff(index.starts)[self.tracks] > 1]
+        videos = np.unique(index.videos[moving])
+        return frozenset(index.video_names[video] for video in videos)
+
     def category(self, track: int) -> str:
         """The name of a track's category, empty where it is unknown."""
         index = self.records.index

@@ -63,7 +63,8 @@ def open_datasets(
 
     Raises:
         InputError: no data, or none of the kinds with a weight can be made from it; a
-            name to hold out that no sequence has.
+            name to hold out that no sequence has; a video of one name in two folders,
+            held out in one of them alone.
         RecordError: a prepared folder that cannot be used.
         SequenceError: a malformed sequence.
         StillsError: malformed stills.
@@ -113,7 +114,21 @@ def open_datasets(
     empty = bool(config.folders) and not len(held_out.store) and not kept
     if empty or not mixture(config, held_out, kept):
         return whole, None
-    return whole, make(held_out, crop_tracks=kept, validation=True)
+    validation = make(held_out, crop_tracks=kept, validation=True)
+    _check_apart(whole, validation)
+    return whole, validation
+
+
+def _check_apart(training: PairDataset, validation: PairDataset) -> None:
+    """Refuses videos of one name on both sides, in folders that were split apart."""
+    shared = sorted(training.video_names() & validation.video_names())
+    if shared:
+        raise InputError(
+            f"{len(shared)} videos are trained on in one folder and held out for "
+            f"validation in another: {', '.join(shared[:8])}: hold them out in all "
+            "folders by their names (--data.hold-out), give the folder once, or hold "
+            "nothing out (--data.validation-fraction 0)"
+        )
 
 
 class BatchStream(Iterator[Any]):

@@ -308,6 +308,11 @@ class PairDataset:
         )
         return RawBatch(z, x, drawn.box, positive, origins)
 
+    def video_names(self) -> frozenset[str]:
+        """Names of the sequences and of the prepared videos, without stills."""
+        prepared = (tracks.video_names() for tracks in self.crop_tracks)
+        return frozenset(self.pool.sequences).union(*prepared)
+
     def describe(self) -> str:
         """One line about what was found and how it is mixed."""
         pool = self.pool
