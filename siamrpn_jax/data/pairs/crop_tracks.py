@@ -194,6 +194,16 @@ class CropTracks:
         size = self.records.index.sizes[record]
         return np.concatenate([(side - size) / 2, size])
 
+    def outlines(self, record: int, side: int) -> tuple[np.ndarray, ...]:
+        """The target's polygons ``[n, 2]`` in a crop of a side, if it has any.
+
+        Raises:
+            RecordError: the record cannot be read.
+        """
+        if not self.records.index.outlined[record]:
+            return ()
+        return tuple(points + side / 2 for points in self.records[record].outlines)
+
     def _decode(self, data: bytes, record: int, side: int) -> np.ndarray:
         try:
             image = decode_image(data, name="JPEG")

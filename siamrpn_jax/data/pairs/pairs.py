@@ -420,11 +420,13 @@ class PairDataset:
             functools.partial(tracks.exemplar, pair.exemplar),
             functools.partial(tracks.search, pair.search),
         )
+        angle = self._draw_angle(rng) if tracks.is_still(pair.track) else 0.0
+        side = crops.search_crop
+        polygons = tracks.outlines(pair.search, side) if angle else ()
         targets = (
             Target(-1, tracks.box(pair.exemplar, crops.exemplar_crop)),
-            Target(-1, tracks.box(pair.search, crops.search_crop)),
+            Target(-1, tracks.box(pair.search, side), polygons),
         )
-        angle = self._draw_angle(rng) if tracks.is_still(pair.track) else 0.0
         return _Draw(
             *self._requests(rng, reads, targets, angle=angle),
             origin,

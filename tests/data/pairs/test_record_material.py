@@ -133,6 +133,26 @@ def test_objects_are_cut_along_their_outlines(stills, monkeypatch):
     assert 15 < outlined < 45
 
 
+def test_turned_stills_have_the_bounds_of_their_outlines(stills):
+    """The outlines of these targets are their boxes: nothing is estimated."""
+    augment = AugmentConfig(rotation=0.5, rotation_probability=1.0)
+    pairs = open_pairs(stills, augment=augment, prepared_composites=0.0)
+    (tracks,), exact, estimated = pairs.crop_tracks, 0, 0
+    for i in range(40):
+        pair = tracks.draw(np.random.default_rng((0, i, 0)), max_interval=0)
+        drawn = pairs._records(np.random.default_rng(i), tracks, pair)
+        assert drawn.x.window is not None
+        c, s = abs(np.cos(drawn.x.window.angle)), abs(np.sin(drawn.x.window.angle))
+        if s < 0.1:
+            continue
+        w, h = tracks.records.index.sizes[pair.search] * 60 / 127
+        bounds = np.allclose(drawn.box[2:], [c * w + s * h, s * w + c * h], rtol=1e-3)
+        outlined = tracks.records.index.outlined[pair.search]
+        assert bounds == outlined
+        exact, estimated = exact + outlined, estimated + (not outlined)
+    assert exact > 4 and estimated > 4
+
+
 def test_folders_from_before_there_were_outlines_serve(stills, tmp_path):
     copy = Path(shutil.copytree(stills, tmp_path / "old"))
     with np.load(copy / "index.npz") as arrays:
