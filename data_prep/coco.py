@@ -3,7 +3,8 @@
 Lin et al., ECCV 2014. A JSON file lists ``images``, ``annotations``, ``categories``.
 A ``bbox`` is ``x, y, w, h`` in pixels, counted from 0, with fractions. Left out by rule
 are crowds (``iscrowd``: one box about many objects) and objects with a side below
-``--min-side``; their number is printed.
+``--min-side``; their number is printed. A ``segmentation`` of polygons is kept as the
+outline along which an object can be cut out.
 
 Other files of this form are named by ``--annotations`` and ``--images``. LVIS, whose
 images have an address in place of ``file_name``, is one: ``--annotations
@@ -17,15 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from data_prep.stills import still_track
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 from siamrpn_jax.common.files import inside, read_json
+from siamrpn_jax.data.read.stills import read_outlines
 
 KEPT = frozenset(
     "images annotations categories id image_id category_id name file_name coco_url "
-    "width height bbox iscrowd".split()
+    "width height bbox iscrowd segmentation".split()
 )
-"""What is read of the JSON file. Outlines are most of it, and would fill gigabytes."""
+"""What is read of the JSON file."""
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +56,8 @@ class Object(NamedTuple):
 
     bbox: Any
     category: str
+    outlines: tuple[np.ndarray, ...]
+    """``float32 [n, 2]`` each."""
 
 
 class Image(NamedTuple):
@@ -111,7 +117,8 @@ def list_images(
                 left_out[reason] += 1
                 continue
             category = names.get(str(annotation.get("category_id")), "")
-            objects.append(Object(number, annotation.get("bbox"), category))
+            outlines = annotation.get("segmentation", ())
+            objects.append(Object(number, annotation.get("bbox"), category, outlines))
         if objects:
             entry = listed.get(image_id)
             path = _path(annotations, images, entry) if entry else None
@@ -144,12 +151,17 @@ def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
                 box,
                 category=item.category,
                 size=image.size,
+                outlines=item.outlines,
             )
 
 
 def _load(path: Path) -> dict[str, Any]:
     def slim(entry: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in entry.items() if key in KEPT}
+        kept = {key: value for key, value in entry.items() if key in KEPT}
+        if "segmentation" in kept:  # most of the file: as lists it would fill gigabytes
+            outlines = read_outlines(kept["segmentation"])
+            kept["segmentation"] = tuple(o.astype(np.float32) for o in outlines)
+        return kept
 
     content = read_json(path, error=PreparationError, object_hook=slim)
     if not isinstance(content, dict):

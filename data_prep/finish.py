@@ -211,6 +211,7 @@ def _merge(contents: Sequence[Content]) -> Index:
         sizes=joined("sizes"),
         scales=joined("scales"),
         visibility=joined("visibility"),
+        outlined=joined("outlined"),
     )
 
 

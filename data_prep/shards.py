@@ -97,11 +97,12 @@ class Content(NamedTuple):
     """Numbers of records."""
 
     frames: np.ndarray
-    """Frame numbers of the records; the next three are theirs, too. See ``Index``."""
+    """Frame numbers of the records; the next four are theirs, too. See ``Index``."""
 
     sizes: np.ndarray
     scales: np.ndarray
     visibility: np.ndarray
+    outlined: np.ndarray
 
     rejections: tuple[Rejection, ...]
 
@@ -195,6 +196,7 @@ class _Shard:
             sizes=np.array([r.size for r in self._stored], np.float32).reshape(-1, 2),
             scales=np.array([r.scale for r in self._stored], np.float32),
             visibility=np.array([r.visibility for r in self._stored], np.float32),
+            outlined=np.array([len(r.outlines) > 0 for r in self._stored], bool),
             rejections=tuple(self._rejections),
         )
 
@@ -261,6 +263,7 @@ class _Shard:
                 track=key,
                 number=number,
                 visibility=float(track.visibility[row]),
+                outlines=_pixel_outlines(track, row, image.shape),
             )
         except InputError as error:
             file = frame_file(frame)
@@ -290,6 +293,15 @@ def _pixel_box(track: Track, row: int, shape: tuple[int, ...]) -> np.ndarray:
     return box * [width, height, width, height] if track.relative else box
 
 
+def _pixel_outlines(
+    track: Track, row: int, shape: tuple[int, ...]
+) -> tuple[np.ndarray, ...]:
+    """The outlines of a target in a frame of a shape ``[H, W, 3]``, if it has any."""
+    outlines = track.outlines[row] if track.outlines else ()
+    unit = shape[1::-1] if track.relative else (1, 1)
+    return tuple(np.asarray(outline, np.float64) * unit for outline in outlines)
+
+
 def _inconsistent(track: Track) -> Rejection | None:
     lengths = {
         "frames": len(track.frames),
@@ -297,6 +309,8 @@ def _inconsistent(track: Track) -> Rejection | None:
         "numbers": len(track.numbers),
         "visibilities": len(track.visibility),
     }
+    if track.outlines:
+        lengths["outlines"] = len(track.outlines)
     if len(set(lengths.values())) == 1:
         return None
     found = ", ".join(f"{count} {name}" for name, count in lengths.items())
@@ -375,4 +389,6 @@ def read_finished(job: ShardJob) -> Content | None:
     rejections = json.loads(unpack_text(found["rejections"])[0])
     found["rejections"] = tuple(Rejection(*values) for values in rejections)
     found |= {key: int(found[key]) for key in ("size", "absent")}
+    # Shards that were written before there were outlines are as good.
+    found.setdefault("outlined", np.zeros(len(found["frames"]), bool))
     return Content(**found) if size == found["size"] else None

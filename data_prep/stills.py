@@ -15,6 +15,7 @@ def still_track(
     visibility: float = 1.0,
     size: tuple[int, int] | None = None,
     relative: bool = False,
+    outlines: tuple[np.ndarray, ...] = (),
 ) -> Track:
     """A track of one object.
 
@@ -28,6 +29,7 @@ def still_track(
         visibility: of the object.
         size: annotated width and height of the image.
         relative: whether the box is in fractions.
+        outlines: polygons of the object, ``[n, 2]`` each.
     """
     return Track(
         name=f"{image}#{number}",
@@ -39,4 +41,5 @@ def still_track(
         category=category,
         size=size,
         relative=relative,
+        outlines=[outlines] if outlines else (),
     )

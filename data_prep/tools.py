@@ -90,6 +90,10 @@ class LabelledStill(NamedTuple):
 
     relative: bool
 
+    outlines: tuple[tuple[np.ndarray, ...], ...] = ()
+    """The polygons ``[n, 2]`` of each, in the same unit; nothing where the tool has
+    none."""
+
 
 class CocoVideo(NamedTuple):
     """A unit of COCO's with videos: the tracks of one of them."""
@@ -161,6 +165,7 @@ def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
                 box,
                 category=category,
                 relative=content.relative,
+                outlines=content.outlines[number] if content.outlines else (),
             )
 
 
@@ -435,15 +440,18 @@ def _yolo_units(raw: Path, folder: Path, names: list[str]) -> Iterator[Unit]:
         path = folder / name
         if path.suffix != ".txt" or path.stem not in by_stem:
             continue
-        boxes = []
+        boxes, outlines = [], []
         for line in read_lines(path)[0]:
             row = parse_numbers(line)
+            outlines.append(_yolo_outlines(row))
             box = _yolo_box(row)
             index = int(row[0]) if row and row[0] == row[0] // 1 else -1
             known = 0 <= index < len(classes)
             boxes.append((classes[index] if known else f"{index}", box))
         if boxes:
-            still = LabelledStill(path, by_stem[path.stem], tuple(boxes), True)
+            still = LabelledStill(
+                path, by_stem[path.stem], tuple(boxes), True, tuple(outlines)
+            )
             yield Unit(_key(raw, by_stem[path.stem]), still)
 
 
@@ -456,6 +464,13 @@ def _yolo_box(row: list[float]) -> tuple[float, float, float, float]:
         xs, ys = row[1::2], row[2::2]
         return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
     return _BROKEN
+
+
+def _yolo_outlines(row: list[float]) -> tuple[np.ndarray, ...]:
+    """The polygon of ``class x y x y …``; none of a box."""
+    if len(row) < 7 or not len(row) % 2 or not np.isfinite(row).all():
+        return ()
+    return (np.array(row[1:]).reshape(-1, 2),)
 
 
 def _yolo_classes(folder: Path, raw: Path) -> list[str]:

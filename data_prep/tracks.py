@@ -73,7 +73,11 @@ class Track:
     """Annotated width and height of the frames; frames of another size are rejected."""
 
     relative: bool = False
-    """Whether boxes are fractions of the frame's width and height."""
+    """Whether boxes and outlines are fractions of the frame's width and height."""
+
+    outlines: Sequence[tuple[np.ndarray, ...]] = ()
+    """Of each frame the target's polygons ``[n, 2]``, in the unit of the boxes; none at
+    all where none are annotated."""
 
 
 class Unit(NamedTuple):

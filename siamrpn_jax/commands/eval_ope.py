@@ -17,6 +17,7 @@ from siamrpn_jax.commands.tracker_specs import (
     check_names,
     make_tracker_specs,
     open_tracker_spec,
+    report_training,
     report_tuning,
 )
 from siamrpn_jax.common.errors import InputError, check_least
@@ -148,6 +149,8 @@ def run(config: Config) -> dict[str, Any]:
     for one in specs:
         if tuned_on := report_tuning(one, benchmark.truths):
             rows[one.name]["tuned_on"] = tuned_on
+        if trained_on := report_training(one, benchmark.truths):
+            rows[one.name]["trained_on"] = trained_on
     report = {"trackers": rows} if len(rows) > 1 else next(iter(rows.values()))
     if config.json:
         write_json(config.json, _made() | report)

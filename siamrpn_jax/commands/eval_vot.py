@@ -16,6 +16,7 @@ from siamrpn_jax.commands.tracker_specs import (
     check_names,
     make_tracker_specs,
     open_tracker_spec,
+    report_training,
     report_tuning,
 )
 from siamrpn_jax.commands.vot_output import (
@@ -156,6 +157,8 @@ def run(config: Config) -> dict[str, Any]:
         for one in specs:
             if tuned_on := report_tuning(one, _truths(data)):
                 rows[one.name]["tuned_on"] = tuned_on
+            if trained_on := report_training(one, _truths(data)):
+                rows[one.name]["trained_on"] = trained_on
         report = {"trackers": rows} if len(rows) > 1 else next(iter(rows.values()))
         if config.json:
             write_json(config.json, report)

@@ -1,6 +1,6 @@
 """Opens the trackers that a command names: weights, and baselines to compare with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -170,6 +170,30 @@ def report_tuning(spec: TrackerSpec, truths: "Mapping[str, np.ndarray]") -> list
         print(
             f"NOTE   {spec.name}: its constants were chosen on {len(found)} of "
             f"these sequences, do not quote its figures on {', '.join(found)}"
+        )
+    return found
+
+
+def report_training(spec: TrackerSpec, names: "Iterable[str]") -> list[str]:
+    """Prints, in a line, which sequences a tracker's weights were trained on.
+
+    Args:
+        spec: a tracker.
+        names: of the sequences.
+
+    Returns:
+        those that were, by their names and as far as the weights tell; figures on them
+        say what the tracker remembers.
+    """
+    if spec.is_baseline:
+        return []
+    from siamrpn_jax.weights import cards, load_weights
+
+    found = cards.trained_among(load_weights(spec.source).card, names)
+    if found:
+        print(
+            f"NOTE   {spec.name}: its weights were trained on {len(found)} of these "
+            f"sequences by their names, do not quote its figures on {', '.join(found)}"
         )
     return found
 

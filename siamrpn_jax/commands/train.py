@@ -96,6 +96,8 @@ class RunConfig:
     tuned_on: dict[str, str] = dataclasses.field(default_factory=dict)
     """Fingerprints and names of the sequences on which the tracking constants of the
     first weights were chosen."""
+    trained_on: str = ""
+    """The videos that the first weights learned from, see ``cards.pack_names``."""
 
 
 def run(config: Config, *, writers: "Sequence[MetricWriter]" = ()) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from siamrpn_jax.tracking.step import init_track, track_clip
 from siamrpn_jax.training import checkpoints, distributed, logs, run, step
 from siamrpn_jax.training.batch import Batch
 from siamrpn_jax.training.step import TrainState
+from siamrpn_jax.weights import cards
 
 _UNSEEN_SEED = 2**32
 """Training draws 32-bit seeds: scenes with this one and later ones are never seen."""
@@ -76,7 +77,12 @@ def _train(
         ),
         validate=functools.partial(_validate, held_out=held_out, model=model),
         release=functools.partial(
-            _release, config=config, started=started, model=model, held_out=held_out
+            _release,
+            config=config,
+            started=started,
+            model=model,
+            held_out=held_out,
+            learned=cards.pack_names(data.video_names(), known=started.trained_on),
         ),
         shown_losses=("cls_loss", "reg_loss") if recipe.model.head.regresses else (),
     )
@@ -126,6 +132,7 @@ def describe_run(config: Config) -> RunConfig:
             config.preset,
             _fingerprints(config.recipe),
             _tuned_on(config.init),
+            _trained_on(config.init),
         )
     path = config.out / run.CONFIG_FILE
     stored = checkpoints.read_config(path, RunConfig)
@@ -156,6 +163,12 @@ def _tuned_on(init: str | None) -> dict[str, str]:
     """Constants come with the weights, and so does what they were chosen on."""
     known = weights.load_weights(init).card.get("tuned_on") if init else None
     return {one["fingerprint"]: one["name"] for one in known or []}
+
+
+def _trained_on(init: str | None) -> str:
+    """What the first weights learned from the new ones know, too."""
+    known = weights.load_weights(init).card.get("trained_on") if init else None
+    return (known or {}).get("names", "")
 
 
 def _thaw(recipe: Recipe, pretrained: str | None) -> Recipe:
@@ -233,6 +246,7 @@ def _release(
     started: RunConfig,
     model: SiamRPN,
     held_out: list[Batch],
+    learned: str,
 ) -> dict[str, Any]:
     """Evaluates, draws and writes the weights; returns their model card."""
     recipe, variables = started.recipe, step.eval_variables(state)
@@ -253,6 +267,8 @@ def _release(
         "device": jax.devices()[0].device_kind,
         "figures": figures,
     }
+    if learned:
+        card["trained_on"] = cards.trained_on(learned)
     if recipe.data.teacher:
         card["teacher"] = [Path(file).name for file in recipe.data.teacher]
     if started.tuned_on:

@@ -31,8 +31,8 @@ class Config:
     """Name of released weights, a .safetensors file, or a training run's folder."""
     data: tuple[Path, ...] = ()
     """The folders of training, all of them: what it held out is used. None: generated
-    scenes for the confidence, the constants stay. Folders of other data are not noticed
-    here, but by siamrpn eval."""
+    scenes for the confidence, the constants stay. Sequences that training learned from
+    are refused by their names, as far as the weights know them."""
     sequences: tuple[Path, ...] = ()
     """Use all sequences below these folders, too; needs --also-quoted."""
     also_quoted: bool = False

@@ -26,6 +26,7 @@ from siamrpn_jax.tracking import search as tuning
 from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.tracking.state import Loaded, TrackOutput
 from siamrpn_jax.training.run import command_line
+from siamrpn_jax.weights import cards
 
 _MIB = 2**20
 _ROUND_2 = 0.4  # Reach of the second round, as a share of the first one's.
@@ -44,6 +45,7 @@ def tune(config: Config) -> dict[str, Any]:
     out = _out(config)
     loaded = weights.load_weights(config.weights)
     used = read_clips(config)
+    _check_unseen(config, loaded, used)
     counts = Counter(clip.source for clip in used)
     print(f"clips: {', '.join(f'{n} {kind}' for kind, n in counts.items())}")
     judges = [clip for clip in used if clip.source in _JUDGES]
@@ -123,6 +125,18 @@ def read_clips(config: Config) -> list[Clip]:
         )
     found += clips.generated_clips(config.clips, length=config.frames, seed=config.seed)
     return found
+
+
+def _check_unseen(config: Config, loaded: Loaded, used: Sequence[Clip]) -> None:
+    """Refuses to judge constants on what the weights learned, as far as they tell."""
+    names = [clip.name for clip in used if clip.source == "real"]
+    if found := cards.trained_among(loaded.card, names):
+        raise InputError(
+            f"{config.weights} was trained on {len(found)} of the sequences that would "
+            f"judge it: {', '.join(found[:8])}: expected the --validation-fraction and "
+            "--hold-out of its training, and sequences of other names (--learned N "
+            "takes some of training on purpose)"
+        )
 
 
 class Tried(NamedTuple):

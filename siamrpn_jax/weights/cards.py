@@ -1,10 +1,14 @@
 """The model card: what a weights file says about itself."""
 
+import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.sampling import name_hash
 from siamrpn_jax.model.config import BackboneConfig, ModelConfig
 
 Card = dict[str, Any]
@@ -55,6 +59,48 @@ def tuned_among(card: Mapping[str, Any], fingerprints: Mapping[str, str]) -> lis
     return [name for name, fingerprint in fingerprints.items() if fingerprint in known]
 
 
+def pack_names(names: Iterable[str], *, known: str = "") -> str:
+    """Names of videos as a short text that tells whether a name is among them.
+
+    Args:
+        names: whole ones; their last part counts, which is what a sequence is called.
+        known: another such text, the names of which are taken over.
+
+    Returns:
+        32-bit hashes in base64; empty where there are no names.
+    """
+    hashes = {name_hash(_last(name)) for name in names} | set(_unpack(known))
+    return base64.b64encode(np.array(sorted(hashes), ">u4").tobytes()).decode()
+
+
+def trained_among(card: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Which sequences the weights were trained on, by their names.
+
+    Args:
+        card: of the weights; older ones do not tell.
+        names: of sequences.
+    """
+    known = set(_unpack((card.get("trained_on") or {}).get("names", "")))
+    return [name for name in names if name_hash(_last(name)) in known]
+
+
+def trained_on(names: str) -> dict[str, Any]:
+    """The field of a card that says what the weights were trained on.
+
+    Args:
+        names: see ``pack_names``.
+    """
+    return {"videos": len(_unpack(names)), "names": names}
+
+
+def _unpack(names: str) -> list[int]:
+    return np.frombuffer(base64.b64decode(names), ">u4").tolist()
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
 def describe(config: ModelConfig | BackboneConfig) -> str:
     """The architecture in one line.
 
@@ -86,6 +132,8 @@ def show(card: Mapping[str, Any]) -> str:
 def _text(value: Any) -> str:
     if value is None or value == [] or value == {}:
         return "not stated"
+    if isinstance(value, dict) and set(value) == {"videos", "names"}:
+        return f"{value['videos']:,} videos, known by their names"
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_text(item)}" for key, item in value.items())
     if isinstance(value, list) and isinstance(value[0], dict) and "name" in value[0]:

@@ -18,7 +18,7 @@ from siamrpn_jax.presets import paper, small
 from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.training import step
 from siamrpn_jax.training.checkpoints import write_config
-from siamrpn_jax.weights import torch_files, torch_layouts
+from siamrpn_jax.weights import cards, torch_files, torch_layouts
 from small_models import tiny_model, tiny_recipe
 
 MODEL = dataclasses.replace(
@@ -167,7 +167,8 @@ def test_what_the_constants_were_chosen_on_is_remembered(state, tmp_path):
     path, out = tmp_path / "tuned.safetensors", tmp_path / "run"
     variables = step.eval_variables(state)
     marks = [{"name": "car", "fingerprint": "12ab"}]
-    card = {"tuned_on": marks}
+    learned = cards.trained_on(cards.pack_names(["a/goat"]))
+    card = {"tuned_on": marks, "trained_on": learned}
     weights.save_weights(
         path, variables, model=SiamRPN(MODEL), tracker_config=TRACKER, card=card
     )
@@ -175,7 +176,8 @@ def test_what_the_constants_were_chosen_on_is_remembered(state, tmp_path):
     recipe = dataclasses.replace(recipe, model=MODEL)
     config = train.Config(recipe=recipe, out=out, evaluate=0, init=str(path), devices=1)
     assert train.run(config)["tuned_on"] == marks
-    assert weights.load_weights(out).card["tuned_on"] == marks
+    card = weights.load_weights(out).card
+    assert card["tuned_on"] == marks and card["trained_on"] == learned
 
 
 def test_runs_of_before_these_fields_go_on(tmp_path):

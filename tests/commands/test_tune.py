@@ -289,6 +289,44 @@ def test_evaluations_tell_what_was_tuned_on(tuned, tmp_path, capsys):
     assert "NOTE" not in capsys.readouterr().out
 
 
+@pytest.fixture(scope="module")
+def trained(source, tmp_path_factory) -> Path:
+    """Weights that say that they were trained on ``clip_1`` and ``held_2``."""
+    loaded, path = weights.load_weights(source), tmp_path_factory.mktemp("t") / "t"
+    path = path.with_suffix(".safetensors")
+    names = cards.pack_names(["videos/clip_1", "held_2"])
+    weights.save_weights(
+        path,
+        loaded.variables,
+        model=loaded.model,
+        tracker_config=loaded.tracker_config,
+        card={"trained_on": cards.trained_on(names)},
+    )
+    return path
+
+
+def test_judges_that_training_learned_from_are_refused(trained, tuned, tmp_path):
+    folder, _ = tuned
+    common = {"weights": str(trained), "frames": 6, "out": tmp_path / "a.safetensors"}
+    message = r"was trained on 1 of the sequences that would judge it: held_2: expected"
+    with pytest.raises(InputError, match=message):
+        tune.run(tune.Config(data=(Path(folder),), hold_out=HELD_OUT, **common))
+    with pytest.raises(InputError, match="trained on 2 of .*: held_2, clip_1: "):
+        tune.run(tune.Config(sequences=(Path(folder),), also_quoted=True, **common))
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_evaluations_tell_what_was_trained_on(trained, tmp_path, capsys):
+    for name in ("held_2", "other"):
+        write_sequence(tmp_path / "quoted" / name, 99, length=3)
+    report = eval_ope.run(
+        eval_ope.Config(sequences=tmp_path / "quoted", weights=(str(trained),))
+    )
+    assert report["trained_on"] == ["held_2"]
+    (note,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("NOTE")]
+    assert "trained on 1 of these" in note and note.endswith("held_2")
+
+
 def test_vot_tells_it_too(tuned, tmp_path):
     folder, out = tuned
     used = [one["name"] for one in weights.load_weights(out).card["tuned_on"]]

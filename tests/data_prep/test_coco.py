@@ -72,9 +72,31 @@ def test_objects_are_tracks_of_one_frame(tmp_path):
     assert (first.video, first.category) == ("000000000009.jpg", "bowl")
     assert first.size == (64, 48) and not first.relative
     assert first.numbers == [0] and first.visibility == [1]
+    (outline,) = first.outlines[0]
+    np.testing.assert_array_equal(outline, [[1, 2], [30.5, 2], [30.5, 40]])
     assert tracks["000000000009.jpg#1"].category == ""  # [7] is none
     assert tracks["000000000025.jpg#0"].category == "person"
     assert len(tracks) == 3  # and 30 has none
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        {"counts": "a", "size": [4, 5]},
+        [[1, 2, 3]],
+        [["a"] * 6],
+        7,
+        None,
+        [[1, 2] * 3, 5],
+    ],
+)
+def test_outlines_of_other_forms_are_none(segmentation, tmp_path):
+    box = [5, 5, 30, 30]
+    write_coco(tmp_path, [image(9)], [annotation(9, box, segmentation=segmentation)])
+    tracks, rejections = read_all(DATASET, tmp_path)
+    (track,) = tracks.values()
+    rings = 1 if segmentation == [[1, 2] * 3, 5] else 0
+    assert not rejections and sum(map(len, track.outlines)) == rings
 
 
 def test_crowds_and_small_objects_are_left_out_by_rule(tmp_path, caplog):

@@ -164,6 +164,9 @@ def test_yolo(tmp_path, order):
     np.testing.assert_allclose(first.boxes, [[0.4, 0.3, 0.2, 0.4]])
     np.testing.assert_allclose(second.boxes, [[0.1, 0.1, 0.2, 0.4]])
     assert not np.isfinite(broken.boxes).any()
+    ((outline,),) = second.outlines
+    np.testing.assert_allclose(outline, [[0.1, 0.1], [0.3, 0.1], [0.3, 0.5]])
+    assert not first.outlines and not broken.outlines
     write_lines(tmp_path / "data.yaml", "names:", "  0: bird", "  1: fish")
     assert next(iter(read_all(DATASET, tmp_path)[0].values())).category == "fish"
 

@@ -142,6 +142,55 @@ def test_relative_boxes(tmp_path):
     np.testing.assert_allclose(prepared.index.sizes[:6], prepared.index.sizes[6:])
 
 
+def test_outlines_of_some_tracks(tmp_path):
+    ring = np.array([[10.0, 20], [40, 20], [40, 36]])
+    outlines = [(ring,), (), (ring, ring)]
+    fractions = [(ring / [80, 60],), (), ()]
+    boxes = np.tile([10 / 80, 20 / 60, 30 / 80, 16 / 60], (3, 1))
+    tracks = [
+        make_track("a", 3, outlines=outlines),
+        make_track("b", 3),
+        make_track("c", 3, outlines=fractions, boxes=boxes, relative=True),
+    ]
+    prepare(dataset(tracks), tmp_path)
+    prepared = open_prepared(tmp_path / "out")
+    assert [len(prepared[i].outlines) for i in range(9)] == [1, 0, 2, 0, 0, 0, 1, 0, 0]
+    assert prepared.index.outlined.tolist() == [
+        len(prepared[i].outlines) > 0 for i in range(9)
+    ]
+    for i in (0, 6):
+        points, size = prepared[i].outlines[0], prepared[i].size
+        corners = np.array([[-1, -1], [1, -1], [1, 1]]) * size / 2
+        np.testing.assert_allclose(points, corners, rtol=1e-5)
+
+
+def test_as_many_outlines_as_frames(tmp_path):
+    tracks = [make_track("a", 3, outlines=[()]), make_track("b", 3)]
+    summary = prepare(dataset(tracks), tmp_path, max_bad="60%")
+    (rejection,) = summary.rejections
+    assert "1 outlines, expected as many of each" in rejection.reason
+
+
+def test_shards_from_before_there_were_outlines_go_on(tmp_path):
+    """Half of the folder was written then; the rest is written now."""
+    made = dataset([make_track("a")], [make_track("b")], units_per_shard=1)
+    prepare(made, tmp_path)
+    whole = Path(shutil.copytree(tmp_path / "out", tmp_path / "whole"))
+    sidecar = tmp_path / "out/.shards/00000.npz"
+    with np.load(sidecar) as arrays:
+        before = {name: arrays[name] for name in arrays if name != "outlined"}
+    np.savez(sidecar, **before)
+    (tmp_path / "out/index.npz").unlink()
+    (tmp_path / "out/.shards/00001.npz").unlink()
+    prepare(made, tmp_path)
+    with (
+        np.load(whole / "index.npz") as old,
+        np.load(tmp_path / "out/index.npz") as new,
+    ):
+        for name in old:
+            np.testing.assert_array_equal(old[name], new[name])
+
+
 def test_track_numbers_are_unique_to_other_readers(tmp_path):
     made = dataset([make_track("a", 1), make_track("b", 1)], [make_track("c", 2)])
     prepare(made, tmp_path)

@@ -8,6 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from data_folders import write_stills
+from data_prep import folder as own_folder
 from data_prep import workers, writer
 from data_prep.tracks import Dataset, ImageBytes, Options, Rejection, Track, Unit
 from siamrpn_jax.data.scenes.generated import make_sequence
@@ -79,9 +81,20 @@ def write_prepared(
     """
     raw = folder.with_name(f"{folder.name}.raw")
     write_raw(raw, tracks=tracks, length=length, step=step, first_seed=first_seed)
-    chosen = Options(raw=raw, out=folder, workers=1, **options)
+    _prepare(dataset, Options(raw=raw, out=folder, workers=1, **options))
+
+
+def write_prepared_stills(folder: Path, *, count: int, **options) -> None:
+    """Prepares what ``write_stills`` writes: every third object has an outline."""
+    raw = folder.with_name(f"{folder.name}.raw")
+    write_stills(raw, count)
+    chosen = own_folder.FolderOptions(raw=raw, out=folder, workers=1, **options)
+    _prepare(own_folder.DATASET, chosen)
+
+
+def _prepare(dataset: Dataset, options: Options) -> None:
     run = functools.partial(workers.run, workers=1)
-    summary = writer.prepare(dataset, chosen, run=run)
+    summary = writer.prepare(dataset, options, run=run)
     assert summary.accepted, summary.lines()
 
 

@@ -126,6 +126,18 @@ def test_the_shipped_card():
     assert set(lines) == set(card)
 
 
+def test_what_weights_were_trained_on():
+    names = cards.pack_names(["a/car", "goat"])
+    names = cards.pack_names(["b/goat", "ägäis"], known=names)
+    card = cards.complete({"trained_on": cards.trained_on(names)})
+    assert card["trained_on"]["videos"] == 3
+    asked = ["car", "x/goat", "cow", "ägäis", "a"]
+    assert cards.trained_among(card, asked) == ["car", "x/goat", "ägäis"]
+    assert cards.trained_among(cards.complete({}), asked) == []
+    assert cards.pack_names(()) == ""
+    assert "trained_on    3 videos, known by their names" in cards.show(card)
+
+
 def test_architectures_in_words():
     adjusted = ModelConfig(head=HeadConfig(width=512, adjust=True), instance_size=271)
     assert cards.describe(adjusted) == (

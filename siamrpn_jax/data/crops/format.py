@@ -10,8 +10,12 @@ Both crops of a record are centred on the target: its centre lies at ``n / 2`` o
 in continuous pixels. They share one scale, at which the target with its context is
 ``exemplar_size`` pixels wide; so a search crop of 448 pixels has room to shift and
 scale a patch of 255.
+
+Where the dataset has outlines, a record holds that of its target, too, for pasting it
+elsewhere. Records without one, and folders from before there were any, are as good.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -91,6 +95,10 @@ class Record(NamedTuple):
     visibility: float
     """The visible share of the target, above 0 and at most 1."""
 
+    outlines: tuple[np.ndarray, ...] = ()
+    """The target's polygons, ``float32 [n, 2]`` each, crop pixels from its centre; none
+    where the dataset has none."""
+
 
 def make_record(
     frame: np.ndarray,
@@ -100,6 +108,7 @@ def make_record(
     track: int = 0,
     number: int = 0,
     visibility: float = 1.0,
+    outlines: Sequence[np.ndarray] = (),
 ) -> Record:
     """Crops a target out of a frame.
 
@@ -110,6 +119,7 @@ def make_record(
         track: stored as it is.
         number: the frame's, in the source; stored as it is.
         visibility: stored as it is.
+        outlines: polygons ``[n, 2]`` in pixels as the box; clipped to it.
 
     Raises:
         RecordError: the box is not finite, outside the frame, or below 2 pixels wide or
@@ -133,7 +143,19 @@ def make_record(
         track=track,
         frame=number,
         visibility=float(np.float32(visibility)),
+        outlines=tuple(
+            _centred(outline, (x, y, width, height), scale) for outline in outlines
+        ),
     )
+
+
+def _centred(
+    outline: np.ndarray, box_ltwh: tuple[float, ...], scale: float
+) -> np.ndarray:
+    """A polygon within its box, from pixels of the source to ``Record.outlines``."""
+    low, extent = np.array(box_ltwh[:2]), np.array(box_ltwh[2:])
+    points = np.clip(outline, low, low + extent) - (low + extent / 2)
+    return (points * scale).astype(np.float32)
 
 
 def clip_box(box_ltwh: np.ndarray, shape: tuple[int, ...]) -> tuple[float, ...]:
@@ -185,6 +207,8 @@ def features(crops: CropConfig) -> Any:
             "track": np.int64,
             "frame": np.int64,
             "visibility": np.float32,
+            "outline": tfds.features.Tensor(shape=(None, 2), dtype=np.float32),
+            "rings": tfds.features.Tensor(shape=(None,), dtype=np.int64),
         }
     )
 
@@ -201,6 +225,9 @@ def to_bytes(record: Record) -> bytes:
     feature["track"].int64_list.value.append(record.track)
     feature["frame"].int64_list.value.append(record.frame)
     feature["visibility"].float_list.value.append(record.visibility)
+    for points in record.outlines:
+        feature["outline"].float_list.value.extend(points.ravel().tolist())
+        feature["rings"].int64_list.value.append(len(points))
     # Maps have no order of their own: without this, two runs would differ.
     return example.SerializeToString(deterministic=True)
 
@@ -222,6 +249,17 @@ def from_bytes(data: bytes) -> Record:
             track=feature["track"].int64_list.value[0],
             frame=feature["frame"].int64_list.value[0],
             visibility=feature["visibility"].float_list.value[0],
+            outlines=_divide(
+                np.array(feature["outline"].float_list.value, np.float32),
+                feature["rings"].int64_list.value,
+            ),
         )
     except (array_records.decode_error(), IndexError) as error:
         raise RecordError(f"{len(data)} bytes that are no record") from error
+
+
+def _divide(points: np.ndarray, rings: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """The polygons whose coordinates stand one after the other."""
+    if not len(rings):
+        return ()
+    return tuple(np.split(points.reshape(-1, 2), np.cumsum(rings)[:-1]))

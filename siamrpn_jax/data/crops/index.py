@@ -49,6 +49,9 @@ class Index:
     visibility: np.ndarray
     """``float32 [N]``: above 0 and at most 1."""
 
+    outlined: np.ndarray
+    """``bool [N]``: which records hold an outline."""
+
 
 class Shard(NamedTuple):
     """One of the files that hold the records, in order."""
@@ -93,6 +96,7 @@ def write_index(folder: Path, header: Header, index: Index) -> None:
         "sizes": index.sizes.astype(np.float32),
         "scales": index.scales.astype(np.float32),
         "visibility": index.visibility.astype(np.float32),
+        "outlined": index.outlined.astype(bool),
     }
     with replacing(folder / INDEX_FILE) as temporary:
         np.savez(temporary, **arrays)
@@ -158,6 +162,11 @@ def _read_arrays(arrays: Any) -> Index:
         sizes=arrays["sizes"],
         scales=arrays["scales"],
         visibility=arrays["visibility"],
+        outlined=(
+            arrays["outlined"]
+            if "outlined" in arrays
+            else np.zeros(len(arrays["frames"]), bool)
+        ),
     )
 
 
@@ -173,6 +182,7 @@ def check_index(path: Path, header: Header, index: Index) -> None:
         "sizes": (records, 2),
         "scales": (records,),
         "visibility": (records,),
+        "outlined": (records,),
     }
     for name, shape in expected.items():
         found = getattr(index, name).shape

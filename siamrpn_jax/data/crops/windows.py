@@ -82,6 +82,10 @@ class AugmentConfig:
     search_blur_probability: float = 0.0
     """How many search images are blurred, by motion or out of focus."""
 
+    blur_along_motion: bool = False
+    """Whether the blur of motion in a search image runs the way that its target was
+    shifted, as if it had moved there, rather than any way."""
+
     template_blur_probability: float = 0.0
     """How many exemplars are."""
 
@@ -256,14 +260,24 @@ def crop(
     matrix = window_matrix(window, size)
     # OpenCV's coordinates are pixel indices: 0 is a pixel's centre, not its border.
     matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
+    if fill is None:  # the mean takes longer than the warp: only where it is seen
+        fill = (0.0,) * 3 if _within(window, image.shape) else cv2.mean(image)[:3]
     return cv2.warpAffine(
         image,
         matrix,
         (size, size),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=cv2.mean(image) if fill is None else [float(v) for v in fill],
+        borderValue=[float(v) for v in fill],
     )
+
+
+def _within(window: Window, shape: tuple[int, ...]) -> bool:
+    """Whether a window lies in an image ``[H, W, …]``, a pixel from its border."""
+    c, s = abs(math.cos(window.angle)), abs(math.sin(window.angle))
+    x = (c * window.width + s * window.height) / 2 + 1
+    y = (s * window.width + c * window.height) / 2 + 1
+    return x <= window.cx <= shape[1] - x and y <= window.cy <= shape[0] - y
 
 
 def map_box(

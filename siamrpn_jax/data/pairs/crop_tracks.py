@@ -89,6 +89,13 @@ class CropTracks:
         index = self.records.index
         return "video", index.video_names[index.videos[track]]
 
+    def video_names(self) -> frozenset[str]:
+        """Names of the videos of tracks that are no stills."""
+        index = self.records.index
+        moving = self.tracks[np.diff(index.starts)[self.tracks] > 1]
+        videos = np.unique(index.videos[moving])
+        return frozenset(index.video_names[video] for video in videos)
+
     def category(self, track: int) -> str:
         """The name of a track's category, empty where it is unknown."""
         index = self.records.index
@@ -100,6 +107,12 @@ class CropTracks:
         start, stop = self.records.index.starts[track : track + 2]
         return bool(stop - start == 1)
 
+    def draw_record(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Draws a track, and one of its records."""
+        track = int(self.tracks[self._tracks.draw(rng)])
+        start, stop = (int(i) for i in self.records.index.starts[track : track + 2])
+        return track, int(rng.integers(start, stop))
+
     def draw(self, rng: np.random.Generator, *, max_interval: int) -> RecordPair:
         """Draws a track, a record, and a partner in any order of time.
 
@@ -110,9 +123,8 @@ class CropTracks:
                 apart as well, and two records wherever there are two.
         """
         index, neighbours = self.records.index, self.records.neighbours
-        track = int(self.tracks[self._tracks.draw(rng)])
+        track, first = self.draw_record(rng)
         start, stop = (int(i) for i in index.starts[track : track + 2])
-        first = int(rng.integers(start, stop))
         frames = index.frames[start:stop]
         number = int(index.frames[first])
         low = start + int(np.searchsorted(frames, number - max_interval, "left"))
@@ -158,9 +170,18 @@ class CropTracks:
         Raises:
             RecordError: naming the shard and the record, if it cannot be used.
         """
+        return self.outlined_exemplar(record)[0]
+
+    def outlined_exemplar(self, record: int) -> tuple[Picture, tuple[np.ndarray, ...]]:
+        """As ``exemplar``, and the target's polygons ``[n, 2]`` in it, if it has any.
+
+        Raises:
+            RecordError: as ``exemplar``.
+        """
         read = self.records[record]
         side = self.records.crops.exemplar_crop
-        return Picture(self._decode(read.exemplar, record, side), read.fill)
+        picture = Picture(self._decode(read.exemplar, record, side), read.fill)
+        return picture, tuple(points + side / 2 for points in read.outlines)
 
     def search(self, record: int) -> Picture:
         """The search crop of a record; as ``exemplar``."""
@@ -172,6 +193,16 @@ class CropTracks:
         """The target in a crop of a side: ``ltwh float32 [4]``, crop pixels."""
         size = self.records.index.sizes[record]
         return np.concatenate([(side - size) / 2, size])
+
+    def outlines(self, record: int, side: int) -> tuple[np.ndarray, ...]:
+        """The target's polygons ``[n, 2]`` in a crop of a side, if it has any.
+
+        Raises:
+            RecordError: the record cannot be read.
+        """
+        if not self.records.index.outlined[record]:
+            return ()
+        return tuple(points + side / 2 for points in self.records[record].outlines)
 
     def _decode(self, data: bytes, record: int, side: int) -> np.ndarray:
         try:

@@ -5,6 +5,7 @@ threads, a restart at any step, and any split over hosts give the same global ba
 """
 
 import functools
+import logging
 import multiprocessing
 import os
 import signal
@@ -24,10 +25,13 @@ from siamrpn_jax.data.crops.windows import AugmentConfig
 from siamrpn_jax.data.pairs.crop_tracks import open_tracks, warn_of_small_crops
 from siamrpn_jax.data.pairs.labelled import LabelledDataset
 from siamrpn_jax.data.pairs.pairs import DataConfig, PairDataset, mixture
+from siamrpn_jax.data.pairs.record_material import RecordMaterial
 from siamrpn_jax.data.pairs.teacher import Teacher
 from siamrpn_jax.data.read.pool import open_pools
 from siamrpn_jax.data.sampling import check_held_out
 from siamrpn_jax.training.batch import Batch, LabelledBatch, RawBatch
+
+log = logging.getLogger(__name__)
 
 _MIB = 2**20
 _ENDLESS = 2**48  # Elements; grain wants a length.
@@ -59,7 +63,8 @@ def open_datasets(
 
     Raises:
         InputError: no data, or none of the kinds with a weight can be made from it; a
-            name to hold out that no sequence has.
+            name to hold out that no sequence has; a video of one name in two folders,
+            held out in one of them alone.
         RecordError: a prepared folder that cannot be used.
         SequenceError: a malformed sequence.
         StillsError: malformed stills.
@@ -81,6 +86,8 @@ def open_datasets(
     patches = instance_size / exemplar_size
     for tracks, _ in prepared:
         warn_of_small_crops(tracks.records, augment, patches=patches)
+        if config.prepared_composites and (lack := RecordMaterial(tracks).lack):
+            log.warning("%s", lack)
     others = [one for one in folders if not is_prepared(one[0])]
     training, held_out = open_pools(
         [folder for folder, _, _ in others],
@@ -107,7 +114,21 @@ def open_datasets(
     empty = bool(config.folders) and not len(held_out.store) and not kept
     if empty or not mixture(config, held_out, kept):
         return whole, None
-    return whole, make(held_out, crop_tracks=kept, validation=True)
+    validation = make(held_out, crop_tracks=kept, validation=True)
+    _check_apart(whole, validation)
+    return whole, validation
+
+
+def _check_apart(training: PairDataset, validation: PairDataset) -> None:
+    """Refuses videos of one name on both sides, in folders that were split apart."""
+    shared = sorted(training.video_names() & validation.video_names())
+    if shared:
+        raise InputError(
+            f"{len(shared)} videos are trained on in one folder and held out for "
+            f"validation in another: {', '.join(shared[:8])}: hold them out in all "
+            "folders by their names (--data.hold-out), give the folder once, or hold "
+            "nothing out (--data.validation-fraction 0)"
+        )
 
 
 class BatchStream(Iterator[Any]):

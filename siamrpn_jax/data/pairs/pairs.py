@@ -1,14 +1,15 @@
 """Training pairs: an exemplar, a search patch and where the target lies in it.
 
-Pairs come from prepared folders (``crop_tracks``) and from four further kinds of
-source: two frames of a sequence, two views of a still, pasted objects (``composites``)
-and generated scenes (``scenes.generated``). A pair depends on the seed and its index
-alone, never on who asks for it or in which order.
+Pairs come from prepared folders (``crop_tracks``; pasted, ``record_material``) and from
+four further kinds of source: two frames of a sequence, two views of a still, pasted
+objects (``composites``) and generated scenes (``scenes.generated``). A pair depends on
+the seed and its index alone, never on who asks for it or in which order.
 
 Folders count by their weights: each prepared folder with its own, all other folders
 together with the sum of theirs. Within those, the kinds ``video``, ``stills`` and
 ``composites`` share that sum in the proportion of their own weights, as far as the
-folders allow them. Generated scenes count with ``synthetic`` beside the folders.
+folders allow them. Of a prepared folder's weight, ``prepared_composites`` is the share
+of pasted objects. Generated scenes count with ``synthetic`` beside the folders.
 """
 
 import functools
@@ -29,13 +30,20 @@ from siamrpn_jax.data.crops.windows import (
     map_box,
     sample_window,
 )
-from siamrpn_jax.data.pairs.composites import make_composite
+from siamrpn_jax.data.pairs.composites import (
+    Material,
+    PoolMaterial,
+    TargetOrigin,
+    make_composite,
+)
 from siamrpn_jax.data.pairs.crop_tracks import Balance, CropTracks, RecordPair
 from siamrpn_jax.data.pairs.photometry import (
+    Photometry,
     apply_photometry,
     draw_photometry,
     possible_changes,
 )
+from siamrpn_jax.data.pairs.record_material import RecordMaterial
 from siamrpn_jax.data.pairs.requests import CropRequest, Picture, pack, render
 from siamrpn_jax.data.pairs.teacher import Teacher
 from siamrpn_jax.data.read.pool import Pool, Target
@@ -77,6 +85,12 @@ class DataConfig:
 
     composites: float = 0.4
     """Weight of pairs of pasted objects."""
+
+    prepared_composites: float = 0.0
+    """How many of the pairs of each prepared folder are of pasted objects: its own
+    targets, on backgrounds from beside others of them. The three weights above divide
+    the pairs of folders that are not prepared. A folder whose search crops leave no
+    room beside the targets gives none; if none can, training is refused."""
 
     synthetic: float = 0.0
     """Weight of pairs of generated scenes, beside those of folders; without folders
@@ -139,6 +153,7 @@ class DataConfig:
                 f"fraction={self.fraction}, expected shares above 0 and at most 1"
             )
         for name in (
+            "prepared_composites",
             "negative_probability",
             "negative_same_category",
             "neighbour_probability",
@@ -187,10 +202,10 @@ class _Draw(NamedTuple):
     z: CropRequest
     x: CropRequest
     box: np.ndarray
-    origin: "_TargetOrigin"
+    origin: TargetOrigin
     """What the target of ``z`` belongs to."""
 
-    shown: "frozenset[_TargetOrigin]"
+    shown: frozenset[TargetOrigin]
     """The origins of which ``x`` shows a part."""
 
     category: str = ""
@@ -201,11 +216,6 @@ class _Draw(NamedTuple):
 
     in_sight: bool = True
     """Whether the target is in ``x``."""
-
-
-_TargetOrigin = tuple[str, int | str]
-"""``image`` and an origin of the pool, ``scene`` and its seed, or ``video`` and its
-name in a prepared folder."""
 
 
 class PairDataset:
@@ -250,6 +260,9 @@ class PairDataset:
                 f"positive weight (video {config.video}, stills {config.stills}, "
                 f"composites {config.composites}, synthetic {config.synthetic})"
             )
+        pasted = any(isinstance(source, RecordMaterial) for source in sources)
+        if config.prepared_composites and not pasted and not validation:
+            raise InputError(_without_composites(config, self.crop_tracks))
         self._sources = Weighted(tuple(sources), sources.values())
         self._reset()
 
@@ -261,7 +274,7 @@ class PairDataset:
             RecordError: a record of a prepared folder cannot be used.
         """
         rng, drawn, positive, origins = self._draw_pair(index)
-        changes = draw_photometry(rng, self.augment)
+        changes = self._draw_photometry(rng, drawn)
         sizes = self.exemplar_size, self.instance_size
         z, x = (
             apply_photometry(render(request, size), change, rng)
@@ -286,7 +299,7 @@ class PairDataset:
             pack(request, change, rng, size=size, canvas=canvas, changes=possible)
             for request, change, size, canvas, possible in zip(
                 (drawn.z, drawn.x),
-                draw_photometry(rng, self.augment),
+                self._draw_photometry(rng, drawn),
                 (self.exemplar_size, self.instance_size),
                 self._canvas(),
                 possible_changes(self.augment),
@@ -294,6 +307,11 @@ class PairDataset:
             )
         )
         return RawBatch(z, x, drawn.box, positive, origins)
+
+    def video_names(self) -> frozenset[str]:
+        """Names of the sequences and of the prepared videos, without stills."""
+        prepared = (tracks.video_names() for tracks in self.crop_tracks)
+        return frozenset(self.pool.sequences).union(*prepared)
 
     def describe(self) -> str:
         """One line about what was found and how it is mixed."""
@@ -354,12 +372,14 @@ class PairDataset:
             case CropTracks() as tracks:
                 pair = tracks.draw(rng, max_interval=self.config.max_interval)
                 return self._records(rng, tracks, pair)
+            case RecordMaterial() as material:
+                return self._composite(rng, material)
             case "video":
                 return self._video(rng)
             case "stills":
                 return self._still(rng)
             case "composites":
-                return self._composite(rng)
+                return self._composite(rng, PoolMaterial(self.pool))
             case _:
                 return self._synthetic(rng, index)
 
@@ -400,11 +420,13 @@ class PairDataset:
             functools.partial(tracks.exemplar, pair.exemplar),
             functools.partial(tracks.search, pair.search),
         )
+        angle = self._draw_angle(rng) if tracks.is_still(pair.track) else 0.0
+        side = crops.search_crop
+        polygons = tracks.outlines(pair.search, side) if angle else ()
         targets = (
             Target(-1, tracks.box(pair.exemplar, crops.exemplar_crop)),
-            Target(-1, tracks.box(pair.search, crops.search_crop)),
+            Target(-1, tracks.box(pair.search, side), polygons),
         )
-        angle = self._draw_angle(rng) if tracks.is_still(pair.track) else 0.0
         return _Draw(
             *self._requests(rng, reads, targets, angle=angle),
             origin,
@@ -452,10 +474,10 @@ class PairDataset:
         in_sight = bool(((center > 0) & (center < self.instance_size)).all())
         return drawn._replace(in_sight=in_sight)
 
-    def _composite(self, rng: np.random.Generator) -> _Draw:
+    def _composite(self, rng: np.random.Generator, material: Material) -> _Draw:
         """Pasted objects: patches already."""
         pair = make_composite(
-            self.pool,
+            material,
             rng,
             exemplar_size=self.exemplar_size,
             instance_size=self.instance_size,
@@ -465,7 +487,8 @@ class PairDataset:
         z, x = (
             CropRequest(functools.partial(Picture, patch)) for patch in (pair.z, pair.x)
         )
-        return self._from_images((z, x, pair.box), pair.image, pair.shown)
+        shown = frozenset(map(material.origin, pair.shown))
+        return _Draw(z, x, pair.box, material.origin(pair.image), shown)
 
     def _synthetic(self, rng: np.random.Generator, index: int) -> _Draw:
         """Two frames of a generated scene."""
@@ -486,6 +509,13 @@ class PairDataset:
 
     def _reader(self, image: int) -> Callable[[], Picture]:
         return lambda: Picture(self.pool.store[image])
+
+    def _draw_photometry(
+        self, rng: np.random.Generator, drawn: _Draw
+    ) -> tuple[Photometry, Photometry]:
+        """What is changed in the exemplar and in the search patch."""
+        shift = drawn.box[:2] - self.instance_size / 2
+        return draw_photometry(rng, self.augment, shift)
 
     def _draw_angle(self, rng: np.random.Generator) -> float:
         """By which a pair made of one still is turned."""
@@ -563,9 +593,14 @@ def _map_target(
     return map_box(box_cxcywh, window, size, outline=outline)
 
 
+Source = str | CropTracks | RecordMaterial
+"""A kind of pairs of folders that are not prepared, a prepared folder, or composites of
+one."""
+
+
 def mixture(
     config: DataConfig, pool: Pool, crop_tracks: SequenceOf[CropTracks] = ()
-) -> dict[str | CropTracks, float]:
+) -> dict[Source, float]:
     """What pairs can be drawn from, with weights, all positive; see the module."""
     has_objects = bool(len(pool.stills) or len(pool.tracks) or pool.small)
     kinds = {
@@ -574,9 +609,27 @@ def mixture(
         "composites": config.composites * (has_objects and len(pool.backgrounds) > 0),
     }
     total = sum(kinds.values()) or 1.0
-    weights: dict[str | CropTracks, float] = {
+    weights: dict[Source, float] = {
         kind: pool.weight * weight / total for kind, weight in kinds.items()
     }
-    weights |= {tracks: tracks.weight * (len(tracks) > 0) for tracks in crop_tracks}
+    for tracks in crop_tracks:
+        weight, share = tracks.weight * (len(tracks) > 0), config.prepared_composites
+        if share and not (material := RecordMaterial(tracks)).lack:
+            weights |= {tracks: weight * (1 - share), material: weight * share}
+        else:
+            weights[tracks] = weight
     weights["synthetic"] = config.synthetic if config.folders else 1.0
     return {source: weight for source, weight in weights.items() if weight > 0}
+
+
+def _without_composites(config: DataConfig, crop_tracks: Iterable[CropTracks]) -> str:
+    """Why no prepared folder gives composites, where they are asked for."""
+    asked = f"prepared_composites={config.prepared_composites:g}"
+    lacks = [lack for tracks in crop_tracks if (lack := RecordMaterial(tracks).lack)]
+    if lacks:
+        return f"{asked}: {'; '.join(lacks)}"
+    found = ", ".join(config.folders) or "no folders"
+    return (
+        f"{asked}: expected a prepared folder with a weight, found {found}; composites "
+        "of other folders are asked for by the weight composites"
+    )

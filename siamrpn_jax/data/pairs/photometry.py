@@ -52,9 +52,16 @@ class Photometry(NamedTuple):
 
 
 def draw_photometry(
-    rng: np.random.Generator, config: AugmentConfig
+    rng: np.random.Generator, config: AugmentConfig, shift: np.ndarray | None = None
 ) -> tuple[Photometry, Photometry]:
-    """Draws what is changed in an exemplar and in its search image."""
+    """Draws what is changed in an exemplar and in its search image.
+
+    Args:
+        rng: the source of randomness.
+        config: how far, and how often.
+        shift: of the target from the middle of the search patch, ``[2]``; with
+            ``blur_along_motion`` what is blurred by motion there moved along it.
+    """
     z_table = x_table = order = z_fraction = x_fraction = None
     if rng.random() < config.color_probability:
         z_table = x_table = color_table(rng, config.color_strength)
@@ -69,7 +76,12 @@ def draw_photometry(
     if rng.random() < config.low_resolution_probability:
         z_fraction = rng.uniform(0.2, 0.9)
         x_fraction = z_fraction * math.exp(rng.uniform(-0.2, 0.2))
-    x_blur = _draw_blur(rng) if rng.random() < config.search_blur_probability else None
+    along = shift if config.blur_along_motion else None
+    x_blur = (
+        _draw_blur(rng, along)
+        if rng.random() < config.search_blur_probability
+        else None
+    )
     z_blur = (
         _draw_blur(rng) if rng.random() < config.template_blur_probability else None
     )
@@ -217,8 +229,10 @@ def _lighting_table(rng: np.random.Generator, strength: float) -> np.ndarray:
     return np.clip(levels, 0, 255).astype(np.uint8)[None]
 
 
-def _draw_blur(rng: np.random.Generator) -> float | np.ndarray:
-    """Out of focus, or moved along a line."""
+def _draw_blur(
+    rng: np.random.Generator, along: np.ndarray | None = None
+) -> float | np.ndarray:
+    """Out of focus, or moved along a line: ``along [2]`` if given and not 0, or any."""
     if rng.random() < 0.5:
         return rng.uniform(0.5, 2)
     # Odd lengths only: an even kernel has no middle and would move the image.
@@ -226,6 +240,9 @@ def _draw_blur(rng: np.random.Generator) -> float | np.ndarray:
     kernel = np.zeros((length, length), np.float32)
     kernel[length // 2] = 1
     middle = (length - 1) / 2
-    turn = cv2.getRotationMatrix2D((middle, middle), rng.uniform(0, 180), 1)
+    degrees = rng.uniform(0, 180)
+    if along is not None and along.any():
+        degrees = math.degrees(math.atan2(-along[1], along[0]))  # y points down
+    turn = cv2.getRotationMatrix2D((middle, middle), degrees, 1)
     kernel = cv2.warpAffine(kernel, turn, (length, length))
     return kernel / kernel.sum()

@@ -188,13 +188,21 @@ def _object(annotation: dict[str, Any], image: dict[str, Any]) -> StillObject:
     x, y, w, h = (float(v) for v in annotation["bbox"])
     low = np.array([max(x, 0), max(y, 0)])
     high = np.array([min(x + w, image["width"]), min(y + h, image["height"])])
-    segmentation = annotation.get("segmentation")
-    polygons = []
-    for ring in segmentation if isinstance(segmentation, list) else ():
-        if points := _points(ring):
-            polygons.append(np.clip(points, low, high).astype(np.float32))
+    polygons = [
+        np.clip(points, low, high).astype(np.float32)
+        for points in read_outlines(annotation.get("segmentation"))
+    ]
     box = np.concatenate([low, high - low]).astype(np.float32)
     return StillObject(box, tuple(polygons))
+
+
+def read_outlines(segmentation: Any) -> list[np.ndarray]:
+    """The polygons of COCO's ``segmentation``, ``float64 [n, 2]`` each.
+
+    Other forms, and what is no polygon, are left out.
+    """
+    rings = segmentation if isinstance(segmentation, list) else ()
+    return [np.array(points, float) for ring in rings if (points := _points(ring))]
 
 
 def _is_side(value: Any) -> bool:

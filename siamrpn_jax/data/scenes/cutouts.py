@@ -5,6 +5,7 @@ some are small images, some mere windows of texture.
 """
 
 import math
+from collections.abc import Sequence as SequenceOf
 from typing import NamedTuple
 
 import cv2
@@ -14,7 +15,11 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.pool import Pool, Target
 from siamrpn_jax.data.scenes.engine import paint
 
-_MIN_SIDE = 6  # Pixels of a cut-out.
+MIN_SIDE = 6
+"""Pixels of the smallest cut-out."""
+
+TEXTURES = 0.2
+"""How many cut-outs are windows of an image, whatever it shows there."""
 
 
 class ObjectCutout(NamedTuple):
@@ -27,7 +32,7 @@ class ObjectCutout(NamedTuple):
     """``float64 [n, 2]`` each, continuous coordinates of ``pixels``."""
 
     image: int
-    """Where it comes from, index into the store."""
+    """Where it comes from: index into the store, or the track of a prepared folder."""
 
 
 def draw_cutout(
@@ -49,31 +54,55 @@ def draw_cutout(
     for _ in range(100):
         target = _draw_target(pool, rng, near)
         image = pool.store[target.image]
-        texture = rng.random() < 0.2
-        box = _texture_window(image, rng) if texture else target.box
-        height, width = image.shape[:2]
-        x0, y0 = max(int(box[0]), 0), max(int(box[1]), 0)
-        x1 = min(math.ceil(box[0] + box[2]), width)
-        y1 = min(math.ceil(box[1] + box[3]), height)
-        if min(x1 - x0, y1 - y0) >= _MIN_SIDE:
-            break
+        texture = rng.random() < TEXTURES
+        box = texture_window(image, rng) if texture else target.box
+        polygons = () if texture else target.polygons
+        cutout = cut_out(image, box, rng, polygons=polygons, source=target.image)
+        if cutout is not None:
+            return cutout
         near = None
-    else:
-        raise InputError(
-            f"100 objects drawn were all smaller than {_MIN_SIDE}x{_MIN_SIDE} pixels: "
-            "composites need larger ones (or give them the weight 0)"
-        )
+    raise InputError(
+        f"100 objects drawn were all smaller than {MIN_SIDE}x{MIN_SIDE} pixels: "
+        "composites need larger ones (or give them the weight 0)"
+    )
+
+
+def cut_out(
+    image: np.ndarray,
+    box_ltwh: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    polygons: SequenceOf[np.ndarray] = (),
+    source: int,
+) -> ObjectCutout | None:
+    """Cuts a box out of an image, along the polygons or a random outline.
+
+    Args:
+        image: ``uint8 [H, W, 3]``.
+        box_ltwh: ``[4]``, pixels; the part within the image is taken.
+        rng: the source of randomness.
+        polygons: ``[n, 2]`` each, pixels of the image; mostly taken where there are any
+            and they are not too thin.
+        source: see ``ObjectCutout.image``.
+
+    Returns:
+        The cut-out, a view of the image; None below 6 x 6 pixels.
+    """
+    height, width = image.shape[:2]
+    x, y, w, h = box_ltwh
+    x0, y0 = max(int(x), 0), max(int(y), 0)
+    x1, y1 = min(math.ceil(x + w), width), min(math.ceil(y + h), height)
+    if min(x1 - x0, y1 - y0) < MIN_SIDE:
+        return None
     pixels = image[y0:y1, x0:x1]
     outlines: tuple[np.ndarray, ...] = ()
-    if target.polygons and not texture and rng.random() < 0.9:
-        outlines = tuple(polygon - [x0, y0] for polygon in target.polygons)
+    if polygons and rng.random() < 0.9:
+        outlines = tuple(polygon - [x0, y0] for polygon in polygons)
         # Thin outlines (poles, outstretched arms) leave too little to recognise.
         area = sum(abs(cv2.contourArea(o.astype(np.float32))) for o in outlines)
         if area < 0.16 * pixels.shape[0] * pixels.shape[1]:
             outlines = ()
-    return ObjectCutout(
-        pixels, outlines or (_random_outline(pixels, rng),), target.image
-    )
+    return ObjectCutout(pixels, outlines or (_random_outline(pixels, rng),), source)
 
 
 def paste(
@@ -154,7 +183,7 @@ def _draw_target(pool: Pool, rng: np.random.Generator, near: int | None) -> Targ
     return targets[rng.integers(len(targets))]
 
 
-def _texture_window(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def texture_window(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Any window of an image, ``ltwh``, whatever it shows."""
     height, width = image.shape[:2]
     largest = 0.5 * min(height, width)

@@ -13,14 +13,14 @@ import cv2
 import numpy as np
 import pytest
 
-from prepared_folders import write_prepared
+from prepared_folders import write_prepared, write_prepared_stills
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.crops import format, reader, windows
 from siamrpn_jax.data.crops import index as index_module
 from siamrpn_jax.data.crops.format import CropConfig, RecordError, make_record
 from siamrpn_jax.data.crops.index import Header, Index, Shard, read_index, write_index
 from siamrpn_jax.data.crops.reader import is_prepared, open_prepared
-from siamrpn_jax.data.read import images
+from siamrpn_jax.data.read import array_records, images
 
 # TensorFlow Datasets reads its own metadata by a deprecated call of protobuf.
 reads_tfds_metadata = pytest.mark.filterwarnings(
@@ -130,6 +130,37 @@ def test_records_as_bytes_and_back():
     assert format.to_bytes(again) == data
 
 
+def test_outlines_lie_around_the_centre_within_the_box():
+    ring = np.array([[50.0, 60], [90, 60], [70, 107]])
+    dot = np.array([[60.0, 70], [62, 70], [62, 72], [60, 72]])
+    box = np.array([50.0, 60, 33, 47])
+    record = make_record(noise(), box, crops=CropConfig(), outlines=[ring, dot])
+    clipped = np.minimum(ring, [83, 107]) - [66.5, 83.5]
+    np.testing.assert_allclose(record.outlines[0], clipped * record.scale, rtol=1e-5)
+    assert [o.shape for o in record.outlines] == [(3, 2), (4, 2)]
+    np.testing.assert_allclose(np.ptp(record.outlines[0], axis=0), record.size)
+    again = format.from_bytes(format.to_bytes(record))
+    for ours, theirs in zip(record.outlines, again.outlines, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_records_without_outlines_are_the_bytes_of_before_there_were_any():
+    record = make_record(noise(), np.array([50.0, 60, 33, 47]), crops=CropConfig())
+    feature = array_records.example_type().FromString(format.to_bytes(record)).features
+    assert set(feature.feature) == set(format.Record._fields) - {"outlines"}
+    assert format.from_bytes(format.to_bytes(record)).outlines == ()
+
+
+def test_an_index_from_before_there_were_outlines(tmp_path):
+    header, index = make_index()
+    write_index(tmp_path, header, index)
+    path = tmp_path / "index.npz"
+    with np.load(path) as arrays:
+        before = {name: arrays[name] for name in arrays if name != "outlined"}
+    np.savez(path, **before)
+    assert read_index(tmp_path)[1].outlined.tolist() == [False] * 5
+
+
 @pytest.mark.parametrize("data", [b"no record at all", b""])
 def test_other_bytes_are_no_record(data):
     with pytest.raises(RecordError, match=f"{len(data)} bytes that are no record"):
@@ -152,6 +183,7 @@ def make_index() -> tuple[Header, Index]:
         sizes=np.arange(10, dtype=np.float32).reshape(5, 2),
         scales=np.arange(5, dtype=np.float32),
         visibility=np.ones(5, np.float32),
+        outlined=np.array([False, True, True, False, True]),
     )
     return Header("a", CropConfig(search_crop=300), 3, shards), index
 
@@ -251,11 +283,29 @@ def test_tensorflow_datasets_opens_the_folder(folder):
     assert [source[i]["track"] >> 20 for i in range(12)] == [0] * 4 + [1] * 4 + [2] * 4
     for i in (0, 7, 11):
         found, expected = source[i], prepared[i]._asdict()
-        for key in expected.keys() - {"track"}:
+        for key in expected.keys() - {"track", "outlines"}:
             np.testing.assert_array_equal(found[key], expected[key], err_msg=key)
+        assert found["outline"] is None and found["rings"] is None
     decoded = builder.as_data_source(split="train[5:6]")[0]
     np.testing.assert_array_equal(decoded["search"], decode(prepared[5].search))
     assert "tensorflow" not in sys.modules
+
+
+@reads_tfds_metadata
+def test_outlines_are_the_same_to_tensorflow_datasets(tmp_path):
+    tfds: Any = pytest.importorskip("tensorflow_datasets")
+    write_prepared_stills(tmp_path / "stills", count=4)
+    prepared = open_prepared(tmp_path / "stills")
+    assert prepared.index.outlined.tolist() == [False, False, True, False, False, True]
+    source = tfds.builder_from_directory(tmp_path / "stills").as_data_source("train")
+    for i, outlined in enumerate(prepared.index.outlined):
+        found, record = source[i], prepared[i]
+        assert len(record.outlines) == outlined
+        assert outlined or found["outline"] is None
+        corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * record.size / 2
+        for points in record.outlines:
+            np.testing.assert_array_equal(found["outline"], points)
+            np.testing.assert_allclose(points, corners, rtol=1e-5)
 
 
 def test_a_pickled_folder_opens_again(folder):

@@ -1,10 +1,12 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
 from data_folders import write_everything, write_image, write_sequence
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.crops.windows import AugmentConfig, small_augment
-from siamrpn_jax.data.pairs.composites import make_composite
+from siamrpn_jax.data.pairs.composites import PoolMaterial, make_composite
 from siamrpn_jax.data.read.pool import Pool, open_pools
 from siamrpn_jax.data.scenes.cutouts import ObjectCutout, draw_cutout, paste
 
@@ -67,9 +69,9 @@ def test_pixels_of_a_pasted_object_are_where_its_outline_is():
 
 
 def test_the_target_is_turned_and_bent_as_the_config_says(pool):
-    def box(seed: int, **augment: float) -> np.ndarray:
+    def box(seed: int, **augment: Any) -> np.ndarray:
         return make_composite(
-            pool,
+            PoolMaterial(pool),
             np.random.default_rng(seed),
             exemplar_size=60,
             instance_size=120,
@@ -121,7 +123,11 @@ def test_composites_have_the_nominal_size(pool):
     sides = []
     for _ in range(60):
         z, x, box, image, shown = make_composite(
-            pool, rng, exemplar_size=60, instance_size=120, augment=AugmentConfig()
+            PoolMaterial(pool),
+            rng,
+            exemplar_size=60,
+            instance_size=120,
+            augment=AugmentConfig(),
         )
         assert z.shape == (60, 60, 3) and x.shape == (120, 120, 3)
         assert np.abs(box[:2] - 60).max() < 8
@@ -136,7 +142,11 @@ def test_composites_vary_in_place_and_scale(pool):
     boxes = np.array(
         [
             make_composite(
-                pool, rng, exemplar_size=60, instance_size=120, augment=small_augment()
+                PoolMaterial(pool),
+                rng,
+                exemplar_size=60,
+                instance_size=120,
+                augment=small_augment(),
             )[2]
             for _ in range(80)
         ]

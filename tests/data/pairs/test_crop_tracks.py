@@ -47,6 +47,7 @@ def sampled(
         sizes=np.full((starts[-1], 2), 60, np.float32),
         scales=np.ones(starts[-1], np.float32),
         visibility=np.ones(starts[-1], np.float32),
+        outlined=np.zeros(starts[-1], bool),
     )
     source: Any = types.SimpleNamespace(
         folder=Path("x"),

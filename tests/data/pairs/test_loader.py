@@ -10,9 +10,11 @@ import pytest
 
 from data_folders import write_everything, write_sequence
 from prepared_folders import write_prepared
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.crops.windows import small_augment
 from siamrpn_jax.data.pairs.loader import batches, open_datasets
 from siamrpn_jax.data.pairs.pairs import DataConfig, PairDataset
+from siamrpn_jax.data.sampling import name_hash
 from siamrpn_jax.training.batch import Batch, RawBatch, RawPatches
 
 
@@ -50,6 +52,37 @@ def assert_equal(found, expected) -> None:
             assert_equal(a, b)
         else:
             np.testing.assert_array_equal(a, b)
+
+
+def test_names_of_the_videos(dataset):
+    clips = {f"videos/clip_{i}" for i in range(3)}
+    assert dataset.video_names() == clips | {f"video_{i}" for i in range(3)}
+
+
+def test_a_video_on_both_sides_of_the_split_is_refused(tmp_path):
+    """Of two folders that share a video, one holds it out and one does not."""
+    for i in range(6):
+        write_sequence(tmp_path / "a" / f"clip_{i}", i)
+    names = [f"clip_{i}" for i in range(6)]
+    first = sorted(names, key=name_hash)[0]
+    write_sequence(tmp_path / "b" / first, 0)
+    write_sequence(tmp_path / "b" / "other", 9)
+
+    def open_both(**fields) -> tuple[PairDataset, PairDataset | None]:
+        folders = tuple(str(tmp_path / name) for name in "ab")
+        return open_datasets(
+            DataConfig(folders=folders, **fields),
+            exemplar_size=32,
+            instance_size=64,
+            augment=small_augment(),
+        )
+
+    message = rf"1 videos are trained on in one folder .*: {first}: .*--data.hold-out"
+    with pytest.raises(InputError, match=message):
+        open_both(validation_fraction=0.01)
+    training, validation = open_both(validation_fraction=0.0, hold_out=(first,))
+    assert validation and validation.video_names() == {first}
+    assert training.video_names() == {*names, "other"} - {first}
 
 
 def test_form_of_a_batch(dataset):

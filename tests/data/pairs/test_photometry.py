@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import cv2
 import numpy as np
@@ -48,7 +49,8 @@ def test_photometry_keeps_form_and_inputs(config):
     ["search_blur_probability", "low_resolution_probability", "noise_probability"],
 )
 def test_sharpness_changes_do_not_move_the_image(field):
-    config = AugmentConfig(**{field: 1.0})
+    chosen: dict[str, Any] = {field: 1.0}
+    config = AugmentConfig(**chosen)
     at = np.arange(120) + 0.5
     blob = 255 * np.exp(-((at - 60) ** 2 + (at[:, None] - 60) ** 2) / 72)
     image = np.repeat(blob.round().astype(np.uint8)[..., None], 3, axis=2)
@@ -60,6 +62,41 @@ def test_sharpness_changes_do_not_move_the_image(field):
         moved.append([weights.sum(0) @ at, weights.sum(1) @ at] / weights.sum() - 60)
     assert np.abs(np.mean(moved, axis=0)).max() < 0.1
     assert np.abs(moved).max() < 0.5
+
+
+@pytest.mark.parametrize("shift", [(30, 0), (0, -30), (20, 20), (-25, 10), (25, 10)])
+def test_blur_runs_along_the_motion(shift):
+    config = AugmentConfig(search_blur_probability=1.0, blur_along_motion=True)
+    along = np.array(shift) / np.linalg.norm(shift)
+    found = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        _, change = draw_photometry(rng, config, np.array(shift, float))
+        if not isinstance(change.blur, np.ndarray) or len(change.blur) < 7:
+            continue
+        found += 1
+        y, x = np.mgrid[: len(change.blur), : len(change.blur)] - len(change.blur) // 2
+        weights = change.blur.ravel()
+        across = x.ravel() * along[1] - y.ravel() * along[0]
+        forth = x.ravel() * along[0] + y.ravel() * along[1]
+        assert weights @ across**2 < 0.1 * (weights @ forth**2)
+    assert found > 8
+
+
+def test_blur_along_motion_draws_what_any_blur_draws():
+    shift, blurred = np.array([5.0, 3.0]), AugmentConfig(search_blur_probability=1.0)
+    for config in (small_augment(), paper_augment(), blurred):
+        for seed in range(30):
+            rng, other = (np.random.default_rng(seed) for _ in range(2))
+            plain = draw_photometry(rng, config, shift)
+            along = draw_photometry(
+                other, dataclasses.replace(config, blur_along_motion=True), shift
+            )
+            assert rng.random() == other.random()
+            np.testing.assert_equal(plain[0], along[0])
+            np.testing.assert_equal(
+                plain[1]._replace(blur=None), along[1]._replace(blur=None)
+            )
 
 
 def test_grey_and_lighting():
