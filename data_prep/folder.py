@@ -35,7 +35,6 @@ from data_prep.tracks import (
     Unit,
     VideoFrame,
 )
-from data_prep.youtube_bb import FILM_SUFFIXES
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.formats import no_target
 from siamrpn_jax.data.read.images import natural_sort, read_size
@@ -57,7 +56,7 @@ from siamrpn_jax.data.read.tables import (
     read_table,
     same_fault_in_all,
 )
-from siamrpn_jax.media.video import Video
+from siamrpn_jax.media.video import FILM_SUFFIXES, Video
 
 TABLE_SUFFIXES = (".txt", ".csv", ".tsv")
 """Box files."""

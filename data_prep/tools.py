@@ -41,12 +41,12 @@ from data_prep.tracks import (
     Unit,
     VideoFrame,
 )
-from data_prep.youtube_bb import FILM_SUFFIXES
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import inside, read_json
 from siamrpn_jax.data.read.formats import no_target, parse_number, parse_numbers
 from siamrpn_jax.data.read.images import is_image, list_images
 from siamrpn_jax.data.read.rows import read_lines
+from siamrpn_jax.media.video import FILM_SUFFIXES
 
 _PERCENT = 0.01
 _BROKEN = (np.inf, np.inf, np.inf, np.inf)

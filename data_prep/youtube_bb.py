@@ -46,7 +46,7 @@ from data_prep.tracks import (
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.formats import parse_number
 from siamrpn_jax.data.read.sequences import walk
-from siamrpn_jax.media.video import Video
+from siamrpn_jax.media.video import FILM_SUFFIXES, Video
 
 COLUMNS = 10
 _LONGEST_MS = 1e9
@@ -54,9 +54,6 @@ _LONGEST_MS = 1e9
 
 FRAMES_A_SECOND = 30
 """At which source frames are numbered."""
-
-FILM_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov"})
-"""File names that count as films, in lower case."""
 
 FRAME_NAMES = {
     "{0}_{ms}_{1}_{2}.jpg": re.compile(r"(.+)_\d+_(\d+)_(\d+)\.jpg"),

@@ -24,7 +24,12 @@ import numpy as np
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import as_array, check_frame
 from siamrpn_jax.deploy import Runtime
-from siamrpn_jax.deploy.exported import ExportedTracker, choose
+from siamrpn_jax.deploy.exported import (
+    ExportedTracker,
+    choose,
+    find_card,
+    read_export,
+)
 from siamrpn_jax.media.drawing import draw_boxes
 from siamrpn_jax.media.video import Video
 from siamrpn_jax.model.boxes import (
@@ -274,11 +279,12 @@ def load(
     runtime: Runtime = "jax",
     **constants: Any,
 ) -> Tracker | ExportedTracker:
-    """Makes a tracker from released weights or from a training run.
+    """Makes a tracker from released weights, a training run or an export.
 
     Args:
         name_or_path: a name ("small" comes with the package), a ``.safetensors`` file,
-            or the folder of a training run.
+            or the folder of a training run; or one that ``siamrpn export`` has written
+            for ONNX Runtime or LiteRT, for these runtimes or ``auto``.
         pad_to: see ``Tracker``.
         runtime: ``onnxruntime`` compiles nothing, whatever the size of the frames, and
             starts in a fraction of a second; ``litert`` makes models for each size.
@@ -290,13 +296,16 @@ def load(
         a ``Tracker``, or an ``ExportedTracker`` with the same methods.
 
     Raises:
-        InputError: unusable weights, a constant out of range, or another runtime.
+        InputError: unusable weights, a constant out of range, or another runtime; an
+            export of another version, for another runtime, or with constants.
         MissingExtraError: the runtime is not installed.
 
     Example:
         >>> load("small", window_influence=0.3).config.window_influence
         0.3
     """
+    if card := find_card(name_or_path):
+        return _load_export(card, runtime, pad_to=pad_to, constants=constants)
     loaded = load_weights(name_or_path)
     config = dataclasses.replace(loaded.tracker_config, **constants)
     loaded = loaded._replace(tracker_config=config)
@@ -307,6 +316,16 @@ def load(
     if pad_to != 1:
         raise InputError(f"pad_to is {pad_to!r}: frames are padded for jax alone")
     return ExportedTracker(loaded, runtime)
+
+
+def _load_export(
+    card: Path, runtime: Runtime, *, pad_to: int, constants: dict[str, Any]
+) -> ExportedTracker:
+    export = read_export(card)
+    if constants or pad_to != 1:
+        names = ", ".join([*constants, *(["pad_to"] if pad_to != 1 else [])])
+        raise InputError(f"{card.parent}: an export cannot be changed ({names})")
+    return ExportedTracker(export, export.runtime if runtime == "auto" else runtime)
 
 
 def track(

@@ -7,6 +7,7 @@ import siamrpn_jax
 from siamrpn_jax.commands.huge_pages import restart_with_huge_pages
 
 COMMANDS = {
+    "demo": ("demo", "all at once, in seconds: a generated scene, tracked and drawn"),
     "train": ("train", "train a tracker on generated scenes or your own data"),
     "pretrain": ("pretrain", "train a backbone to classify images, to start from"),
     "inspect": ("inspect_data", "show and count pairs as the network sees them"),

@@ -38,9 +38,9 @@ def test_unknown_command(siamrpn, capsys, name):
     output = capsys.readouterr()
     assert not output.out
     assert output.err == (
-        f"error: no command {name!r}; expected one of train, pretrain, inspect, "
-        "tune, track, app, label-studio, eval, eval-vot, ablate, export, import, "
-        "card, benchmark, doctor\n"
+        f"error: no command {name!r}; expected one of demo, train, pretrain, "
+        "inspect, tune, track, app, label-studio, eval, eval-vot, ablate, export, "
+        "import, card, benchmark, doctor\n"
     )
 
 

@@ -79,7 +79,7 @@ def run(config: Config) -> dict[str, Any]:
         presets=config.presets,
         show=report.Printer(),
     )
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = shlex.join(["python", "experiments/benchmark.py", *sys.argv[1:]])
     result: dict[str, Any] = {}
     for name, function, options in _parts(config):
         try:

@@ -11,9 +11,12 @@ from experiments.benchmarks import cases
 from experiments.benchmarks import contestants as who
 from experiments.benchmarks.cases import Network
 from experiments.benchmarks.session import Contestant, Running, Session
+from siamrpn_jax.deploy.exported import ExportedTracker
 from siamrpn_jax.model import fused
+from siamrpn_jax.model.boxes import cxcywh_to_ltwh, ltwh_to_cxcywh
 from siamrpn_jax.tracking import slots as slots_of
 from siamrpn_jax.tracking import step as tracking
+from siamrpn_jax.tracking.state import Loaded
 
 _RATE = "target-frames/s"
 
@@ -68,6 +71,11 @@ def _step(session: Session, net: Network, count: int, *, videos: int) -> None:
         entries.append(Contestant(name, make, tolerance))
 
     ours(who.OURS, tolerance)
+    if videos == 1 and not who.on_gpu() and net.name == "small":
+        threads = session.threads
+        exported = functools.partial(_track_export, net, frames, moved, threads=threads)
+        name = "our export in onnxruntime, targets on threads"
+        entries.append(Contestant(name, exported, tolerance))
     singly = functools.partial(_track_singly, net, frames, moved)
     entries.append(Contestant("ours, a step for each target", singly, tolerance))
     if who.on_gpu():
@@ -101,6 +109,23 @@ def _track_many(net: Network, stacks: list[np.ndarray], starts: np.ndarray) -> R
         return jax.device_get(output.box)
 
     return Running(lambda: find(next(turns)), lambda: [find(stacks[1])])
+
+
+def _track_export(
+    net: Network, frames: np.ndarray, starts: np.ndarray, *, threads: int
+) -> Running:
+    """What ``load(runtime="onnxruntime")`` does; it goes on from frame to frame."""
+    loaded = Loaded(net.model, net.variables, net.tracker, {})
+    tracker = ExportedTracker(loaded, "onnxruntime", threads=threads)
+    boxes = cxcywh_to_ltwh(np.asarray(starts, np.float64))
+    tracker.init(frames[0], boxes)
+    turns = itertools.cycle(frames[1:])
+
+    def start_and_find() -> list[np.ndarray]:
+        tracker.init(frames[0], boxes)
+        return [ltwh_to_cxcywh(tracker.update(frames[1]))]
+
+    return Running(lambda: tracker.update(next(turns)), start_and_find)
 
 
 def _track_singly(net: Network, frames: np.ndarray, starts: np.ndarray) -> Running:

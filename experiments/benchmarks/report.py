@@ -1,17 +1,14 @@
 """What a benchmark prints and writes."""
 
 import dataclasses
-import importlib.metadata
 import os
-import platform
-from pathlib import Path
 from typing import Any
 
 import cv2
 import jax
 
 from experiments.benchmarks.session import Row, Session
-from siamrpn_jax import __version__
+from siamrpn_jax.common import provenance
 
 PACKAGES = (
     *("jax", "jaxlib", "flax", "numpy"),
@@ -21,17 +18,13 @@ PACKAGES = (
 
 def machine(threads: int) -> dict[str, Any]:
     """Where and with what the figures were taken."""
-    versions = {"siamrpn_jax": __version__, "python": platform.python_version()}
-    versions |= {name: _version(name) for name in PACKAGES}
-    return {
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
+    about = provenance.machine(PACKAGES)
+    versions = about["versions"] | {"opencv": cv2.__version__}
+    return about | {
         "threads": threads,
         "glibc_tunables": os.environ.get("GLIBC_TUNABLES"),
-        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "system": platform.platform(),
         "device": jax.devices()[0].device_kind,
-        "versions": {**versions, "opencv": cv2.__version__},
+        "versions": versions,
     }
 
 
@@ -52,6 +45,7 @@ def make_report(
     """Gathers a session in a JSON-ready dictionary."""
     return {
         "command": command,
+        "date": provenance.today(),
         "machine": about,
         "plan": dataclasses.asdict(session.plan),
         "convention": {
@@ -108,25 +102,3 @@ def format_targets(session: Session) -> str:
         shown = f"none ({session.reasons[name]})" if value is None else f"{value:.3f}"
         lines.append(f"  {name:<38} {shown}")
     return "\n".join(lines)
-
-
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "absent"
-
-
-def _cpu() -> str:
-    """The processor's name, with its instruction sets where they change the picture."""
-    path = Path("/proc/cpuinfo")
-    if not path.is_file():
-        return platform.processor() or platform.machine()
-    lines = (line.partition(":") for line in path.read_text().splitlines())
-    fields = {name.strip(): value.strip() for name, _, value in lines}
-    wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd")
-    flags = (fields.get("flags") or fields.get("Features") or "").split()
-    sets = " ".join(flag for flag in wanted if flag in flags)
-    family = fields.get("cpu family", "?"), fields.get("model", "?")
-    name = fields.get("model name", platform.machine())
-    return f"{name} (family {family[0]} model {family[1]}; {sets})"

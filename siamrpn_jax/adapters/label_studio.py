@@ -2,8 +2,9 @@
 
 ``siamrpn label-studio`` serves it. Each video rectangle is followed from the boxes that
 were drawn of it, through all frames after the first of them; between two of them it
-meets both. The films are those of a folder, found by their names: Label Studio's own
-copies are not fetched.
+meets both. After one that is not ``enabled`` it is not there, until the next one. The
+films are those of a folder, found by their names: Label Studio's own copies are not
+fetched.
 
 Label Studio counts frames by the ``frameRate`` of its ``Video`` tag. Where that is not
 the film's own, frames are brought to each other by their times.
@@ -139,9 +140,16 @@ def follow(
             clock = _Clock(value, session)
             clocks.append(clock)
             name = str((value.get("labels") or ["object"])[0])
+            ends = []
             for point in value["sequence"]:
+                frame = clock.to_film(point["frame"])
                 box = _box(point, session.frames.size)
-                session.add_box(clock.to_film(point["frame"]), number, box, name=name)
+                session.add_box(frame, number, box, name=name)
+                if point.get("enabled") is False:
+                    ends.append(frame + 1)
+            for end in sorted(set(ends) - set(session.keys(number))):
+                if end < session.length:
+                    session.mark_gone(end, number)
         except (IndexError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"region {number}: malformed ({error!r})") from error
     if session.object_ids:

@@ -7,11 +7,7 @@ from pathlib import Path
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import is_hidden, list_images, natural_sort
 from siamrpn_jax.data.read.sequences import FRAME_FOLDERS
-
-FILM_SUFFIXES = frozenset(
-    {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}
-)
-"""File names that count as films in a folder, in lower case."""
+from siamrpn_jax.media.video import FILM_SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,10 @@ _UNDONE = 100  # Steps that can be undone.
 _EVERY = 0.15  # Seconds between two messages about progress.
 _VIEW_MIB = 128
 
+_Steps = collections.deque[tuple[str, int, int | None, Any]]
+"""What was done, the number of the object, the frame if there is one, and what the
+object was like before."""
+
 Send = Callable[[str | None], None]
 """Sends a message, JSON, to one browser from any thread; None: the film is closed."""
 
@@ -70,8 +74,8 @@ class OpenFilm:
         self._revision, self._told = 0, 0.0
         self._born: dict[int, int] = dict.fromkeys(self.session.object_ids, 0)
         self._removed: set[int] = set()
-        self._steps: collections.deque[tuple[str, int, Any]]
-        self._steps = collections.deque(maxlen=_UNDONE)
+        self._steps: _Steps = collections.deque(maxlen=_UNDONE)
+        self._undone: _Steps = collections.deque(maxlen=_UNDONE)
         self._worker = Worker(self.session, report=self._progress, fail=self._notify)
         self._saver = Saver(lambda: self.session.save(self._path), self._saved)
 
@@ -128,19 +132,29 @@ class OpenFilm:
             known = "object" in fields
             number = self._object(fields) if known else self._free_number()
             around = self._timeline.around(number, frame) if known else (frame, frame)
-            with self._undoable(f"box of object {number}", number):
+            with self._undoable(f"box of object {number}", number, frame):
                 self.session.add_box(frame, number, box, name=name)
             self._track_again(number, frame, around)
             self._changed(drawn=(number, frame))
             return self._answer(object=number)
 
+    def gone(self, fields: Fields) -> dict[str, Any]:
+        """Says that an object is not there from a frame on, until its next box."""
+        frame = fields.whole("frame", high=self.session.length - 1)
+        with self._lock:
+            number = self._object(fields)
+            with self._undoable(f"end of object {number}", number, frame):
+                self.session.mark_gone(frame, number)
+            self._changed(anew=number)
+            return self._answer()
+
     def erase(self, fields: Fields) -> dict[str, Any]:
-        """Removes a key frame; what was tracked around it is tracked again."""
+        """Removes a key frame or an end; what was tracked around is tracked again."""
         frame = fields.whole("frame", high=self.session.length - 1)
         with self._lock:
             number = self._object(fields)
             around = self._timeline.around(number, frame)
-            with self._undoable(f"key frame of object {number}", number):
+            with self._undoable(f"mark of object {number}", number, frame):
                 self.session.remove_box(frame, number)
             if number in self.session.object_ids:
                 self._track_again(number, frame, around)
@@ -169,13 +183,12 @@ class OpenFilm:
     def undo(self, fields: Fields) -> dict[str, Any]:
         """Takes the last step back, whoever made it."""
         del fields
-        with self._lock:
-            if not self._steps:
-                raise Conflict("there is nothing to undo")
-            label, number, remembered = self._steps.pop()
-            self.session.put_back(number, remembered)
-            self._changed(anew=number)
-            return self._answer(object=number, undone=label)
+        return self._go(self._steps, self._undone, "undo")
+
+    def redo(self, fields: Fields) -> dict[str, Any]:
+        """Makes the step again that was taken back last, if nothing was done since."""
+        del fields
+        return self._go(self._undone, self._steps, "redo")
 
     # ------------------------------------------------------------------------ work
 
@@ -195,7 +208,7 @@ class OpenFilm:
             return self._answer()
 
     def stop(self, fields: Fields) -> dict[str, Any]:
-        """Stops tracking; what was found stays."""
+        """Stops tracking, what was found stays; or an export, of which nothing does."""
         del fields
         self._worker.stop()
         return self._answer()
@@ -206,7 +219,8 @@ class OpenFilm:
         The answer has ``commands`` where the format can be trained on.
 
         Raises:
-            Conflict: the folder is there, and the request is not ``fresh``.
+            Conflict: the folder is there, and the request is not ``fresh``; or it was
+                stopped, and nothing is left of it.
             OSError: it cannot be written.
         """
         format = fields.choice("format", FORMATS)
@@ -216,9 +230,13 @@ class OpenFilm:
             raise Conflict(
                 f"{folder} is there already, and is not written over", offer=free.name
             )
-        with self._worker.busy("Exporting"):
+        with self._worker.busy("Exporting") as progress:
             try:
-                files = self.session.export(free, format)  # type: ignore[arg-type]
+                files = self.session.export(
+                    free,
+                    format,  # type: ignore[arg-type]
+                    progress=progress,
+                )
             except BaseException:
                 shutil.rmtree(free, ignore_errors=True)
                 raise
@@ -251,11 +269,32 @@ class OpenFilm:
         return number
 
     @contextlib.contextmanager
-    def _undoable(self, label: str, number: int) -> Iterator[None]:
+    def _undoable(
+        self, label: str, number: int, frame: int | None = None
+    ) -> Iterator[None]:
         """What the body changes of an object can be undone, unless it fails."""
         before = self.session.remember(number)
         yield
-        self._steps.append((label, number, before))
+        self._steps.append((label, number, frame, before))
+        self._undone.clear()
+
+    def _go(self, steps: _Steps, back: _Steps, way: str) -> dict[str, Any]:
+        """Puts the last of some steps back, and remembers the way back.
+
+        What was not tracked yet when the step was made is tracked now.
+        """
+        with self._lock:
+            if not steps:
+                raise Conflict(f"there is nothing to {way}")
+            label, number, frame, remembered = steps.pop()
+            back.append((label, number, frame, self.session.remember(number)))
+            there = number in self.session.object_ids
+            self.session.put_back(number, remembered)
+            if there and frame is not None and remembered is not None:
+                around = self._timeline.around(number, frame)
+                self._track_again(number, frame, around)
+            self._changed(anew=number)
+            return self._answer(object=number, step=label)
 
     def _range(self, way: str, frame: int, number: int | None) -> tuple[int, int]:
         if way == "forward":
@@ -338,6 +377,7 @@ class OpenFilm:
             "changes": [change.as_json() for change in changes],
             "job": job and vars(job),
             "undo": self._steps[-1][0] if self._steps else None,
+            "redo": self._undone[-1][0] if self._undone else None,
             "saved": not self._saver.pending,
             "problem": self._saver.problem,
             **more,

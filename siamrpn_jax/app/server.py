@@ -49,10 +49,12 @@ Action = Callable[[OpenFilm, Fields], dict[str, Any]]
 
 _ACTIONS: dict[str, Action] = {
     "draw": OpenFilm.draw,
+    "gone": OpenFilm.gone,
     "erase": OpenFilm.erase,
     "rename": OpenFilm.rename,
     "remove": OpenFilm.remove,
     "undo": OpenFilm.undo,
+    "redo": OpenFilm.redo,
     "track": OpenFilm.track,
     "stop": OpenFilm.stop,
     "export": OpenFilm.export,

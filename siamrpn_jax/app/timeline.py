@@ -10,9 +10,10 @@ import numpy as np
 from siamrpn_jax.labelling.labels import LabelledObject
 from siamrpn_jax.labelling.session import Session
 
-UNKNOWN, FOLLOWED, LOST, KEY = 0, 1, 129, 255
+UNKNOWN, FOLLOWED, LOST, GONE, KEY = 0, 1, 129, 254, 255
 """Codes of a frame: nothing is known; tracked, plus the confidence in percent; tracked
-and said to be lost, plus the confidence in percent; a person drew the box."""
+and said to be lost, plus the confidence in percent; a person said that it is not there;
+a person drew the box."""
 
 Reach = dict[tuple[int, int], int]
 
@@ -49,6 +50,7 @@ class Timeline:
     def __init__(self, session: Session):
         self._session = session
         self._reach: dict[int, Reach] = {}
+        self._gone: dict[int, tuple[range, ...]] = {}
         self.codes: dict[int, np.ndarray] = {}
         """By object, ``uint8 [T]``."""
         self.boxes: dict[int, np.ndarray] = {}
@@ -65,11 +67,15 @@ class Timeline:
         """
         for number in set(self.codes) - set(self._session.object_ids):
             del self.codes[number], self.boxes[number], self._reach[number]
+            del self._gone[number]
         changes = []
         for number in self._session.object_ids:
             reach, before = self._session.reach(number), self._reach.get(number, {})
             self._reach[number] = reach
             ranges = _differing(before, reach, every=number == anew)
+            now, was = self._session.gone(number), self._gone.get(number, ())
+            self._gone[number] = now
+            ranges += [(one.start, one.stop) for one in set(now) ^ set(was)]
             if drawn and drawn[0] == number:
                 ranges.append((drawn[1], drawn[1] + 1))
             for start, stop in _merged(ranges):
@@ -88,7 +94,8 @@ class Timeline:
     def around(self, number: int, frame: int) -> tuple[int, int]:
         """The stretch that hangs on one box of an object: its first and last frame.
 
-        It reaches over frames that are known, to the key frames before and after.
+        It reaches over frames that are known, also to be without it, to the key frames
+        before and after.
         """
         codes = self.codes[number]
         first = last = frame
@@ -112,6 +119,8 @@ class Timeline:
             self.boxes[number] = np.full((count, 4), np.nan, np.float32)
         known = self._session.stretch(number, start, stop)
         codes, boxes = _codes(known), known.boxes.astype(np.float32)
+        for gone in self._gone[number]:
+            codes[max(gone.start - start, 0) : max(gone.stop - start, 0)] = GONE
         old = self.boxes[number][start:stop]
         equal = (boxes == old) | (np.isnan(boxes) & np.isnan(old))
         differs = (codes != self.codes[number][start:stop]) | ~equal.all(axis=1)

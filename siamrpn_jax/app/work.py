@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from siamrpn_jax.api import Results
 from siamrpn_jax.app.fields import Conflict
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.labelling import Progress
 from siamrpn_jax.labelling.session import Session
 
 log = logging.getLogger(__name__)
@@ -92,18 +93,24 @@ class Worker:
                 self._start()
 
     @contextlib.contextmanager
-    def busy(self, label: str) -> Iterator[None]:
+    def busy(self, label: str) -> Iterator[Progress]:
         """Keeps tracking from beginning in the body.
 
+        Yields:
+            what has to be told how far the body is.
+
         Raises:
-            Conflict: something is going on.
+            Conflict: something is going on; or the body was stopped.
         """
         with self._lock:
             self._check_idle()
-            self.job = Job(label)
+            self._stopping.clear()
+            job = self.job = Job(label)
         self._report(None)
         try:
-            yield
+            yield self._telling(job)
+        except _Stopped:
+            raise Conflict(f"{label} was stopped") from None
         finally:
             with self._lock:
                 self.job = None
@@ -112,7 +119,7 @@ class Worker:
             self._report(None)
 
     def stop(self) -> None:
-        """Stops tracking soon; what was found stays."""
+        """Stops what goes on soon; what was found stays."""
         with self._lock:
             self._waiting.clear()
             self._stopping.set()
@@ -158,10 +165,8 @@ class Worker:
                 self.job = self._now = None
             return self._now
 
-    def _track(self, one: Pass) -> None:
-        job = self.job
-        assert job
-        self._report(None)
+    def _telling(self, job: Job) -> Progress:
+        """What tells how far a job is, and ends it once it is to stop."""
 
         def progress(done: int, total: int) -> None:
             job.done, job.total = done, total
@@ -169,17 +174,23 @@ class Worker:
                 raise _Stopped
             self._report(None)
 
+        return progress
+
+    def _track(self, one: Pass) -> None:
+        job = self.job
+        assert job
+        self._report(None)
         for result in self._session.propagate(
             one.start,
             one.stop,
             reverse=one.reverse,
             object_ids=one.object_ids,
             new_only=True,
-            progress=progress,
+            progress=self._telling(job),
         ):
             job.frame = result.index
             self._report(result)
 
 
 class _Stopped(Exception):
-    """Ends ``Session.propagate`` from within."""
+    """Ends what goes on from within."""

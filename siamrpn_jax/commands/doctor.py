@@ -1,50 +1,71 @@
 """``siamrpn doctor``: what is installed and what runs here, for reports of problems."""
 
 import dataclasses
-import importlib.metadata
 import importlib.util
 import platform
 import sys
 
 import tyro
 
+from siamrpn_jax.commands import installation
 from siamrpn_jax.commands.errors import run_or_exit
+from siamrpn_jax.common.provenance import version
 
 PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"),
     *("tensorflow-datasets", "opencv-python", "safetensors", "tyro"),
 )
 
-WRONG_SUMS = ("0.10.2",)
-"""Releases of jaxlib that miscompile some sums for CPUs (jax-ml/jax#39103)."""
+_TRAIN = ("matplotlib", "tensorboardX", "tensorflow_datasets", "array_record")
 
 EXTRAS = {
-    "train": ("matplotlib", "tensorboardX"),
-    "report": ("matplotlib",),
-    "video": ("av",),
-    "app": ("starlette", "uvicorn", "websockets"),
-    "vot": ("vot", "trax"),
-    "export": ("flatbuffers",),
-    "onnx": ("onnx", "onnxruntime"),
-    "cvat": ("cvat_sdk",),
-    "labelstudio": ("starlette", "uvicorn"),
-    "supervision": ("supervision",),
-    "bench": ("torch", "onnxruntime", "onnx"),
+    "train": ("training: logs, curves, prepared folders", _TRAIN),
+    "report": ("evaluation's page and plots", ("jinja2", "matplotlib")),
+    "video": ("films as H.264, and AV1 decoded", ("av",)),
+    "app": ("the labelling page", ("av", "starlette", "uvicorn", "websockets")),
+    "export": ("StableHLO", ("flatbuffers",)),
+    "onnx": ("ONNX Runtime: starts at once on a CPU", ("onnx", "onnxruntime")),
+    "litert": ("LiteRT", ("ai_edge_litert",)),
+    "vot": ("VOT's own toolkit", ("vot", "trax")),
+    "cvat": ("CVAT's AI tracker", ("cvat_sdk",)),
+    "labelstudio": ("Label Studio's backend", ("av", "starlette", "uvicorn")),
+    "supervision": ("boxes for supervision", ("supervision",)),
+    "beam": ("data preparation under Apache Beam", ("apache_beam",)),
+    "tf": ("TFDS's sets that need TensorFlow", ("tensorflow",)),
+    "bench": ("the benchmark's peers", ("onnx", "onnxruntime", "openvino", "torch")),
 }
-"""Modules that each extra installs."""
+"""What each extra gives, and the modules that it installs."""
+
+Row = tuple[str, str]
+"""A name, and what is to be said of it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Print versions, devices, and what may be wrong with the installation."""
+    """Print versions, devices and extras, and what is wrong with the installation.
+
+    Each problem comes with the command that mends it. The status is 1 where tracking
+    cannot work, else 0.
+    """
 
 
 def run(config: Config) -> None:
-    """Prints the report."""
+    """Prints the report.
+
+    Raises:
+        SystemExit: with status 1, where something breaks tracking.
+    """
     del config
-    lines = [*_versions(), *_opencv(), *_devices(), *_extras()]
-    for name, value in lines:
-        print(f"{name:<20}{value}")
+    for row in (*_versions(), *_opencv(), *_devices(), *_machine(), *_extras()):
+        _print_row(row)
+    problems = list(installation.find_problems())
+    for one in problems:
+        print()
+        _print_row(("BROKEN" if one.breaks else "WARNING", one.what))
+        _print_row(("  to mend it", one.mend))
+    if any(one.breaks for one in problems):
+        raise SystemExit(1)
+    print("\nTracking can work here: siamrpn demo shows it.")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -52,100 +73,62 @@ def main(argv: list[str] | None = None) -> None:
     run_or_exit(lambda: run(tyro.cli(Config, args=argv, prog="siamrpn doctor")))
 
 
-def opencv_providers() -> list[str]:
-    """Names the installed distributions that hold the module ``cv2``.
-
-    More than one is a fault that pip does not see: the last one installed has
-    overwritten the files of the others, and uninstalling any of them breaks ``cv2``.
-    """
-    found = importlib.metadata.packages_distributions().get("cv2", [])
-    return sorted(set(found))
+def _print_row(row: Row) -> None:
+    print(f"{row[0]:<20}{row[1]}")
 
 
-def _versions() -> list[tuple[str, str]]:
+def _versions() -> list[Row]:
     from siamrpn_jax import __version__
 
-    rows = [
+    return [
         ("python", f"{platform.python_version()} ({sys.executable})"),
         ("platform", platform.platform()),
         ("siamrpn_jax", __version__),
+        *((name, version(name)) for name in PACKAGES),
     ]
-    rows += [(name, _version(name)) for name in PACKAGES]
-    if _version("jaxlib") in WRONG_SUMS:
-        rows.append(
-            (
-                "WARNING",
-                "this jaxlib may compute wrong sums on a CPU (jax-ml/jax#39103), "
-                "though the tests of this package pass: pip install -U jax jaxlib, "
-                "where Python is 3.12 or newer",
-            )
-        )
-    return rows
 
 
-def _version(distribution: str) -> str:
+def _opencv() -> list[Row]:
+    if problem := installation.opencv_problem():
+        return [("cv2", f"BROKEN ({problem})")]
+    import cv2
+
+    from siamrpn_jax.media.window import gui_kind, has_display
+
+    providers = ", ".join(installation.opencv_providers()) or "unknown"
+    return [
+        ("cv2", f"{cv2.__version__} from {providers}"),
+        ("cv2 windows", f"{gui_kind()}, display: {'yes' if has_display() else 'no'}"),
+    ]
+
+
+def _devices() -> list[Row]:
     try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        import jax
 
-
-def _opencv() -> list[tuple[str, str]]:
-    providers = opencv_providers()
-    try:
-        import cv2
-
-        from siamrpn_jax.media.window import gui_kind, has_display
-
-        rows = [("cv2", f"{cv2.__version__} from {', '.join(providers) or 'unknown'}")]
-        rows += [("cv2 windows", f"{gui_kind()}, display: {_yes(has_display())}")]
-    except (ImportError, AttributeError) as error:
-        rows = [("cv2", f"BROKEN ({error}): {_opencv_advice(str(error))}")]
-    if len(providers) > 1:
-        rows.append(
-            (
-                "WARNING",
-                f"{len(providers)} packages provide cv2: uninstall all of them, then "
-                "install one",
-            )
-        )
-    return rows
-
-
-def _opencv_advice(problem: str) -> str:
-    """Containers mostly lack the system's libraries that the plain wheel links to."""
-    if any(library in problem for library in ("libGL", "libgthread", "libglib")):
-        return (
-            "apt-get install libgl1 libglib2.0-0, or install opencv-python-headless "
-            "in place of opencv-python"
-        )
-    return "reinstall opencv-python"
-
-
-def _devices() -> list[tuple[str, str]]:
-    import jax
-
-    try:
         devices = ", ".join(str(device) for device in jax.devices())
-    except RuntimeError as error:
-        devices = f"NONE ({error})"
-    cache = jax.config.jax_compilation_cache_dir  # pyright: ignore
+        cache = jax.config.jax_compilation_cache_dir  # pyright: ignore
+    except (ImportError, RuntimeError, AttributeError) as error:
+        return [("devices", f"NONE ({error})")]
     return [
         ("devices", devices),
         ("compile cache", cache or "off (set JAX_COMPILATION_CACHE_DIR to a folder)"),
     ]
 
 
-def _extras() -> list[tuple[str, str]]:
-    return [(f"extra {name}", _extra(name, mods)) for name, mods in EXTRAS.items()]
+def _machine() -> list[Row]:
+    memory = installation.available_memory()
+    known = "unknown" if memory is None else f"{memory:.1f} GiB available"
+    return [("memory", known)]
 
 
-def _extra(name: str, modules: tuple[str, ...]) -> str:
+def _extras() -> list[Row]:
+    return [(f"extra {name}", _extra(name, *extra)) for name, extra in EXTRAS.items()]
+
+
+def _extra(name: str, gives: str, modules: tuple[str, ...]) -> str:
     missing = [module for module in modules if not importlib.util.find_spec(module)]
     if not missing:
         return "installed"
-    return f"no {', '.join(missing)}: pip install 'siamrpn-jax[{name}]'"
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
+    installs = f"pip install 'siamrpn-jax[{name}]'"
+    return f"no {', '.join(missing)} ({gives}): {installs}"

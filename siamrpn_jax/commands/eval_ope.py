@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -57,8 +59,8 @@ class Config:
     """Instead of a folder: PySOT's JSON file, such as OTB2015.json; with
     --results-only."""
     weights: tuple[str, ...] = ()
-    """Names of released weights, .safetensors files, or training runs' folders. Default
-    small, if there is no --tracker."""
+    """Names of released weights, .safetensors files, training runs' folders, or exports
+    (with --runtime auto). Default small, if there is no --tracker."""
     tracker: tuple[Literal["siamrpn", "static", "kcf", "csrt", "nano"], ...] = ()
     """Others to compare with: static repeats the first box; kcf and csrt need
     opencv-contrib-python, nano (NanoTrack, v2 or v3) needs --nano-files."""
@@ -75,7 +77,7 @@ class Config:
     """A tracker of the table, by its name there: the others' success AUC less its own,
     with the 95 % interval of a paired bootstrap over sequences."""
     json: Path | None = None
-    """Write the figures to this file."""
+    """Write the figures to this file, with command, date and machine."""
     results: Path | None = None
     """Write boxes to <sequence>.txt in this folder, a line x,y,w,h a frame (OTB), or in
     GOT-10k's layout; of several trackers to a folder each. What is there is not run
@@ -102,8 +104,8 @@ def run(config: Config) -> dict[str, Any]:
     """Evaluates, prints tables, and writes what was asked for.
 
     Returns:
-        The report, as it is written to ``json``: of one tracker its figures, of several
-        ``{"trackers": {name: figures}}``.
+        The report: of one tracker its figures, of several ``{"trackers": {name:
+        figures}}``. In ``json`` command, date and machine stand before it.
 
     Raises:
         InputError: options, sequences, frames or results that cannot be used, all of
@@ -152,12 +154,24 @@ def run(config: Config) -> dict[str, Any]:
             rows[one.name]["trained_on"] = trained_on
     report = {"trackers": rows} if len(rows) > 1 else next(iter(rows.values()))
     if config.json:
-        write_json(config.json, report)
+        write_json(config.json, _made() | report)
     if config.plots:
         output.draw_plots(config.plots, benchmark, entries)
     if config.report:
         print(f"report {output.write_page(config.report, benchmark, entries)}")
     return report
+
+
+def _made() -> dict[str, Any]:
+    """How the figures came about, for their file."""
+    from siamrpn_jax.common import provenance
+
+    packages = "jax", "onnxruntime", "opencv-python", "opencv-contrib-python"
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "date": provenance.today(),
+        "machine": provenance.machine(packages),
+    }
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -12,6 +12,7 @@ import tyro
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.commands.track import parse_box
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.deploy import Part
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     import numpy as np
@@ -43,18 +44,28 @@ _RUNS = {
 class Config:
     """Write the tracker, weights included, as files that run without this package.
 
-    Two functions: init (frame and box to template and state) and step (template, state
-    and frame to state and output). stablehlo runs with JAX alone; with a target given,
-    it is step alone. onnx and tflite run in ONNX Runtime and in LiteRT, by the
-    tracker.py beside them, and hold the network alone, too (template, search). web is a
-    page that follows objects in the visitor's browser: python -m http.server -d FOLDER.
+    The whole tracker is two functions: init (frame and box to template and state) and
+    step (template, state and frame to state and output); the network alone is template
+    (patch to kernels) and search (kernels and patch to score maps). stablehlo runs with
+    JAX alone; with a target given, it is step alone. onnx and tflite run in ONNX
+    Runtime and in LiteRT, whole trackers by the tracker.py beside them. web is a page
+    that follows objects in the visitor's browser: python -m http.server -d FOLDER.
     """
 
     format: tuple[Format, ...] = ("stablehlo",)
     """What to write; of several, each goes into a folder of its name."""
+    part: Part | None = None
+    """What to write: the whole tracker, the network alone, or both. Default: both; of
+    stablehlo and web the whole."""
+    opset: int = 18
+    """With onnx: version of its operators, 18 to 20; for --part network 11 to 20."""
     int8: int = 0
     """With onnx: also write models with 8-bit convolutions into int8/, calibrated on
-    this number of generated scenes; 8 will do."""
+    this number of generated scenes, or of pairs of --data; 8 scenes or 64 pairs will
+    do."""
+    data: tuple[str, ...] = ()
+    """With --int8: prepared folders, or folders with sequences or stills at any depth,
+    to calibrate on in place of generated scenes."""
     check: str | None = None
     """With onnx and tflite: track 100 frames of this film, or of a 'generated' scene,
     by the files in a process of their own and by JAX, and print the largest difference.
@@ -85,18 +96,32 @@ def run(config: Config) -> dict[str, Any]:
         several formats, by format.
 
     Raises:
-        InputError: a bad frame size, platform, image, box, or weights file.
+        InputError: a bad frame size, platform, opset, image, box, or weights file; too
+            little data to calibrate on; a folder that holds an export.
         MissingExtraError: what a format needs is not installed.
     """
     _check_formats(config)
+    _check_part(config)
+    _check_int8(config)
     several, reports = len(config.format) > 1, {}
+    folders = {
+        name: config.out / name if several else config.out for name in config.format
+    }
+    for name, out in folders.items():  # before minutes of work
+        for place in (out, *out.parents):
+            if place.exists() and not place.is_dir():
+                raise InputError(f"{place}: is no folder, choose another --out")
+        card = out / f"{'export' if name == 'stablehlo' else name}.json"
+        if card.exists():
+            raise InputError(f"{card}: is there already, choose another --out")
     for name in config.format:
-        out = config.out / name if several else config.out
-        part = dataclasses.replace(config, out=out)
+        part = dataclasses.replace(config, out=folders[name])
         if name in ("onnx", "web"):
             part = dataclasses.replace(part, frame_size=None)
-        stablehlo = name == "stablehlo"
-        reports[name] = _write_stablehlo(part) if stablehlo else _write(part, name)
+        if name == "stablehlo":
+            reports[name] = _write_stablehlo(part)
+        else:
+            reports[name] = _write(part, name)
     return reports if several else next(iter(reports.values()))
 
 
@@ -117,39 +142,79 @@ def _check_formats(config: Config) -> None:
         raise InputError(
             f"--frame-size {config.frame_size}: in {others[0]} frames are of any size"
         )
-    if "tflite" in config.format and not size:
+    if "tflite" in config.format and not size and config.part != "network":
         raise InputError(
             "--format tflite: expected --frame-size, such as 640x480; its models are "
             "made for frames of one size"
         )
-    if config.int8 and "onnx" not in config.format:
-        raise InputError("--int8 is for onnx")
     if config.check and not {"onnx", "tflite"} & set(config.format):
         raise InputError("--check is for onnx and tflite")
     if config.node_modules and "web" not in config.format:
         raise InputError("--node-modules is for web")
+    if config.opset != Config.opset and "onnx" not in config.format:
+        raise InputError(f"--opset {config.opset} is for onnx")
+
+
+def _check_part(config: Config) -> None:
+    """What the network alone has no use for."""
+    if config.part == "network":
+        wrong = {
+            "--check": (config.check, "compares whole trackers"),
+            "--frame-size": (
+                config.frame_size,
+                "is of frames, a network takes patches",
+            ),
+            "--format web": ("web" in config.format, "is a whole tracker"),
+        }
+        for option, (given, why) in wrong.items():
+            if given:
+                raise InputError(f"--part network: {option} {why}; drop one of them")
+    if config.part not in (None, "whole") and config.template_from is not None:
+        raise InputError(
+            f"--part {config.part}: expected whole with --template-from, which makes "
+            "the step of one target"
+        )
+
+
+def _check_int8(config: Config) -> None:
+    if config.int8 and "onnx" not in config.format:
+        raise InputError("--int8 is for onnx")
+    if config.data and not config.int8:
+        raise InputError("--data is to calibrate on: expected --int8, such as 64")
 
 
 def _write(config: Config, kind: Literal["onnx", "tflite", "web"]) -> dict[str, Any]:
     """Writes models, and compares them with JAX if that is asked for."""
     from siamrpn_jax.common.files import lock_folder
     from siamrpn_jax.deploy import files
+    from siamrpn_jax.deploy.calibration import Calibration
     from siamrpn_jax.weights import load_weights
 
     loaded = load_weights(config.weights)
     # Read first: it may not be there.
     clip = _read_clip(config) if config.check and kind != "web" else None
-    size: Any = parse_frame_size(config.frame_size)
+    part = config.part or "both"
     writers = {
-        "onnx": functools.partial(files.write_onnx, int8_scenes=config.int8),
-        "tflite": functools.partial(files.write_tflite, frame_size=size),
+        "onnx": functools.partial(
+            files.write_onnx,
+            part=part,
+            opset=config.opset,
+            int8=Calibration(config.int8, config.data) if config.int8 else None,
+        ),
+        "tflite": functools.partial(
+            files.write_tflite,
+            part=part,
+            frame_size=parse_frame_size(config.frame_size),
+        ),
         "web": functools.partial(files.write_web, node_modules=config.node_modules),
     }
     with lock_folder(config.out):
         card = writers[kind](config.out, loaded, weights=config.weights)
     for name, about in card["files"].items():
         print(f"{config.out / name}  {about['bytes'] / 1e6:.2f} MB")
-    print(f"{config.out / _RUNS[kind][0]}  {_RUNS[kind][1].format(folder=config.out)}")
+    if kind == "web" or part != "network":
+        name, about = _RUNS[kind]
+        print(f"{config.out / name}  {about.format(folder=config.out)}")
     print(config.out / f"{kind}.json")
     if clip is not None and kind != "web":
         found = files.check_export(config.out, kind, loaded, *clip)
@@ -202,6 +267,7 @@ def _write_stablehlo(config: Config) -> dict[str, Any]:
     # Imported here: ``siamrpn export --help`` must not wait for JAX.
     from siamrpn_jax.common.errors import require
     from siamrpn_jax.common.files import lock_folder, write_json
+    from siamrpn_jax.deploy.runtime import FORMAT
     from siamrpn_jax.tracking import export
     from siamrpn_jax.weights import load_weights
 
@@ -211,15 +277,19 @@ def _write_stablehlo(config: Config) -> dict[str, Any]:
     template = state = None
     if image is not None:
         template, state = export.make_functions(loaded)[0](image, box)
-    exported = {
-        platform: export.export_tracker(
-            loaded, platform=platform, frame_size=frame_size, template=template
-        )
-        for platform in platforms
-    }
+    part = config.part or "whole"
+    exported: dict[str, dict[export.Name, Any]] = {name: {} for name in platforms}
+    for platform, functions in exported.items():
+        if part != "network":
+            functions |= export.export_tracker(
+                loaded, platform=platform, frame_size=frame_size, template=template
+            )
+        if part != "whole":
+            functions |= export.export_network(loaded, platform=platform)
     report = export.describe(
         loaded, exported[platforms[0]], weights=config.weights, state=state
     )
+    report["format_version"], report["part"] = FORMAT, part
     report["frame_size"] = frame_size or "any"
     with lock_folder(config.out):
         report["platforms"] = export.write_functions(config.out, exported)
@@ -227,7 +297,11 @@ def _write_stablehlo(config: Config) -> dict[str, Any]:
     _print_files(config.out, report["platforms"])
     print(f"\nRuns as it is with {platforms[0]}, without siamrpn_jax:\n")
     size, baked = frame_size or EXAMPLE_SIZE, template is not None
-    print(export.example(config.out, platforms[0], size, baked=baked), end="")
+    if part == "network":
+        text = export.network_example(config.out, platforms[0], loaded)
+    else:
+        text = export.example(config.out, platforms[0], size, baked=baked)
+    print(text, end="")
     return report
 
 

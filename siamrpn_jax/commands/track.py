@@ -15,7 +15,7 @@ import tyro
 
 from siamrpn_jax.commands.constants import Constants, ConstantsOption, single_setting
 from siamrpn_jax.commands.errors import ending_cleanly, run_or_exit
-from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.deploy import Runtime
 from siamrpn_jax.labelling import Format
 
@@ -44,7 +44,8 @@ class Config:
     """Target in the first frame as x,y,w,h: top-left corner and size in pixels.
     Once for each target. Without it, the mouse draws one."""
     weights: str = "small"
-    """Name of released weights, a .safetensors file, or a training run's folder."""
+    """Name of released weights, a .safetensors file, a training run's folder, or an
+    export for ONNX Runtime or LiteRT."""
     out: Path | None = None
     """Folder for boxes.csv and the annotated film; default tracks/<video's name>."""
     format: Literal["webm", "mp4"] = "webm"
@@ -86,6 +87,8 @@ def run(config: Config) -> None:
             f"{len(boxes) or 1} targets, expected one for each, or one for all"
         )
     constants = single_setting(config.constants)
+    if config.format == "mp4":
+        require("av", extra="video")  # before anything is compiled
 
     # Imported here: ``siamrpn track --help`` must not wait for JAX.
     from siamrpn_jax.api import load, track

@@ -122,17 +122,21 @@ def open_tracker_spec(spec: TrackerSpec) -> "tuple[OnePassTracker, dict[str, Any
         return tracker, settings
     from siamrpn_jax.api import load
     from siamrpn_jax.common import configs
-    from siamrpn_jax.deploy.exported import ExportedTracker
+    from siamrpn_jax.deploy.exported import ExportedTracker, find_card, read_export
     from siamrpn_jax.weights import load_weights
 
-    loaded = load_weights(spec.source)
     tracker = load(spec.source, runtime=spec.runtime, **spec.constants)
     settings = {
         "tracker": "siamrpn",
-        "weights": _digest(loaded.variables),
-        "model": configs.to_json(loaded.model.config),
         "tracker_config": configs.to_json(tracker.config),
     }
+    if card := find_card(spec.source):
+        about = read_export(card).card
+        settings["files"] = {n: one["sha256"] for n, one in about["files"].items()}
+    else:
+        loaded = load_weights(spec.source)
+        settings["weights"] = _digest(loaded.variables)
+        settings["model"] = configs.to_json(loaded.model.config)
     if isinstance(tracker, ExportedTracker):
         settings["runtime"] = tracker.runtime
     return tracker, settings
@@ -151,10 +155,17 @@ def report_tuning(spec: TrackerSpec, truths: "Mapping[str, np.ndarray]") -> list
     if spec.is_baseline:
         return []
     from siamrpn_jax.data.read.sequences import fingerprint
+    from siamrpn_jax.deploy.exported import find_card, read_export
     from siamrpn_jax.weights import cards, load_weights
 
     fingerprints = {name: fingerprint(boxes) for name, boxes in truths.items()}
-    found = cards.tuned_among(load_weights(spec.source).card, fingerprints)
+    exported = find_card(spec.source)
+    card = (
+        read_export(exported).card["weights"]
+        if exported
+        else load_weights(spec.source).card
+    )
+    found = cards.tuned_among(card, fingerprints)
     if found:
         print(
             f"NOTE   {spec.name}: its constants were chosen on {len(found)} of "

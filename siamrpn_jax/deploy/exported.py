@@ -2,27 +2,57 @@
 
 import copy
 import importlib.util
-from typing import Any, Literal, get_args
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
 
+from siamrpn_jax import __version__
+from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import InputError, require
+from siamrpn_jax.common.files import read_json
 from siamrpn_jax.data.read.images import as_array, check_frame
 from siamrpn_jax.deploy import Runtime, onnx_tracker, runtime
 from siamrpn_jax.model.boxes import check_boxes
+from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.tracking.state import Loaded
+from siamrpn_jax.weights import bundled
+
+CARDS: dict[str, Literal["onnxruntime", "litert"]] = {
+    "onnx.json": "onnxruntime",
+    "tflite.json": "litert",
+}
+"""What runs an export, by the name of its card."""
+
+
+class Export(NamedTuple):
+    """A folder that ``siamrpn export`` has written."""
+
+    folder: Path
+    """Where its models are."""
+    runtime: Literal["onnxruntime", "litert"]
+    """What runs them."""
+    card: dict[str, Any]
+    """What it says of itself."""
+    tracker_config: TrackerConfig
+    """The constants that are in its models."""
+    frame_shape: tuple[int | str, ...]
+    """Of the frames that it takes; a name: any size."""
 
 
 class ExportedTracker:
     """SiamRPN as a stateful object, run by ONNX Runtime or LiteRT.
 
     ``init`` and ``update`` are those of ``siamrpn_jax.Tracker``; of N targets each is
-    searched for by itself. ONNX Runtime takes frames of any size; for LiteRT models are
-    made when the first frame of a size comes, which takes seconds.
+    searched for by itself, in ONNX Runtime several at once, on threads. It takes frames
+    of any size; for LiteRT models are made when the first frame of a size comes, which
+    takes seconds, and an export takes frames of its own size alone.
 
     Args:
-        loaded: network, weights and tracking constants.
+        loaded: network, weights and tracking constants, or an export.
         name: of the runtime.
         threads: of the runtime; 0: as many as there are cores, in LiteRT at most 4.
 
@@ -33,16 +63,23 @@ class ExportedTracker:
 
     is_deterministic = True
 
-    def __init__(self, loaded: Loaded, name: Runtime, *, threads: int = 0):
+    def __init__(self, loaded: Loaded | Export, name: Runtime, *, threads: int = 0):
+        exported = isinstance(loaded, Export)
+        if exported and name != loaded.runtime:
+            raise InputError(
+                f"{loaded.folder}: exported for runtime {loaded.runtime}, got {name!r}"
+            )
         if name == "litert":
             require("ai_edge_litert", extra="litert")
             from siamrpn_jax.deploy import litert
 
-            litert.require_converter()
+            if not exported:
+                litert.require_converter()
         elif name == "onnxruntime":
             require("onnxruntime", extra="onnx")
-            require("onnx", extra="onnx")
-            onnx_tracker.check(loaded)
+            if not exported:
+                require("onnx", extra="onnx")
+                onnx_tracker.check(loaded)
         else:
             known = ", ".join(get_args(Runtime))
             raise InputError(f"runtime {name!r}, expected one of {known}")
@@ -58,20 +95,25 @@ class ExportedTracker:
         self.lost: bool | np.ndarray = False
         """The confidence says that the target is lost: a bool, or bool [N]."""
         self._loaded, self._threads = loaded, threads
+        cores = threads or os.cpu_count() or 1
+        self._at_once = cores if name == "onnxruntime" else 1  # LiteRT: one at a time
+        self._parts: dict[Any, runtime.Models] = {}
         self._made: dict[Any, runtime.Tracker] = {}
         self._targets: list[runtime.Tracker] = []
         self._many = False
+        self._pool: ThreadPoolExecutor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what runs, for other processes."""
-        return vars(self) | {"_made": {}, "_targets": []}
+        without = {"_parts": {}, "_made": {}, "_targets": [], "_pool": None}
+        return vars(self) | without
 
     def init(self, image: Any, box: Any) -> None:
         """Starts on a frame; see ``siamrpn_jax.Tracker.init``."""
         frame = check_frame(as_array(image))
         boxes = check_boxes(box, frame)
-        opened = self._open(frame)
         self._many = boxes.ndim == 2
+        opened = self._open(frame, len(np.atleast_2d(boxes)))
         self._targets = [copy.copy(opened) for _ in np.atleast_2d(boxes)]
         for target, one in zip(self._targets, np.atleast_2d(boxes), strict=True):
             target.init(frame, one)
@@ -82,11 +124,17 @@ class ExportedTracker:
         if not self._targets:
             raise RuntimeError("update before init: call init(frame, box) first")
         frame = check_frame(as_array(image))
-        models = self._open(frame).models
-        boxes = []
-        for target in self._targets:
+        models = self._open(frame, len(self._targets)).models
+
+        def find(target: runtime.Tracker) -> np.ndarray:
             target.models = models
-            boxes.append(target.update(frame))
+            return target.update(frame)
+
+        if len(self._targets) > 1 and self._at_once > 1:
+            self._pool = self._pool or ThreadPoolExecutor(self._at_once, "targets")
+            boxes = list(self._pool.map(find, self._targets))
+        else:
+            boxes = list(map(find, self._targets))
         self._tell()
         return np.stack(boxes) if self._many else boxes[0]
 
@@ -101,15 +149,74 @@ class ExportedTracker:
         else:
             self.score, self.confidence, self.lost = scores[0], confidences[0], lost[0]
 
-    def _open(self, frame: np.ndarray) -> runtime.Tracker:
-        """What runs frames of this size."""
-        height, width = frame.shape[:2]
-        size = (width, height) if self.runtime == "litert" else None
-        if size not in self._made:
-            self._made[size] = runtime.Tracker(
-                make_parts(self._loaded, frame_size=size), threads=self._threads
-            )
-        return self._made[size]
+    def _open(self, frame: np.ndarray, targets: int) -> runtime.Tracker:
+        """What runs frames of this size, for so many targets."""
+        loaded, threads, size = self._loaded, self._threads, None
+        if isinstance(loaded, Export):
+            check_size(loaded, frame)
+            self._parts[size] = loaded.folder
+        elif self.runtime == "litert":
+            size = frame.shape[1], frame.shape[0]
+        if size not in self._parts and isinstance(loaded, Loaded):
+            self._parts[size] = make_parts(loaded, frame_size=size)
+        if targets > 1 and self._at_once > 1:
+            threads = max(1, self._at_once // targets)
+        if (size, threads) not in self._made:
+            made = runtime.Tracker(self._parts[size], threads=threads)
+            self._made[size, threads] = made
+        return self._made[size, threads]
+
+
+def find_card(source: str | Path) -> Path | None:
+    """The card of an export that a name stands for, or None: it is something else."""
+    if source in bundled():
+        return None
+    cards = [Path(source, name) for name in CARDS]
+    return next((card for card in cards if card.is_file()), None)
+
+
+def read_export(card: Path) -> Export:
+    """Reads what an export says of itself.
+
+    Args:
+        card: its ``onnx.json`` or ``tflite.json``.
+
+    Raises:
+        InputError: a card that cannot be read, of another version, or of the network
+            alone.
+    """
+    about = read_json(card)
+    if not isinstance(about, dict):
+        raise InputError(f"{card}: expected a JSON object")
+    theirs = about.get("format_version", runtime.FORMAT)
+    if theirs != runtime.FORMAT:
+        raise InputError(
+            f"{card}: format {theirs} (of siamrpn_jax {about.get('siamrpn_jax')}), "
+            f"expected {runtime.FORMAT}, that of siamrpn_jax {__version__}: export "
+            "it again"
+        )
+    if about.get("part") == "network":
+        raise InputError(
+            f"{card}: the network alone; to track, export with --part whole"
+        )
+    try:
+        config = configs.from_json(TrackerConfig, about["tracker"])
+        step = about["files"][f"step.{card.stem}"]
+        shape = tuple(step["inputs"]["frame"]["shape"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{card}: not the card of a tracker ({error!r})") from None
+    return Export(card.parent, CARDS[card.name], about, config, shape)
+
+
+def check_size(export: Export, frame: np.ndarray) -> None:
+    """Raises InputError for a frame of another size than an export takes."""
+    pairs = zip(export.frame_shape, frame.shape, strict=True)
+    if any(isinstance(wanted, int) and wanted != got for wanted, got in pairs):
+        height, width = export.frame_shape[:2]
+        raise InputError(
+            f"frame of {frame.shape[1]}x{frame.shape[0]}, expected {width}x{height}, "
+            f"which {export.folder} is exported for"
+        )
 
 
 def choose(loaded: Loaded) -> Literal["jax", "onnxruntime"]:

@@ -1,7 +1,7 @@
 """Exports on the disk: models, what runs them, and whether they agree with JAX.
 
-Each is a folder with models, ``tracker.py`` or a page that runs them, and a card,
-``onnx.json``, ``tflite.json`` or ``web.json``, that describes them.
+Each is a folder with models, ``tracker.py`` or a page that runs whole trackers, and a
+card, ``onnx.json``, ``tflite.json`` or ``web.json``, that describes them.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,8 +19,10 @@ import siamrpn_jax
 from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.files import replacing, write_json
-from siamrpn_jax.deploy import litert, onnx_tracker, quantize, web
+from siamrpn_jax.deploy import Part, calibration, litert, onnx_tracker, quantize, web
+from siamrpn_jax.deploy.calibration import Calibration
 from siamrpn_jax.deploy.graph import OPSET
+from siamrpn_jax.deploy.runtime import FORMAT
 from siamrpn_jax.model.boxes import cxcywh_to_ltwh, ltwh_to_cxcywh
 from siamrpn_jax.tracking.state import Loaded
 from siamrpn_jax.tracking.step import make_tracker
@@ -36,10 +38,18 @@ class File(NamedTuple):
     inputs: Mapping[str, Any]
     """Shapes and types by name, as JSON values."""
     outputs: Mapping[str, Any]
+    operators: list[str] | None = None
+    """Kinds of operators, where they are known."""
 
 
 def write_onnx(
-    folder: Path, loaded: Loaded, *, weights: str, int8_scenes: int = 0
+    folder: Path,
+    loaded: Loaded,
+    *,
+    weights: str,
+    part: Part = "both",
+    opset: int = OPSET,
+    int8: Calibration | None = None,
 ) -> dict[str, Any]:
     """Writes ``init.onnx``, ``step.onnx``, the network alone, and what runs them.
 
@@ -47,37 +57,54 @@ def write_onnx(
         folder: where to; made where it is missing.
         loaded: network, weights and tracking constants.
         weights: the weights' name or path.
-        int8_scenes: with more than 0, 8-bit models are written into ``int8/``, too,
-            calibrated on so many generated scenes.
+        part: what is written.
+        opset: version of ONNX's operators.
+        int8: with it, the same with 8-bit convolutions is written into ``int8/``.
 
     Returns:
         what is in ``onnx.json``.
 
     Raises:
-        InputError: a tracker that no graph is made of, or a folder that holds files of
-            these names.
+        InputError: a tracker that no graph is made of, an opset that it cannot have,
+            too little to calibrate on, or a folder that holds files of these names.
         MissingExtraError: onnx is not installed.
         OSError: naming a file that cannot be written.
     """
-    whole = onnx_tracker.make_models(loaded)
-    models = whole | onnx_tracker.make_networks(loaded)
-    if int8_scenes:
-        small = quantize.quantize(whole, scenes=int8_scenes)
-        models |= {f"int8/{name}": model for name, model in small.items()}
-    files = _as_files(models)
+    if int8:
+        int8.check()
+        if opset < quantize.LEAST_OPSET:
+            least = quantize.LEAST_OPSET
+            raise InputError(f"opset {opset}: expected {least} or more, for 8 bits")
+    models = {}
+    if part != "network":
+        models |= onnx_tracker.make_models(loaded, opset=opset)
+    if part != "whole":
+        models |= onnx_tracker.make_networks(loaded, opset=opset)
+    files, runtime = _as_files(models), _runtime(part)
     card = _describe_tracker(loaded, weights) | {
-        "opset": OPSET,
+        "part": part,
+        "opset": opset,
         "frames": "RGB uint8 [height, width, 3], of any size",
-        "int8": int8_scenes and {"calibrated_on_generated_scenes": int8_scenes},
+        "int8": int8 and int8.describe(),
     }
-    runtime = _runtime()
-    if int8_scenes:
-        runtime |= {f"int8/{name}": source for name, source in runtime.items()}
-    return _write(folder, "onnx", files, runtime, card)
+    if int8 is None:
+        return _write(folder, "onnx", files, runtime, card)
+    small = quantize.quantize(models, calibration.record(models, loaded, int8))
+    files |= {f"int8/{name}": file for name, file in _as_files(small).items()}
+    runtime |= {f"int8/{name}": source for name, source in runtime.items()}
+    whole = _write(folder, "onnx", files, runtime, card)
+    own = {f"{name}.onnx": whole["files"][f"int8/{name}.onnx"] for name in small}
+    write_json(folder / "int8" / "onnx.json", {**card, "files": own})
+    return whole
 
 
 def write_tflite(
-    folder: Path, loaded: Loaded, *, weights: str, frame_size: tuple[int, int]
+    folder: Path,
+    loaded: Loaded,
+    *,
+    weights: str,
+    part: Part = "both",
+    frame_size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Writes ``init.tflite``, ``step.tflite``, the network alone, and what runs them.
 
@@ -85,7 +112,8 @@ def write_tflite(
         folder: where to; made where it is missing.
         loaded: network, weights and tracking constants.
         weights: the weights' name or path.
-        frame_size: width and height of the frames.
+        part: what is written.
+        frame_size: width and height of the frames; the network alone needs none.
 
     Returns:
         what is in ``tflite.json``.
@@ -96,23 +124,30 @@ def write_tflite(
         MissingExtraError: litert-converter is not installed.
         OSError: naming a file that cannot be written.
     """
-    models = litert.make_models(loaded, frame_size=frame_size)
-    files = {}
-    for name, model in (models | litert.make_networks(loaded)).items():
-        tensors = (
+    models, files = {}, {}
+    if part != "network":
+        if frame_size is None:
+            raise InputError("frame_size is None, expected width and height")
+        models |= litert.make_models(loaded, frame_size=frame_size)
+    if part != "whole":
+        models |= litert.make_networks(loaded)
+    for name, model in models.items():
+        inputs, outputs = (
             {
                 n: {"shape": list(t.shape), "dtype": str(t.dtype)}
                 for n, t in side.items()
             }
             for side in (model.inputs, model.outputs)
         )
-        files[f"{name}.tflite"] = File(model.data, *tensors)
-    width, height = frame_size
+        files[f"{name}.tflite"] = File(model.data, inputs, outputs)
     card = _describe_tracker(loaded, weights) | {
+        "part": part,
         "converter": litert.INSTALL.split()[-1],
-        "frames": f"RGB uint8 [{height}, {width}, 3]",
     }
-    return _write(folder, "tflite", files, _runtime(), card)
+    if frame_size is not None:
+        width, height = frame_size
+        card |= {"frames": f"RGB uint8 [{height}, {width}, 3]"}
+    return _write(folder, "tflite", files, _runtime(part), card)
 
 
 def write_web(
@@ -192,19 +227,31 @@ def check_export(
     return report
 
 
+def check_new(folder: Path, names: Iterable[str]) -> None:
+    """Raises InputError where a folder has a file of one of these names."""
+    for name in names:
+        if (folder / name).exists():
+            raise InputError(f"{folder / name}: is there already, choose another --out")
+
+
 def _describe_tracker(loaded: Loaded, weights: str) -> dict[str, Any]:
     return {
         "siamrpn_jax": siamrpn_jax.__version__,
+        "format_version": FORMAT,
         "weights": {
             "name": loaded.card.get("name") or weights,
             "licence": loaded.card.get("licence"),
+            "tuned_on": loaded.card.get("tuned_on") or [],
         },
         "tracker": configs.to_json(loaded.tracker_config),
         "boxes": "cxcywh: centre, width and height in continuous pixels",
     }
 
 
-def _runtime() -> dict[str, bytes]:
+def _runtime(part: Part) -> dict[str, bytes]:
+    """What runs a part."""
+    if part == "network":
+        return {}
     return {RUNTIME: Path(__file__).with_name("runtime.py").read_bytes()}
 
 
@@ -217,9 +264,8 @@ def _write(
 ) -> dict[str, Any]:
     """Writes models, what runs them, and last the card."""
     about = f"{kind}.json"
-    if there := [n for n in (*files, *others, about) if (folder / n).exists()]:
-        raise InputError(f"{folder / there[0]}: is there already, choose another --out")
-    described = {}
+    check_new(folder, [*files, *others, about])
+    described: dict[str, dict[str, Any]] = {}
     for name, file in files.items():
         with replacing(folder / name) as part:
             part.write_bytes(file.data)
@@ -229,6 +275,8 @@ def _write(
             "inputs": file.inputs,
             "outputs": file.outputs,
         }
+        if file.operators is not None:
+            described[name]["operators"] = file.operators
     for name, content in others.items():
         with replacing(folder / name) as part:
             part.write_bytes(content)
@@ -271,6 +319,7 @@ def _as_files(models: Mapping[str, Any]) -> dict[str, File]:
             model.SerializeToString(),
             _describe(model.graph.input),
             _describe(model.graph.output),
+            sorted({node.op_type for node in model.graph.node}),
         )
         for name, model in models.items()
     }

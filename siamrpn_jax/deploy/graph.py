@@ -16,7 +16,10 @@ import numpy as np
 from siamrpn_jax.common.errors import require
 
 OPSET = 18
-"""Version of ONNX's operators."""
+"""Version of ONNX's operators, unless another one is asked for."""
+
+NEWEST_OPSET = 20
+"""The last one that files of ``IR_VERSION`` may have."""
 
 IR_VERSION = 9
 """Version of ONNX's files; runtimes since 2023 read it."""
@@ -150,12 +153,13 @@ class Graph:
         """``ReduceSum`` and the like, over axes, which go."""
         return self.op(kind, value, self.int64(axes), keepdims=0)
 
-    def build(self, name: str, about: Mapping[str, str]) -> Any:
+    def build(self, name: str, about: Mapping[str, str], *, opset: int = OPSET) -> Any:
         """The model, checked by ONNX.
 
         Args:
             name: of the graph.
             about: what the model says of itself.
+            opset: version of the operators; they must mean the same in it.
         """
         helper = self._onnx.helper
         used = {name for node in self._nodes for name in node.input}
@@ -163,9 +167,10 @@ class Graph:
         graph = helper.make_graph(
             self._nodes, name, self._inputs, self._outputs, constants
         )
-        opset = helper.make_opsetid("", OPSET)
         model = helper.make_model(
-            graph, opset_imports=[opset], producer_name="siamrpn_jax"
+            graph,
+            opset_imports=[helper.make_opsetid("", opset)],
+            producer_name="siamrpn_jax",
         )
         model.ir_version = IR_VERSION
         helper.set_model_props(model, dict(about))

@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -23,10 +22,12 @@ from jax import export
 
 from siamrpn_jax.common.errors import InputError, MissingExtraError
 from siamrpn_jax.deploy import convert_litert
-from siamrpn_jax.model import fused
-from siamrpn_jax.model.network import SiamRPN
-from siamrpn_jax.model.rpn import Template
-from siamrpn_jax.tracking.export import Arrays, make_functions
+from siamrpn_jax.tracking.export import (
+    Arrays,
+    make_functions,
+    make_network_functions,
+    patch_shapes,
+)
 from siamrpn_jax.tracking.state import Loaded
 
 INSTALL = "pip install --no-deps litert-converter==0.5.0"
@@ -85,30 +86,20 @@ def make_networks(loaded: Loaded) -> dict[str, Model]:
         InputError: a network that cannot be converted.
         MissingExtraError: litert-converter is not installed.
     """
-    config = dataclasses.replace(loaded.model.config, conv_impl="xla")
-    model = SiamRPN(config)
+    embed, detect = make_network_functions(loaded, conv_impl="xla")
 
-    def embed(inputs: Arrays) -> Arrays:
-        return _present(fused.embed_template(model, loaded.variables, inputs["z"]))
+    def template(inputs: Arrays) -> Arrays:
+        return embed(inputs["z"])
 
-    def detect(inputs: Arrays) -> Arrays:
-        kernels = Template(inputs["cls_kernel"], inputs.get("reg_kernel"))
-        return _present(fused.detect(model, loaded.variables, kernels, inputs["x"]))
+    def search(inputs: Arrays) -> Arrays:
+        kernels = dict(inputs)
+        return detect(kernels, kernels.pop("x"))
 
-    z, x = (
-        jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
-        for side in (config.exemplar_size, config.instance_size)
-    )
-    kernels = jax.eval_shape(embed, {"z": z})
+    z, x = patch_shapes(loaded)
+    kernels = jax.eval_shape(embed, z)
     return convert(
-        {"template": (embed, {"z": z}), "search": (detect, kernels | {"x": x})}
+        {"template": (template, {"z": z}), "search": (search, kernels | {"x": x})}
     )
-
-
-def _present(node: Any) -> Arrays:
-    """The fields of a node that are there, by name."""
-    values = {f.name: getattr(node, f.name) for f in dataclasses.fields(node)}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def require_converter() -> None:

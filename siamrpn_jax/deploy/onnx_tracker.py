@@ -18,7 +18,8 @@ import numpy as np
 
 import siamrpn_jax
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.deploy.graph import Graph, Value
+from siamrpn_jax.deploy.graph import NEWEST_OPSET, OPSET, Graph, Value
+from siamrpn_jax.deploy.runtime import FORMAT
 from siamrpn_jax.model import fused, rpn
 from siamrpn_jax.model.config import InputConfig, ModelConfig, describe_layers
 from siamrpn_jax.model.network import model_anchors
@@ -41,6 +42,10 @@ STATE = {
 """Shapes of the fields of ``TrackState``, all float32."""
 
 
+LEAST_OPSET = {"whole": OPSET, "network": 11}
+"""The first version of ONNX's operators that has all of a part's, as they are used."""
+
+
 class Layer(NamedTuple):
     """A convolution with its BatchNorm folded in."""
 
@@ -61,29 +66,43 @@ class Weights(NamedTuple):
     """After the correlation; classification and regression, as the two above."""
 
 
-def make_models(loaded: Loaded) -> dict[str, Any]:
+def make_models(loaded: Loaded, *, opset: int = OPSET) -> dict[str, Any]:
     """The models ``init`` and ``step`` of a tracker.
 
+    Args:
+        loaded: network, weights and tracking constants.
+        opset: version of ONNX's operators.
+
     Raises:
-        InputError: a tracker that this cannot be made of.
+        InputError: a tracker that this cannot be made of, or an opset without them.
         MissingExtraError: onnx is not installed.
     """
     check(loaded)
+    check_opset(opset, "whole")
     weights = fold(loaded)
     about = describe(loaded)
     return {
-        "init": _make_init(loaded, weights).build("init", about),
-        "step": _make_step(loaded, weights).build("step", about),
+        "init": _make_init(loaded, weights).build("init", about, opset=opset),
+        "step": _make_step(loaded, weights).build("step", about, opset=opset),
     }
 
 
-def make_networks(loaded: Loaded) -> dict[str, Any]:
+def make_networks(loaded: Loaded, *, opset: int = OPSET) -> dict[str, Any]:
     """The models ``template`` and ``search``: the network without the tracker.
 
     Patches are float32 ``[1, 3, n, n]``, RGB, 0 to 255; logits ``[1, 2K, F, F]`` and
     offsets ``[1, 4K, F, F]`` are anchor-major.
+
+    Args:
+        loaded: network and weights.
+        opset: version of ONNX's operators.
+
+    Raises:
+        InputError: a tracker that this cannot be made of, or an opset without them.
+        MissingExtraError: onnx is not installed.
     """
     check(loaded)
+    check_opset(opset, "network")
     weights, config, about = fold(loaded), loaded.model.config, describe(loaded)
     template = Graph()
     side = config.exemplar_size
@@ -110,8 +129,8 @@ def make_networks(loaded: Loaded) -> dict[str, Any]:
         shape = [1, values * anchors, cells, cells]
         search.output(name, found, np.float32, shape)
     return {
-        "template": template.build("template", about),
-        "search": search.build("search", about),
+        "template": template.build("template", about, opset=opset),
+        "search": search.build("search", about, opset=opset),
     }
 
 
@@ -130,10 +149,26 @@ def check(loaded: Loaded) -> None:
         raise InputError(f"nms_iou {config.nms_iou}: expected none, for ONNX")
 
 
+def check_opset(opset: int, part: str) -> None:
+    """Raises InputError for a version of ONNX's operators that cannot be had.
+
+    Args:
+        opset: the version.
+        part: ``whole`` or ``network``.
+    """
+    least = LEAST_OPSET[part]
+    if not least <= opset <= NEWEST_OPSET:
+        what = "whole trackers" if part == "whole" else "the network alone"
+        raise InputError(
+            f"opset {opset}: expected {least} to {NEWEST_OPSET}, for {what}"
+        )
+
+
 def describe(loaded: Loaded) -> dict[str, str]:
     """What the files say of themselves."""
     return {
         "siamrpn_jax": siamrpn_jax.__version__,
+        "format_version": str(FORMAT),
         "weights": str(loaded.card.get("name") or ""),
         "licence": str(loaded.card.get("licence") or ""),
         "boxes": "cxcywh in continuous pixels; pixel i covers [i, i+1)",
@@ -447,15 +482,18 @@ def _detect(
     """``model.fused.detect``: logits and offsets ``[1, …, F, F]``."""
     features = _features(graph, config, weights, x)
     maps = []
-    for layer, kernel, chain in zip(
-        weights.search, kernels, weights.outputs, strict=True
+    shapes = _kernel_shapes(config, weights)
+    for layer, kernel, shape, chain in zip(
+        weights.search, kernels, shapes, weights.outputs, strict=True
     ):
+        sides = shape[2:]
         found = features if layer is None else _conv(graph, layer, features)
         if layer is not None and config.head.kind in ("depthwise", "hybrid"):
             found = graph.op("Relu", found)
-            found = graph.op("Conv", found, kernel, group=len(layer.bias))
+            groups = len(layer.bias)
+            found = graph.op("Conv", found, kernel, kernel_shape=sides, group=groups)
         else:
-            found = graph.op("Conv", found, kernel)
+            found = graph.op("Conv", found, kernel, kernel_shape=sides)
         for place, output in enumerate(chain):
             found = _conv(graph, output, graph.op("Relu", found) if place else found)
         maps.append(found)
@@ -491,7 +529,11 @@ def _for_patches(conv: Layer, image: InputConfig) -> Layer:
 
 
 def _conv(graph: Graph, layer: Layer, x: Value, *, stride: int = 1) -> Value:
-    return graph.op("Conv", x, layer.kernel, layer.bias, strides=[stride, stride])
+    sides = layer.kernel.shape[2:]  # optional, but some converters want them
+    strides = [stride, stride]
+    return graph.op(
+        "Conv", x, layer.kernel, layer.bias, kernel_shape=sides, strides=strides
+    )
 
 
 def _rows(graph: Graph, maps: Value, values: int) -> Value:

@@ -1,46 +1,37 @@
-"""ONNX graphs with 8-bit convolutions, calibrated on generated scenes.
+"""ONNX graphs with 8-bit convolutions.
 
 Static quantisation by ONNX Runtime: weights by channel, activations by what they were
-while generated scenes were tracked. All else stays float32: crop, correlation with the
-target's own kernels, decoding and selection.
+in calls that were recorded (``calibration``). All else stays float32: crop, correlation
+with the target's own kernels, decoding and selection.
 """
 
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from siamrpn_jax.common.errors import require
+from siamrpn_jax.deploy.calibration import Calls
+from siamrpn_jax.deploy.runtime import Arrays
 
-from siamrpn_jax.common.errors import InputError, require
-from siamrpn_jax.data.scenes.generated import make_sequence
-from siamrpn_jax.deploy.runtime import Arrays, Run, Tracker
-
-FRAMES = 12
-"""Frames of each scene."""
-
-_SEED = 3 * 2**32
-"""Of the first scene; those of training and of its evaluation are below."""
+LEAST_OPSET = 13
+"""Of models with 8-bit convolutions: before it, weights had one range for a layer."""
 
 
-def quantize(models: dict[str, Any], *, scenes: int) -> dict[str, Any]:
-    """Makes ``init`` and ``step`` with 8-bit convolutions.
+def quantize(models: Mapping[str, Any], calls: Calls) -> dict[str, Any]:
+    """Makes models with 8-bit convolutions.
 
     Args:
-        models: of ``onnx_tracker.make_models``.
-        scenes: generated scenes to calibrate on.
+        models: of ``onnx_tracker``, by name.
+        calls: their inputs, of ``calibration.record``.
 
     Raises:
-        InputError: fewer than 4 scenes: ranges of so few are chance.
         MissingExtraError: onnxruntime is not installed.
     """
-    if scenes < 4:
-        raise InputError(f"{scenes} scenes to calibrate on, expected 4 or more")
     tools: Any = require("onnxruntime.quantization", extra="onnx")
     onnx: Any = require("onnx", extra="onnx")
-    seen = _record(models, scenes)
     made = {}
     with tempfile.TemporaryDirectory(prefix="siamrpn-int8-") as folder, _quiet():
         for name, model in models.items():
@@ -49,7 +40,7 @@ def quantize(models: dict[str, Any], *, scenes: int) -> dict[str, Any]:
             tools.quantize_static(
                 str(whole),
                 str(out),
-                _Reader(seen[name]),
+                _Reader(calls[name]),
                 nodes_to_quantize=_convolutions(model),
                 per_channel=True,
                 activation_type=tools.QuantType.QUInt8,
@@ -81,27 +72,6 @@ class _Reader:
 
     def __iter__(self) -> Iterator[Arrays]:
         return self._inputs
-
-
-def _record(models: dict[str, Any], scenes: int) -> dict[str, list[Arrays]]:
-    """The inputs of both models while scenes are tracked."""
-    seen: dict[str, list[Arrays]] = {name: [] for name in models}
-
-    def recording(name: str, model: Run) -> Run:
-        def run(inputs: Arrays) -> Arrays:
-            seen[name].append(inputs)
-            return model(inputs)
-
-        return run
-
-    tracker = Tracker([models[name].SerializeToString() for name in ("init", "step")])
-    tracker.models = list(map(recording, ("init", "step"), tracker.models))
-    for scene in range(scenes):
-        frames, truth = make_sequence(_SEED + scene, length=FRAMES)
-        tracker.init(frames[0], np.asarray(truth[0], np.float64))
-        for frame in frames[1:]:
-            tracker.update(frame)
-    return seen
 
 
 def _convolutions(model: Any) -> list[str]:

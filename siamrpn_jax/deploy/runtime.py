@@ -13,8 +13,8 @@ pixel i covers [i, i+1).
 """
 
 import argparse
+import json
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,37 +23,29 @@ import numpy as np
 
 Arrays = dict[str, np.ndarray]
 Run = Callable[[Arrays], Arrays]
+Models = str | Path | Sequence[bytes]
+FORMAT = 1  # of exports that this file runs: what their tensors are called and mean
 
 
 class Tracker:
     """One object through a video.
 
     Args:
-        models: the folder with ``init`` and ``step``, as .onnx or .tflite, or the two
-            models as bytes.
+        models: folder with ``init`` and ``step`` (.onnx or .tflite), or both as bytes.
         threads: of the runtime; 0: as many as there are cores, in LiteRT at most 4.
         providers: of ONNX Runtime, for example ``["CUDAExecutionProvider"]``.
     """
 
     def __init__(
-        self,
-        models: str | Path | Sequence[bytes] = ".",
-        *,
-        threads: int = 0,
-        providers: list[str] | None = None,
+        self, models: Models = ".", *, threads: int = 0, providers: Sequence[str] = ()
     ):
         if isinstance(models, str | Path):
-            kind = "onnx" if Path(models, "step.onnx").exists() else "tflite"
-            paths = (Path(models, f"{name}.{kind}") for name in ("init", "step"))
-            models = [path.read_bytes() for path in paths]
+            models = _read_models(Path(models))
         self.models = [_open_model(model, threads, providers) for model in models]
         """``init`` and ``step``, as functions from inputs to outputs."""
         self._memory: Arrays = {}
-        self.score = self.confidence = float("nan")
-        """Of the last update, 0 to 1: how much the box looks like the target, and the
-        probability that the target is still followed."""
-        self.lost = False
-        """The confidence says that the target is lost."""
+        self.score, self.confidence, self.lost = float("nan"), float("nan"), False
+        """Of the last update: 0 to 1, 0 to 1, and whether the target is lost."""
 
     def init(self, image: Any, box: Any) -> None:
         """Starts on a frame with the target's box."""
@@ -62,8 +54,7 @@ class Tracker:
             raise ValueError(f"box {box}, expected x,y,width,height of positive size")
         start = np.array([*sides[:2] + sides[2:] / 2, *sides[2:]], np.float32)
         self._memory = self.models[0]({"frame": frame, "box": start})
-        self.score = self.confidence = float("nan")
-        self.lost = False
+        self.score, self.confidence, self.lost = float("nan"), float("nan"), False
 
     def update(self, image: Any) -> np.ndarray:
         """Finds the target in the next frame: x, y, width, height, float64 [4]."""
@@ -83,22 +74,32 @@ class Tracker:
 
 
 def _check_frame(image: Any) -> np.ndarray:
-    frame = np.asarray(image)
-    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-        got = f"{frame.dtype} {frame.shape}"
-        raise ValueError(f"frame of {got}, expected uint8 [H,W,3]")
-    return np.ascontiguousarray(frame)
+    rgb = np.asarray(image)
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise ValueError(f"frame of {rgb.dtype} {rgb.shape}, expected uint8 [H,W,3]")
+    return np.ascontiguousarray(rgb)
 
 
-def _open_model(model: bytes, threads: int, providers: list[str] | None) -> Run:
+def _read_models(folder: Path) -> list[bytes]:
+    """``init`` and ``step`` of a folder, if its card says that they are for this."""
+    kind = "onnx" if (folder / "step.onnx").exists() else "tflite"
+    card = folder / f"{kind}.json"
+    about = json.loads(card.read_text("utf-8")) if card.exists() else {}
+    theirs, by = about.get("format_version", FORMAT), about.get("siamrpn_jax")
+    if theirs != FORMAT:
+        raise ValueError(f"{card}: format {theirs} (of {by}), expected {FORMAT}")
+    return [(folder / f"{name}.{kind}").read_bytes() for name in ("init", "step")]
+
+
+def _open_model(model: bytes, threads: int, providers: Sequence[str]) -> Run:
     if model[4:8] == b"TFL3":
         return _open_litert(model, threads)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    providers = providers or ["CPUExecutionProvider"]
-    session: Any = onnxruntime.InferenceSession(model, options, providers=providers)
+    names = list(providers or ["CPUExecutionProvider"])
+    session: Any = onnxruntime.InferenceSession(model, options, providers=names)
     names = [output.name for output in session.get_outputs()]
     return lambda inputs: dict(zip(names, session.run(None, inputs), strict=True))
 
@@ -109,12 +110,11 @@ def _open_litert(model: bytes, threads: int) -> Run:
     threads = threads or min(4, os.cpu_count() or 1)
     interpreter = Interpreter(model_content=model, num_threads=threads)
     runner: Any = interpreter.get_signature_runner()
-    expected = tuple(runner.get_input_details()["frame"]["shape"])
+    fit = tuple(runner.get_input_details()["frame"]["shape"])
 
     def run(inputs: Arrays) -> Arrays:
-        if (got := inputs["frame"].shape) != expected:
-            size = f"{expected[1]}x{expected[0]}, which the models are made for"
-            raise ValueError(f"frame of {got[1]}x{got[0]}, expected {size}")
+        if (got := inputs["frame"].shape) != fit:
+            raise ValueError(f"frame of {got[1]}x{got[0]}, expected {fit[1]}x{fit[0]}")
         return runner(**inputs)
 
     return run
@@ -142,7 +142,7 @@ def main() -> None:
         print(f"{index},{sides},{tracker.confidence:.4f},{int(tracker.lost)}")
         index += 1
     if not index:
-        sys.exit(f"{options.film}: no frame can be decoded")
+        raise SystemExit(f"{options.film}: no frame can be decoded")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ import numpy as np
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import replacing
-from siamrpn_jax.labelling import Format
+from siamrpn_jax.labelling import Format, Progress
 from siamrpn_jax.labelling.labels import LabelledObject, Labels
 
 CSV_COLUMNS = (
@@ -74,6 +74,7 @@ def write_labels(
     *,
     frames: FrameSource | None = None,
     every: int = 1,
+    progress: Progress | None = None,
 ) -> list[Path]:
     """Writes labels for another tool.
 
@@ -83,6 +84,7 @@ def write_labels(
         format: see the module.
         frames: the film, for the formats that want images; None: they get none.
         every: ``yolo`` and ``coco`` take every so many frames; the others take all.
+        progress: told after each image that is written; what it raises ends it.
 
     Returns:
         The files of labels, images not among them.
@@ -101,32 +103,37 @@ def write_labels(
         )
     if not any(one.known.any() for one in labels.objects):
         raise InputError(f"{labels.name}: no object is known in any frame")
-    return _WRITERS[format](
-        labels, folder, _Images(frames, range(0, labels.length, every))
-    )
+    numbers = range(0, labels.length, every)
+    return _WRITERS[format](labels, folder, _Images(frames, numbers, progress))
 
 
 class _Images:
     """The frames that are written as images."""
 
-    def __init__(self, frames: FrameSource | None, numbers: range):
-        self._frames = frames
+    def __init__(
+        self, frames: FrameSource | None, numbers: range, progress: Progress | None
+    ):
+        self._frames, self._progress = frames, progress
         self.numbers = numbers
+        self._done, self._total = 0, 0
 
-    def since(self, start: int) -> "_Images":
-        """Those from a frame on."""
-        return _Images(self._frames, self.numbers[start:])
+    def expect(self, count: int) -> None:
+        """Says how many will be written; by default the frames, each once."""
+        self._total = count
 
-    def write(self, folder: Path, pattern: str, *, first: int) -> list[str]:
+    def write(
+        self, folder: Path, pattern: str, *, first: int, since: int = 0
+    ) -> list[str]:
         """Writes them, and returns their names.
 
         Args:
             folder: where to.
             pattern: of the names without suffix, as ``%06d``.
             first: what the first frame is called by.
+            since: from which of the frames on.
         """
         names = []
-        for number in self.numbers:
+        for number in self.numbers[since:]:
             source = self._frames.image_file(number) if self._frames else None
             suffix = source.suffix if source else ".jpg"
             name = pattern % (number + first) + suffix
@@ -138,6 +145,9 @@ class _Images:
                     shutil.copyfile(source, path)
                 else:
                     path.write_bytes(_jpeg(self._frames[number]))
+            self._done += 1
+            if self._progress:
+                self._progress(self._done, self._total or len(self.numbers))
         return names
 
 
@@ -395,20 +405,20 @@ def studio_result(one: LabelledObject, labels: Labels) -> dict[str, Any]:
 
 def _write_vot(labels: Labels, folder: Path, images: _Images) -> list[Path]:
     files = []
-    for one in labels.objects:
-        frames = _there(one)
-        if not len(frames):
-            continue
+    # A sequence begins with its object: frames before are left out.
+    starts = {
+        one: int(np.argmax(one.known)) for one in labels.objects if any(one.known)
+    }
+    images.expect(sum(labels.length - start for start in starts.values()))
+    for one, start in starts.items():
         root = folder / f"{labels.name}-{one.number}"
-        # A sequence begins with its object: frames before are left out.
-        start = int(np.flatnonzero(one.known)[0])
         lines = [
             ",".join(_number(side) for side in one.boxes[frame])
             if one.known[frame]
             else "nan,nan,nan,nan"
             for frame in range(start, labels.length)
         ]
-        images.since(start).write(root / "color", "%08d", first=1 - start)
+        images.write(root / "color", "%08d", first=1 - start, since=start)
         files.append(_write_text(root / "groundtruth.txt", "\n".join(lines) + "\n"))
     return files
 

@@ -15,6 +15,7 @@ Example::
 
 A box is a key frame of its object. Between two key frames an object is tracked from
 both, and the two tracks are joined. What was tracked is kept until a box changes it.
+Where an object leaves the film, ``mark_gone`` says so; its next box brings it back.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ import numpy as np
 from siamrpn_jax.api import Results, Tracker, load
 from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.files import read_json, replacing
-from siamrpn_jax.labelling import Format, formats
+from siamrpn_jax.labelling import Format, Progress, formats
 from siamrpn_jax.labelling.labels import LabelledObject, Labels
 from siamrpn_jax.labelling.runner import Job, Runner
 from siamrpn_jax.labelling.runs import Found, Run, join
@@ -43,9 +44,6 @@ FORMAT = "siamrpn_jax session 1"
 
 _AHEAD = 6  # Frames decoded ahead.
 
-Progress = Callable[[int, int], None]
-"""Told how many frames are done, of how many."""
-
 
 @dataclasses.dataclass(eq=False)
 class _Object:
@@ -53,14 +51,46 @@ class _Object:
     keys: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
     forward: dict[int, Run] = dataclasses.field(default_factory=dict)
     backward: dict[int, Run] = dataclasses.field(default_factory=dict)
+    gone: set[int] = dataclasses.field(default_factory=set)
+    """Frames from which on it is not there, each until the next key frame."""
 
     def before(self, frame: int) -> int | None:
-        """The key frame at or before a frame."""
+        """The key frame at or before a frame; None where the object is gone."""
+        if self.is_gone(frame):
+            return None
         return max((key for key in self.keys if key <= frame), default=None)
 
     def after(self, frame: int) -> int | None:
-        """The key frame at or after a frame."""
-        return min((key for key in self.keys if key >= frame), default=None)
+        """The key frame at or after a frame; None where it is gone before that."""
+        following = min((key for key in self.keys if key >= frame), default=None)
+        if following is None or any(frame <= mark < following for mark in self.gone):
+            return None
+        return following
+
+    def is_gone(self, frame: int) -> bool:
+        """Whether it was said to be gone at or before a frame, without a box since."""
+        mark = max((mark for mark in self.gone if mark <= frame), default=None)
+        return mark is not None and not any(mark < key <= frame for key in self.keys)
+
+    def end(self, key: int, step: int) -> tuple[int | None, bool]:
+        """The frame before which a run ends, and whether it meets a key frame there."""
+        if step > 0:
+            marks = [mark for mark in (*self.keys, *self.gone) if mark > key]
+            end = min(marks, default=None)
+        else:
+            marks = [mark for mark in (*self.keys, *self.gone) if mark < key]
+            end = max(marks, default=None)
+            if end in self.gone:  # it is not there until its key frame
+                return key, False
+        return end, end in self.keys
+
+    def mend(self) -> None:
+        """Forgets marks that say it is gone where it is gone already."""
+        self.gone = {
+            mark
+            for mark in self.gone
+            if mark not in self.keys and not (mark and self.is_gone(mark - 1))
+        }
 
     def runs(self, step: int) -> dict[int, Run]:
         return self.forward if step > 0 else self.backward
@@ -80,6 +110,7 @@ class _Object:
                 {key: run.copy() for key, run in runs.items()}
                 for runs in (self.forward, self.backward)
             ),
+            gone=set(self.gone),
         )
 
 
@@ -132,6 +163,16 @@ class Session:
         with self._lock:
             return dict(sorted(self._get(object_id).keys.items()))
 
+    def gone(self, object_id: int) -> tuple[range, ...]:
+        """The frames in which an object is said to be gone, in stretches."""
+        with self._lock:
+            target = self._get(object_id)
+            return tuple(
+                range(mark, min((k for k in target.keys if k > mark), default=end))
+                for end in (self.length,)
+                for mark in sorted(target.gone)
+            )
+
     def name(self, object_id: int) -> str:
         """The class of an object."""
         return self._get(object_id).name
@@ -164,23 +205,56 @@ class Session:
             target.name = name or target.name
             target.cut(frame_index)
             target.keys[frame_index] = drawn
+            target.mend()
             for step in (1, -1):
                 target.runs(step)[frame_index] = Run(frame_index, step, drawn)
 
-    def remove_box(self, frame_index: int, object_id: int) -> None:
-        """Takes a key frame back; an object without any is no longer there.
+    def mark_gone(self, frame_index: int, object_id: int) -> None:
+        """Says that an object is not in the film from a frame on, until its next box.
+
+        No track goes there, and exports say that it is not there. A box that was drawn
+        on the frame is taken back.
 
         Raises:
-            InputError: there is none.
+            InputError: no such frame or object; it is gone there already; or its only
+                box is on the frame.
         """
         with self._lock:
             target = self._get(object_id)
+            self._check_frame(frame_index)
+            if target.is_gone(frame_index):
+                raise InputError(
+                    f"object {object_id} is gone on frame {frame_index} already"
+                )
+            if set(target.keys) == {frame_index}:
+                raise InputError(
+                    f"object {object_id} has its only box on frame {frame_index}: draw "
+                    "another one before it is gone, or remove the object"
+                )
+            if frame_index in target.keys:
+                self._forget_key(target, frame_index)
+            target.gone.add(frame_index)
+            target.mend()
+
+    def remove_box(self, frame_index: int, object_id: int) -> None:
+        """Takes a key frame, or a mark that it is gone, of an object back.
+
+        An object without any key frame is no longer there.
+
+        Raises:
+            InputError: there is neither.
+        """
+        with self._lock:
+            target = self._get(object_id)
+            if frame_index in target.gone:
+                target.gone.remove(frame_index)
+                return
             if frame_index not in target.keys:
                 raise InputError(
                     f"object {object_id} has no box on frame {frame_index}"
                 )
-            del target.keys[frame_index], target.forward[frame_index]
-            del target.backward[frame_index]
+            self._forget_key(target, frame_index)
+            target.mend()
             if not target.keys:
                 del self._objects[object_id]
 
@@ -436,6 +510,10 @@ class Session:
             raise InputError(f"object {object_id!r}, expected one of {known}")
         return self._objects[object_id]
 
+    @staticmethod
+    def _forget_key(target: _Object, frame: int) -> None:
+        del target.keys[frame], target.forward[frame], target.backward[frame]
+
     def _check_frame(self, index: int) -> None:
         if isinstance(self.frames, LiveFrames):
             if index != self.frames.position:
@@ -462,10 +540,10 @@ class Session:
         edge = stop if step > 0 else start - 1
         for number, target in self._objects.items():
             for key, run in target.runs(step).items():
-                beyond = target.after(key + 1) if step > 0 else target.before(key - 1)
-                if beyond is None and bounded:
+                end, meets = target.end(key, step)
+                if bounded and not meets:
                     continue
-                limit = edge if beyond is None else beyond
+                limit = edge if end is None else end
                 last = (min(limit, edge) if step > 0 else max(limit, edge)) - step
                 reaches = last >= start if step > 0 else last < stop
                 if reaches and (last - run.last) * step > 0:
@@ -496,6 +574,7 @@ class Session:
             jobs = [
                 Job(number, target.forward[max(target.keys)], 2**31)
                 for number, target in self._objects.items()
+                if not target.is_gone(frames.position)
             ]
         runner = Runner(self.tracker, jobs)
         try:
@@ -515,6 +594,8 @@ class Session:
     def _found(self, target: _Object, frame: int) -> Found | None:
         if frame in target.keys:
             return Found(target.keys[frame], np.nan, np.nan, False)
+        if target.is_gone(frame):
+            return None
         first, second = target.before(frame), target.after(frame)
         forward = None if first is None else target.forward[first].at(frame)
         backward = None if second is None else target.backward[second].at(frame)
@@ -566,6 +647,8 @@ class Session:
                 raise InputError(f"object {number} has no box")
             for key, box in boxes.items():
                 self.add_box(key, number, box, name=name)
+            for mark in entry.get("gone", ()):
+                self.mark_gone(mark, number)
             target = self._objects[number]
             for step, runs in ((1, entry["forward"]), (-1, entry["backward"])):
                 for stored in runs:
@@ -594,6 +677,7 @@ def _as_json(number: int, target: _Object) -> dict[str, Any]:
         "id": number,
         "name": target.name,
         "boxes": [[key, *map(float, box)] for key, box in target.keys.items()],
+        "gone": sorted(target.gone),
         "forward": runs(1),
         "backward": runs(-1),
     }

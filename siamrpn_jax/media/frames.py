@@ -129,7 +129,7 @@ class LiveFrames:
         source: ``camera``, a camera's number, or an address such as ``rtsp://…``.
 
     Raises:
-        InputError: it cannot be opened.
+        InputError: it cannot be opened, or no frame comes.
     """
 
     def __init__(self, source: str | int):
@@ -142,7 +142,12 @@ class LiveFrames:
         """Frames a second, where the source declares it."""
         self._frames = iter(video)
         self._position = -1
-        self._frame = self._next()
+        try:
+            self._frame = self._next()
+        except IndexError:
+            raise InputError(
+                f"{self.source}: not one frame came, expected a stream of video"
+            ) from None
         height, width = self._frame.shape[:2]
         self.size: tuple[int, int] = (width, height)
         """Width and height of the first frame, pixels."""

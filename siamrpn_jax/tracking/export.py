@@ -5,11 +5,16 @@ Two functions over plain arrays and dicts, the weights baked in::
     template, state = init(frame, box)
     state, output = step(template, state, frame)
 
-or, with one target's template baked in, ``state, output = step(state, frame)``. The
-dicts hold the fields of ``model.rpn.Template``, ``tracking.state.TrackState`` and
-``tracking.state.TrackOutput`` under their names. One file for each function and
-platform: convolutions take the formulation that is fast there, whatever machine
-exports.
+or, with one target's template baked in, ``state, output = step(state, frame)``; and the
+network alone, from patches to score maps::
+
+    kernels = template(z)
+    maps = search(kernels, x)
+
+The dicts hold the fields of ``model.rpn.Template``, ``tracking.state.TrackState``,
+``tracking.state.TrackOutput`` and ``model.network.Detection`` under their names. One
+file for each function and platform: convolutions take the formulation that is fast
+there, whatever machine exports.
 """
 
 import dataclasses
@@ -27,13 +32,14 @@ import siamrpn_jax
 from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import require
 from siamrpn_jax.common.files import replacing
+from siamrpn_jax.model import fused
 from siamrpn_jax.model.config import ConvImpl
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.model.rpn import Template
 from siamrpn_jax.tracking.state import Loaded, TrackState
 from siamrpn_jax.tracking.step import make_tracker
 
-Name = Literal["init", "step"]
+Name = Literal["init", "step", "template", "search"]
 Arrays = dict[str, Any]
 
 CONV_IMPL: dict[str, ConvImpl] = {"cpu": "winograd", "cuda": "xla", "tpu": "xla"}
@@ -42,6 +48,8 @@ CONV_IMPL: dict[str, ConvImpl] = {"cpu": "winograd", "cuda": "xla", "tpu": "xla"
 _SIGNATURES: dict[Name, tuple[list[str], list[str]]] = {
     "init": (["frame", "box"], ["template", "state"]),
     "step": (["template", "state", "frame"], ["state", "output"]),
+    "template": (["z"], ["kernels"]),
+    "search": (["kernels", "x"], ["maps"]),
 }
 """Names of arguments and results; a baked-in template is no argument."""
 
@@ -64,6 +72,10 @@ _MEANINGS = {
     "search_scale": "how many times as wide and high the next search region is",
     "cls_kernel": "detection kernel of the classification branch",
     "reg_kernel": "detection kernel of the regression branch",
+    "z": "patch around the target in the first frame, RGB, 0 to 255",
+    "x": "patch to search in, RGB, 0 to 255",
+    "cls_logits": "by cell and anchor: not the target, the target",
+    "reg_deltas": "by cell and anchor: offsets of the box from the anchor",
 }
 
 _COORDINATES = (
@@ -145,6 +157,58 @@ def export_tracker(
     }
 
 
+def make_network_functions(
+    loaded: Loaded, *, conv_impl: ConvImpl
+) -> tuple[Callable[[Any], Arrays], Callable[[Arrays, Any], Arrays]]:
+    """The network without the tracker, with dicts in place of this package's classes.
+
+    Args:
+        loaded: network and weights.
+        conv_impl: formulation of the convolutions.
+
+    Returns:
+        ``template(z) -> kernels`` and ``search(kernels, x) -> maps``; patches are
+        float32 ``[1, n, n, 3]``, RGB, 0 to 255.
+    """
+    config = dataclasses.replace(loaded.model.config, conv_impl=conv_impl)
+    model = SiamRPN(config)
+
+    def embed(z: Any) -> Arrays:
+        return _present(fused.embed_template(model, loaded.variables, z))
+
+    def detect(kernels: Arrays, x: Any) -> Arrays:
+        template = Template(kernels["cls_kernel"], kernels.get("reg_kernel"))
+        return _present(fused.detect(model, loaded.variables, template, x))
+
+    return embed, detect
+
+
+def patch_shapes(loaded: Loaded) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    """Shapes of the patches ``z`` and ``x``."""
+    config = loaded.model.config
+    z, x = (
+        jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+        for side in (config.exemplar_size, config.instance_size)
+    )
+    return z, x
+
+
+def export_network(loaded: Loaded, *, platform: str) -> dict[Name, export.Exported]:
+    """Traces the network alone for a platform, which this machine need not have.
+
+    Returns:
+        ``template`` and ``search``.
+    """
+    embed, detect = make_network_functions(loaded, conv_impl=CONV_IMPL[platform])
+    z, x = patch_shapes(loaded)
+    kernels = jax.eval_shape(embed, z)
+    traced = functools.partial(export.export, platforms=[platform])
+    return {
+        "template": traced(jax.jit(embed))(z),
+        "search": traced(jax.jit(detect))(kernels, x),
+    }
+
+
 def write_functions(
     folder: Path, exported: Mapping[str, Mapping[Name, export.Exported]]
 ) -> dict[str, dict[Name, str]]:
@@ -183,15 +247,16 @@ def describe(
 
     Args:
         loaded: network, weights and tracking constants.
-        functions: from ``export_tracker``, for any platform.
+        functions: from ``export_tracker`` and ``export_network``, for any platform.
         weights: the weights' name or path.
         state: of the baked-in target in its first frame.
     """
+    some = next(iter(functions.values()))
     return {
         "siamrpn_jax": siamrpn_jax.__version__,
         "jax": jax.__version__,
         "jaxlib": jaxlib.version.__version__,
-        "calling_convention_version": functions["step"].calling_convention_version,
+        "calling_convention_version": some.calling_convention_version,
         "compatibility": _COMPATIBILITY,
         "weights": {
             "name": loaded.card.get("name", weights),
@@ -259,8 +324,37 @@ for frame in np.zeros((9, {height}, {width}, 3), np.uint8):  # your RGB frames
 """
 
 
+_NETWORK_EXAMPLE = """\
+# pip install jax flatbuffers; patches: RGB, 0 to 255
+import jax, numpy as np
+from jax import export
+load = lambda name: jax.jit(export.deserialize(
+    open({folder!r} + f"/{{name}}_{platform}.jax_export", "rb").read()).call)
+template, search = load("template"), load("search")
+kernels = template(np.zeros((1, {exemplar}, {exemplar}, 3), np.float32))
+maps = search(kernels, np.zeros((1, {instance}, {instance}, 3), np.float32))
+print({{name: values.shape for name, values in maps.items()}})
+"""
+
+
+def network_example(folder: Path, platform: str, loaded: Loaded) -> str:
+    """Python that runs the network of ``folder`` without this package."""
+    config = loaded.model.config
+    return _NETWORK_EXAMPLE.format(
+        folder=str(folder.resolve()),
+        platform=platform,
+        exemplar=config.exemplar_size,
+        instance=config.instance_size,
+    )
+
+
 def _as_dict(node: Any) -> Arrays:
     return {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
+
+
+def _present(node: Any) -> Arrays:
+    """The fields of a node that are there, by name."""
+    return {name: value for name, value in _as_dict(node).items() if value is not None}
 
 
 def _signature(name: Name, exported: export.Exported) -> dict[str, Any]:
@@ -268,6 +362,7 @@ def _signature(name: Name, exported: export.Exported) -> dict[str, Any]:
     arguments, _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
     results = jax.tree.unflatten(exported.out_tree, exported.out_avals)
     inputs, outputs = _SIGNATURES[name]
+    results = results if len(outputs) > 1 else (results,)
     inputs = inputs[-len(arguments) :]
     return {
         "call": f"{', '.join(outputs)} = {name}({', '.join(inputs)})",

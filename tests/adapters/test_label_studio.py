@@ -100,6 +100,13 @@ def test_rectangles_are_followed_as_a_session_does(client, films, tracker):
             np.testing.assert_allclose(found[frame + 1], one.boxes[frame], atol=0.01)
 
 
+def test_a_rectangle_that_ends_is_followed_from_its_next_box_on(client):
+    ends = point(3, FIRST) | {"enabled": False}
+    answer = client.post("/predict", json=request(region(0, ends, point(7, SECOND))))
+    (found,) = answer.json()["results"][0]["result"]
+    assert sorted(boxes(found)) == [3, 7, 8]
+
+
 def test_drawn_boxes_may_be_in_the_task(client):
     body = request()
     drawn = region(0, point(1, FIRST))

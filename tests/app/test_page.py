@@ -138,6 +138,19 @@ def test_a_film_is_labelled(window, address, films):
     film.expect_idle()
     assert set(keys(films, 1)) == {0}
 
+    # The same steps again, and back once more.
+    window.press(CONTROL, SHIFT, "z")
+    window.press(CONTROL, "y")
+    film.expect_states("key frame")
+    film.expect_idle()
+    assert keys(films, 1)[8] == pytest.approx(larger, abs=0.6)
+    film.click("undo")
+    film.click("undo")
+    window.wait("document.getElementById('undo').title.includes('box of object 1')")
+    window.wait("!document.getElementById('redo').disabled")
+    film.expect_idle()
+    assert set(keys(films, 1)) == {0}
+
     # A second object, selected by its digit, and removed by a key.
     window.press("n")
     film.drag((80, 60), (90, 70), (110, 85))
@@ -186,7 +199,7 @@ def window_box(films, frame):
     return found[frame]
 
 
-def test_keys_and_the_time_line(window, address):
+def test_keys_and_the_time_line(window, address, films):
     film = Film(window, address, 1)
     film.go_to(2)
     for pressed, frame in (
@@ -209,11 +222,57 @@ def test_keys_and_the_time_line(window, address):
     window.wait("document.getElementById('play').textContent === 'Pause'")
     window.press(" ")
     window.wait("document.getElementById('play').textContent === 'Play'")
+    film.go_to(9)
+    window.press("g")
+    film.expect_states("gone")
+    film.expect_idle()
+    assert saved(films)[1]["gone"] == [9]
+    film.go_to(11)
+    window.wait("document.getElementById('gone').textContent === 'Not gone'")
+    film.click("gone")  # wherever it is gone
+    window.wait("document.querySelector('.now').textContent !== 'gone'")
+    film.expect_idle()
+    assert saved(films)[1]["gone"] == []
     window.press("?")
     window.wait("document.getElementById('dialog').open")
     window.press("\ue00c")
     window.wait("!document.getElementById('dialog').open")
     assert window.logs() == []
+
+
+def test_what_somebody_should_look_at(window, address):
+    """Where an object is lost, or two are in one place, once for each stretch."""
+    Film(window, address, 1)
+    window.run("import('/static/model.js').then((module) => (window.module = module))")
+    window.wait("window.module")
+    found = window.run(
+        "const model = new window.module.Model({ length: 20 });"
+        "const put = (id, first, last, code, box) => {"
+        "  const one = model.objects.get(id) ?? model.add(id);"
+        "  for (let i = first; i <= last; i++) {"
+        "    one.codes[i] = code;"
+        "    one.boxes.set(box, 4 * i);"
+        "  }"
+        "};"
+        "put(1, 0, 19, 90, [10, 10, 20, 20]);"
+        "put(1, 5, 7, 140, [10, 10, 20, 20]);"  # lost
+        "put(2, 0, 19, 90, [40, 10, 20, 20]);"
+        "put(2, 6, 6, 140, [40, 10, 20, 20]);"
+        "put(2, 12, 15, 90, [12, 11, 20, 20]);"  # on the other
+        "put(3, 0, 19, 254, [10, 10, 20, 20]);"  # gone
+        "const walk = (id, frame, step) => {"
+        "  const seen = [];"
+        "  let next;"
+        "  while ((next = model.doubtFrom(id, frame, step))) {"
+        "    seen.push([next.frame, next.ids]);"
+        "    frame = next.frame;"
+        "  }"
+        "  return seen;"
+        "};"
+        "return [walk(null, 0, 1), walk(null, 19, -1), walk(2, 0, 1), walk(3, 0, 1)]"
+    )
+    every = [[5, [1]], [6, [2]], [12, [1, 2]]]
+    assert found == [every, every[::-1], every[1:], []]
 
 
 def test_another_film_of_the_folder(window, address):

@@ -1,7 +1,9 @@
+import contextlib
 import json
 import math
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -21,8 +23,9 @@ from siamrpn_jax.app import server as server_module
 from siamrpn_jax.app.films import list_films
 from siamrpn_jax.app.guard import make_token
 from siamrpn_jax.app.opened import FORMATS, Desk, OpenFilm
-from siamrpn_jax.app.timeline import KEY, UNKNOWN, Timeline
+from siamrpn_jax.app.timeline import GONE, KEY, UNKNOWN, Timeline
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.labelling import formats
 from siamrpn_jax.labelling.runner import Runner
 from siamrpn_jax.labelling.session import Session
 
@@ -82,7 +85,14 @@ def test_page_and_its_parts_come_from_here_alone(address):
             "default-src 'self'"
         )
         assert "http:" not in answer.text and "https:" not in answer.text
-        names = ("app.js", "model.js", "server.js", "stage.js", "timeline.js")
+        names = (
+            "app.js",
+            "canvas.js",
+            "model.js",
+            "server.js",
+            "stage.js",
+            "timeline.js",
+        )
         for name in (*names, "app.css", "icon.svg"):
             part = http.get(f"/static/{name}")
             assert part.status_code == 200 and part.headers["cache-control"]
@@ -183,6 +193,30 @@ def test_only_the_stretch_of_a_corrected_box_is_tracked_again(page):
     assert not np.array_equal(page.boxes[1][:4], back)
 
 
+def test_an_object_leaves_and_comes_back(page, films, tracker):
+    page.do("draw", frame=2, box=BOX)
+    page.do("track", way="forward", frame=2)
+    page.settle()
+    before = page.codes[1].copy()
+    page.do("gone", frame=10, object=1)
+    page.until(lambda: (page.codes[1][10:] == GONE).all())
+    assert np.isnan(page.boxes[1][10:]).all() and page.codes[1][9] == before[9]
+    assert page.post("gone", frame=12, object=1, revision=10**6).status_code == 422
+    page.do("draw", frame=16, object=1, box=[40, 20, 30, 24])
+    page.until(lambda: page.codes[1][16] == KEY)
+    page.settle()
+    assert (page.codes[1][10:16] == GONE).all()
+    assert (page.codes[1][16:] != UNKNOWN).all() and page.codes[1][17] != GONE
+    session = Session.load(films / "walk.session.json", tracker=tracker)
+    assert session.gone(1) == (range(10, 16),)
+    page.do("erase", frame=10, object=1)
+    page.until(lambda: page.codes[1][10] not in (UNKNOWN, GONE))
+    page.settle()
+    assert (page.codes[1][2:] != UNKNOWN).all() and GONE not in page.codes[1]
+    page.do("undo")
+    page.until(lambda: (page.codes[1][10:16] == GONE).all())
+
+
 def test_names_removals_and_undo(page, films):
     page.do("draw", frame=2, box=BOX)
     page.do("draw", frame=3, box=BOX, name="dog")
@@ -200,6 +234,32 @@ def test_names_removals_and_undo(page, films):
     assert page.post("undo").status_code == 409
     page.settle()
     assert saved(films)["objects"] == []
+    for undone in ("box of object 1", "box of object 2", "class of object 1"):
+        assert page.last["redo"] == undone
+        assert page.do("redo")["step"] == undone
+    page.until(lambda: page.objects == {1: "big car", 2: "dog"})
+    assert page.codes[1][2] == page.codes[2][3] == KEY
+    page.do("undo")
+    page.until(lambda: page.objects == {1: "object", 2: "dog"})
+    page.do("draw", frame=5, object=2, box=BOX)
+    page.until(lambda: page.last["redo"] is None)
+    assert page.post("redo").status_code == 409
+
+
+def test_a_correction_is_made_again_with_its_tracks(page):
+    page.do("draw", frame=0, box=BOX)
+    page.do("track", way="forward", frame=0)
+    page.settle()
+    page.do("draw", frame=12, object=1, box=[50, 30, 30, 24])
+    page.until(lambda: page.codes[1][12] == KEY)
+    page.settle()
+    corrected = page.boxes[1].copy()
+    page.do("undo")
+    page.settle()
+    assert not np.array_equal(page.boxes[1], corrected)
+    page.do("redo")
+    page.settle()
+    np.testing.assert_array_equal(page.boxes[1], corrected)
 
 
 @pytest.fixture
@@ -236,6 +296,21 @@ def test_boxes_may_change_while_tracking_goes_on(page, slowly, films, tracker):
         np.testing.assert_array_equal(whole.codes[number], page.codes[number])
 
 
+def test_steps_taken_back_and_made_again_while_tracking_leave_no_gap(page, slowly):
+    page.do("draw", frame=0, box=BOX)
+    page.do("track", way="forward", frame=0)
+    page.settle()
+    page.do("draw", frame=4, object=1, box=[50, 30, 30, 24])
+    page.until(lambda: page.codes[1][4] == KEY and page.codes[1][6] != UNKNOWN)
+    page.do("undo")
+    page.until(lambda: page.codes[1][4] != KEY)
+    page.settle()
+    assert (page.codes[1] != UNKNOWN).all()
+    page.do("redo")
+    page.until(lambda: page.codes[1][4] == KEY and (page.codes[1] != UNKNOWN).all())
+    page.settle()
+
+
 def test_stop_keeps_what_was_found(page, slowly):
     page.do("draw", frame=0, box=BOX)
     page.do("track", way="forward", frame=0)
@@ -256,20 +331,29 @@ def test_changes_alone_lead_to_the_same_time_line(films, tracker):
     opened = OpenFilm(list_films(films)[0], tracker)
     session, timeline = opened.session, Timeline(opened.session)
     draw, steps = random.Random(0), []
-    for _ in range(40):
+    for _ in range(50):
         numbers = session.object_ids
         frame, number = draw.randrange(LENGTH), draw.randrange(1, 3)
         drawn = anew = None
-        action = draw.choice(("draw", "draw", "erase", "track", "track", "undo"))
+        action = draw.choice(
+            ("draw", "draw", "erase", "gone", "track", "track", "undo")
+        )
         if action == "draw":
             steps.append((number, session.remember(number)))
             session.add_box(frame, number, [draw.uniform(0, 90), 20, 30, 24])
             drawn = number, frame
         elif action == "erase" and number in numbers:
-            frame = draw.choice(list(session.keys(number)))
+            ends = [gone.start for gone in session.gone(number)]
+            frame = draw.choice([*session.keys(number), *ends])
             steps.append((number, session.remember(number)))
             session.remove_box(frame, number)
             drawn = number, frame
+        elif action == "gone" and number in numbers:
+            before = session.remember(number)
+            with contextlib.suppress(InputError):  # gone already, or its only box
+                session.mark_gone(frame, number)
+                steps.append((number, before))
+                anew = number
         elif action == "track" and numbers:
             stop = draw.randrange(frame + 1, LENGTH + 1)
             for _ in session.propagate(frame, stop, reverse=draw.random() < 0.5):
@@ -315,7 +399,7 @@ NONSENSE = (
     *([500, 0, 5, 5], ["1", 0, 5, 5], [True, 0, 5, 5], "../../etc", "csv\0"),
 )
 FIELDS = ("frame", "object", "box", "name", "revision", "way", "format", "fresh")
-ACTIONS = ("draw", "erase", "rename", "remove", "track")
+ACTIONS = ("draw", "erase", "gone", "rename", "remove", "track")
 
 
 def test_nonsense_is_refused_and_changes_nothing(page, films):
@@ -327,7 +411,13 @@ def test_nonsense_is_refused_and_changes_nothing(page, films):
     good |= {"revision": page.last["revision"], "format": "csv"}
     for turn in range(400):
         action = draw.choice((*ACTIONS, "export"))
-        needed = {"draw": "box", "erase": "frame", "rename": "name", "remove": "object"}
+        needed = {
+            "draw": "box",
+            "erase": "frame",
+            "gone": "frame",
+            "rename": "name",
+            "remove": "object",
+        }
         spoilt = needed.get(action, {"track": "way", "export": "format"}.get(action))
         wrong = [value for value in NONSENSE if value not in (7, "car", "csv")]
         if spoilt in ("object", "frame"):
@@ -528,8 +618,33 @@ def test_exports(page, films, format):
     assert answer["folder"] == f"{folder}-2"
 
 
+def test_an_export_says_how_far_it_is_and_can_be_stopped(page, films, monkeypatch):
+    jpeg = formats._Images.write
+
+    def slow(self, *args, **kwargs):
+        tell = self._progress
+        self._progress = lambda *count: (time.sleep(0.03), tell(*count))
+        return jpeg(self, *args, **kwargs)
+
+    monkeypatch.setattr(formats._Images, "write", slow)
+    page.do("draw", frame=4, box=BOX)
+    page.do("draw", frame=6, box=BOX)
+    with ThreadPoolExecutor() as threads:
+        asked = threads.submit(page.post, "export", format="vot")
+        page.until(lambda: page.last["job"] and page.last["job"]["done"] > 0)
+        assert page.last["job"]["label"] == "Exporting"
+        # The objects' frames, each from its first box on.
+        assert page.last["job"]["total"] == 2 * LENGTH - 4 - 6
+        page.do("stop")
+        answer = asked.result()
+    assert answer.status_code == 409 and "stopped" in answer.json()["error"]
+    assert not list((films / "labels").iterdir())
+    page.settle()
+    page.do("export", format="vot")
+
+
 def test_an_export_to_a_full_disk_leaves_nothing(page, films, monkeypatch):
-    def full(self, folder, format):
+    def full(self, folder, format, **options):
         folder.mkdir(parents=True)
         raise OSError("cannot write: no space left")
 

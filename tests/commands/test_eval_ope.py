@@ -60,6 +60,7 @@ def test_table_and_files(tmp_path, sequences, capsys):
     rows = evaluate_static()
     report = json.loads((tmp_path / "out.json").read_text())
     assert report["tracker"] == "static"
+    assert {"command", "date"} < set(report) and report["machine"]["cpu"]
     assert report["convention"]["first_frame"] == "excluded"
     assert report["auc"] == pytest.approx(np.mean([row.auc for row in rows.values()]))
     for name, row in rows.items():

@@ -125,6 +125,37 @@ def test_one_target_without_the_package(tmp_path, capsys, scene, expected):
     np.testing.assert_allclose(outputs, expected, atol=1e-3)
 
 
+def test_the_network_without_the_package(tmp_path, capsys):
+    folder = tmp_path / "out"
+    words = ["--out", str(folder), "--platforms", "cpu", "--part", "network"]
+    command.main(words)
+    printed = capsys.readouterr().out
+    report = json.loads((folder / "export.json").read_text())
+    assert report["platforms"] == {
+        "cpu": {n: f"{n}_cpu.jax_export" for n in ("template", "search")}
+    }
+    assert report["part"] == "network" and report["format_version"] == 1
+    calls = [one["call"] for one in report["functions"].values()]
+    assert calls == ["kernels = template(z)", "maps = search(kernels, x)"]
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-c",
+            printed[printed.index("# pip install") :],
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "'cls_logits': (1, 13, 13, 5, 2)" in run.stdout
+    with pytest.raises(SystemExit):
+        command.main(words)
+    assert "export.json: is there already, choose an" in capsys.readouterr().err
+
+
 def test_one_frame_size(tmp_path, capsys):
     words = ["--out", str(tmp_path), "--platforms", "cuda", "--frame-size", "64x048"]
     command.main(words)
@@ -154,6 +185,14 @@ def test_one_frame_size(tmp_path, capsys):
         (["--frame-size=-1x5"], "--frame-size '-1x5': expected width x height"),
         (["--platforms", "cpu", "gpu"], "--platforms gpu: expected some of cpu, cuda"),
         (["--platforms"], "expected some of cpu, cuda, tpu"),
+        (
+            ["--part", "network", "--frame-size", "64x64"],
+            "--part network: --frame-size is of frames, a network takes patches",
+        ),
+        (
+            ["--part", "both", "--template-from", "IMAGE", "--box", "1,2,9,9"],
+            "--part both: expected whole with --template-from",
+        ),
         (["--weights", "none"], "no weights 'none'"),
         (["--box", "1,2,3,4"], "--template-from and --box: expected both"),
         (["--template-from", "IMAGE"], "--template-from and --box: expected both"),
@@ -182,6 +221,16 @@ def test_bad_options_are_one_line(tmp_path, capsys, words, message):
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
     assert message in captured.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("below", ["", "deep/er"])
+def test_a_file_in_the_place_of_the_folder(below, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(SystemExit):
+        command.main(["--format", "onnx", "--out", str(file / below)])
+    message = f"error: {file}: is no folder, choose another --out\n"
+    assert capsys.readouterr().err == message
 
 
 def test_without_flatbuffers(tmp_path, capsys, monkeypatch):

@@ -1,6 +1,7 @@
 """Trackers in other runtimes, with the methods of ours."""
 
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -8,11 +9,17 @@ import pytest
 from exports import FRAMES, TRUTH, follow, write_tiny_weights
 from paths import SHARED_DATA
 from siamrpn_jax import api
-from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.commands.tracker_specs import (
+    TrackerSpec,
+    open_tracker_spec,
+    report_tuning,
+)
+from siamrpn_jax.common.errors import InputError, MissingExtraError
+from siamrpn_jax.common.files import write_json
 from siamrpn_jax.data.read.images import ImageError, read_image
 from siamrpn_jax.data.read.sequences import find_sequences, read_sequence
 from siamrpn_jax.data.scenes.generated import make_sequence
-from siamrpn_jax.deploy import exported, litert, runtime
+from siamrpn_jax.deploy import exported, files, litert, runtime
 from siamrpn_jax.model.boxes import BoxError
 from siamrpn_jax.weights import load_weights
 
@@ -74,6 +81,92 @@ def test_one_target_and_several_in_frames_of_several_sizes(runtime, weights):
             np.testing.assert_allclose(found, same.update(frame), atol=0.05)
             np.testing.assert_allclose(tracker.confidence, same.confidence, atol=1e-3)
             assert np.shape(tracker.lost) == np.shape(found)[:-1]
+
+
+def test_targets_on_threads_are_those_found_singly(weights):
+    """And the same tracker takes one target and several, in any order."""
+    skip_without("onnxruntime")
+    loaded = load_weights(weights)
+    boxes = np.stack([TRUTH[0], [10, 20, 30, 25], [60, 30, 20, 28]])
+    tracker = exported.ExportedTracker(loaded, "onnxruntime", threads=2)
+    for starts in (boxes, boxes[0], boxes[:2], boxes):
+        tracker.init(FRAMES[0], starts)
+        found = np.array([tracker.update(frame) for frame in FRAMES[1:6]])
+        singly = [
+            follow(loaded, FRAMES[:6], box)[:, :4] for box in np.atleast_2d(starts)
+        ]
+        expected = np.stack(singly, 1).reshape(found.shape)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+        assert np.shape(tracker.confidence) == starts.shape[:-1]
+    one = exported.ExportedTracker(loaded, "onnxruntime", threads=1)
+    one.init(FRAMES[0], boxes)
+    alone = np.array([one.update(frame) for frame in FRAMES[1:6]])
+    np.testing.assert_allclose(found, alone, atol=1e-4)
+
+
+def test_an_export_is_loaded_and_followed(weights, tmp_path):
+    skip_without("onnxruntime")
+    loaded = load_weights(weights)
+    card = files.write_onnx(tmp_path, loaded, weights="tiny", part="whole")
+    assert set(card["files"]) == {"init.onnx", "step.onnx"}
+    for name in ("auto", "onnxruntime"):
+        tracker = api.load(tmp_path, runtime=name)
+        assert tracker.config == loaded.tracker_config
+    tracker = pickle.loads(pickle.dumps(tracker))
+    tracker.init(FRAMES[0], TRUTH[0])
+    found = np.array([tracker.update(frame) for frame in FRAMES[1:]])
+    expected = follow(loaded, FRAMES, TRUTH[0])[:, :4]
+    np.testing.assert_allclose(found, expected, atol=0.05)
+    spec = TrackerSpec("export", str(tmp_path), False, runtime="auto")
+    _, settings = open_tracker_spec(spec)
+    assert settings["files"]["step.onnx"] == card["files"]["step.onnx"]["sha256"]
+    assert report_tuning(spec, {"a": np.ones((2, 4))}) == []
+    with pytest.raises(InputError, match="exported for runtime onnxruntime, got 'jax'"):
+        api.load(tmp_path)
+    with pytest.raises(InputError, match="got 'litert'"):
+        api.load(tmp_path, runtime="litert")
+    with pytest.raises(InputError, match=r"cannot be changed \(penalty_k, pad_to\)"):
+        api.load(tmp_path, runtime="auto", pad_to=64, penalty_k=0.1)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+def test_an_export_of_another_version_is_refused(kind, weights, tmp_path):
+    """By the package and by the file that is copied, with names and both versions."""
+    card = tmp_path / f"{kind}.json"
+    write_json(card, {"siamrpn_jax": "9.1.0", "format_version": 7, "files": {}})
+    (tmp_path / f"step.{kind}").write_bytes(b"of the future")
+    ours = rf"{kind}.json: format 7 \(of siamrpn_jax 9.1.0\), expected 1, that of siam"
+    with pytest.raises(InputError, match=ours):
+        api.load(tmp_path, runtime="auto")
+    with pytest.raises(ValueError, match=r"format 7 \(of 9.1.0\), expected 1"):
+        runtime.Tracker(tmp_path)
+
+
+def test_cards_that_are_no_whole_tracker(tmp_path):
+    card = tmp_path / "onnx.json"
+    for content, message in (
+        ("[]", "expected a JSON object"),
+        ("{", "is not JSON"),
+        ("{}", "not the card of a tracker .KeyError..tracker"),
+        ('{"tracker": {"penalty_k": "a"}}', "not the card of a tracker"),
+        ('{"tracker": {}, "files": []}', "not the card of a tracker"),
+        ('{"part": "network"}', "the network alone; to track, export with --part"),
+    ):
+        card.write_text(content)
+        with pytest.raises(InputError, match=f"onnx.json: {message}"):
+            api.load(tmp_path, runtime="auto")
+
+
+def test_a_runtime_that_is_not_installed(weights, tmp_path, monkeypatch):
+    for name, module, extra in (
+        ("onnxruntime", "onnxruntime", "onnx"),
+        ("onnxruntime", "onnx", "onnx"),
+        ("litert", "ai_edge_litert", "litert"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, module, None)
+            with pytest.raises(MissingExtraError, match=rf"siamrpn-jax\[{extra}\]"):
+                api.load(weights, runtime=name)  # type: ignore[call-overload]
 
 
 def test_auto_takes_what_it_can(weights, monkeypatch):

@@ -18,13 +18,15 @@ from exports import (
     make_loaded,
     write_tiny_weights,
 )
+from siamrpn_jax import api
 from siamrpn_jax.commands import export
-from siamrpn_jax.common.errors import MissingExtraError
+from siamrpn_jax.common.errors import InputError, MissingExtraError
 from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.deploy import litert, runtime
 from siamrpn_jax.model import fused
 from siamrpn_jax.model.config import AnchorConfig, HeadConfig
 from siamrpn_jax.model.rpn import Template
+from siamrpn_jax.weights import load_weights
 
 pytest.importorskip("ai_edge_litert", reason="skipped: needs siamrpn-jax[litert]")
 pytest.importorskip("litert_converter", reason=f"skipped: needs {litert.INSTALL}")
@@ -90,6 +92,29 @@ def test_the_network_alone():
         )
 
 
+def test_one_part_alone(tmp_path):
+    weights = tmp_path / "tiny.safetensors"
+    write_tiny_weights(weights)
+    options = ["--format", "tflite", "--weights", str(weights)]
+    for part, more, names in (
+        ("network", [], {"template", "search"}),
+        ("whole", ["--frame-size", "120x90"], {"init", "step"}),
+    ):
+        out = tmp_path / part
+        export.main([*options, "--out", str(out), "--part", part, *more])
+        assert {path.stem for path in out.glob("*.tflite")} == names
+        card = json.loads((out / "tflite.json").read_text())
+        assert (card["part"], card["format_version"]) == (part, runtime.FORMAT)
+    tracker = api.load(out, runtime="auto")
+    tracker.init(FRAMES[0], TRUTH[0])
+    expected = follow(load_weights(weights), FRAMES[:4], TRUTH[0])[:, :4]
+    found = np.array([tracker.update(frame) for frame in FRAMES[1:4]])
+    np.testing.assert_allclose(found, expected, atol=0.05)
+    other, _ = make_sequence(0, length=1, height=64, width=64)
+    with pytest.raises(InputError, match="frame of 64x64, expected 120x90, which"):
+        tracker.update(other[0])
+
+
 def run(model, inputs):
     from ai_edge_litert.interpreter import Interpreter  # type: ignore
 
@@ -114,6 +139,7 @@ def test_the_command_checks_and_says_what_it_needs(tmp_path, capsys, monkeypatch
     for more, message in (
         ([], "expected --frame-size"),
         (["--frame-size", "64x64", "--int8", "8"], "--int8 is for onnx"),
+        (["--frame-size", "64x64", "--part", "network"], "a network takes patches"),
         (["--frame-size", "320x240"], "is there already"),
     ):
         with pytest.raises(SystemExit):

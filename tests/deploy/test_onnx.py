@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -21,6 +22,7 @@ from exports import (
     make_loaded,
     write_tiny_weights,
 )
+from paths import ROOT
 from siamrpn_jax.commands import export
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.scenes.generated import make_sequence
@@ -32,11 +34,12 @@ from siamrpn_jax.model.config import (
     HeadConfig,
 )
 from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.weights import load_weights
 
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
-from siamrpn_jax.deploy import graph, onnx_tracker, runtime  # noqa: E402
+from siamrpn_jax.deploy import calibration, graph, onnx_tracker, runtime  # noqa: E402
 
 
 def follow_onnx(loaded, frames, box):
@@ -99,12 +102,17 @@ def test_the_network_alone_runs_in_opencv_and_onnxruntime(model):
         rows = found.transpose(0, 2, 3, 1).reshape(*wanted.shape[:3], -1, values)
         scale = np.abs(np.asarray(wanted)).max()
         np.testing.assert_allclose(rows, wanted, atol=1e-5 * scale)
-    data = np.frombuffer(models["template"].SerializeToString(), np.uint8)
-    network = cv2.dnn.readNetFromONNX(data)
-    network.setInput(z, "z")
-    for found, wanted in zip(network.forward(list(names)), kernels, strict=True):
-        scale = np.abs(wanted).max()
-        np.testing.assert_allclose(found, wanted, atol=1e-4 * scale)
+    for name, given, outputs in (
+        ("template", {"z": z}, names),
+        ("search", inputs, ("logits", "deltas")),
+    ):
+        data = np.frombuffer(models[name].SerializeToString(), np.uint8)
+        network = cv2.dnn.readNetFromONNX(data)
+        for input_name, value in given.items():
+            network.setInput(value, input_name)
+        wanted = run(name, given)
+        for a, b in zip(network.forward(list(outputs)), wanted, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max())
 
 
 def test_what_no_graph_is_made_of():
@@ -157,6 +165,7 @@ def test_the_command_writes_checks_and_never_overwrites(tmp_path, weights, capsy
     names = {"init", "step", "template", "search"}
     files = {*(f"{name}.onnx" for name in names), "tracker.py", "onnx.json"}
     assert {path.name for path in out.iterdir()} == files
+    assert len((out / "tracker.py").read_text().splitlines()) < 150
     card = json.loads((out / "onnx.json").read_text())
     assert card["weights"]["name"] == "tiny" and card["opset"] == graph.OPSET
     assert card["files"]["step.onnx"]["inputs"]["frame"] == {
@@ -166,7 +175,7 @@ def test_the_command_writes_checks_and_never_overwrites(tmp_path, weights, capsy
     assert "boxes differ by at most 0.0" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         export.main(options)
-    assert "init.onnx: is there already" in capsys.readouterr().err
+    assert "onnx.json: is there already" in capsys.readouterr().err
 
 
 def test_8_bit_models_follow_about_as_well(tmp_path, capsys):
@@ -194,14 +203,133 @@ def test_what_the_command_refuses(tmp_path, weights, capsys):
         (["--check", "film.mp4"], "expected --box"),
         (["--check", "film.mp4", "--box", "1,2,3,4"], "film.mp4"),
         (["--template-from", "x.png", "--box", "1,2,3,4"], "is for stablehlo"),
+        (["--opset", "17"], "opset 17: expected 18 to 20, for whole trackers"),
+        (["--opset", "21"], "opset 21: expected 18 to 20, for whole trackers"),
+        (
+            ["--opset", "10", "--part", "network"],
+            "opset 10: expected 11 to 20, for the network alone",
+        ),
+        (
+            ["--opset", "11", "--part", "network", "--int8", "4"],
+            "opset 11: expected 13 or more, for 8 bits",
+        ),
+        (
+            ["--part", "network", "--check", "generated"],
+            "--check compares whole trackers",
+        ),
     ):
         with pytest.raises(SystemExit):
             export.main([*start, *more])
         assert message in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        export.main(["--check", "generated"])
-    assert "--check is for onnx and tflite" in capsys.readouterr().err
+    for options, message in (
+        (["--check", "generated"], "--check is for onnx and tflite"),
+        (["--opset", "17"], "--opset 17 is for onnx"),
+        (["--format", "web", "--part", "network"], "web is a whole tracker"),
+    ):
+        with pytest.raises(SystemExit):
+            export.main(options)
+        assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("part", ["whole", "network"])
+def test_a_part_in_its_oldest_operators(part, tmp_path, weights):
+    least = onnx_tracker.LEAST_OPSET[part]
+    options = ["--format", "onnx", "--weights", str(weights), "--part", part]
+    export.main([*options, "--out", str(tmp_path), "--opset", str(least)])
+    card = json.loads((tmp_path / "onnx.json").read_text())
+    names = {"whole": ["init", "step"], "network": ["template", "search"]}[part]
+    assert list(card["files"]) == [f"{name}.onnx" for name in names]
+    assert (tmp_path / "tracker.py").exists() == (part == "whole")
+    assert (card["part"], card["format_version"]) == (part, runtime.FORMAT)
+    for name in names:
+        model = onnx.load(tmp_path / f"{name}.onnx")
+        assert [one.version for one in model.opset_import] == [least]
+        about = {one.key: one.value for one in model.metadata_props}
+        assert about["format_version"] == str(runtime.FORMAT)
+        onnxruntime.InferenceSession(tmp_path / f"{name}.onnx")
+        operators = card["files"][f"{name}.onnx"]["operators"]
+        assert operators == sorted({node.op_type for node in model.graph.node})
+
+
+def test_the_docs_name_the_operators_of_the_networks():
+    """Of ``small``; a converter must know them all."""
+    page = next(
+        p for p in ROOT.glob("docs/*.md") if "## Other converters" in p.read_text()
+    )
+    section = page.read_text().partition("## Other converters")[2]
+    models = onnx_tracker.make_networks(load_weights("small"))
+    for name, model in models.items():
+        operators = sorted({node.op_type for node in model.graph.node})
+        assert f"`{name}.onnx`: {', '.join(operators)}" in section
+
+
+@pytest.fixture(scope="module")
+def sequences(tmp_path_factory):
+    """Folders of five sequences of generated scenes."""
+    root = tmp_path_factory.mktemp("sequences")
+    for number in range(5):
+        frames, boxes = make_sequence(40 + number, length=4, height=90, width=120)
+        folder = root / f"scene{number}"
+        (folder / "img").mkdir(parents=True)
+        for index, frame in enumerate(frames):
+            path = folder / "img" / f"{index + 1:04d}.png"
+            cv2.imwrite(str(path), frame[..., ::-1])
+        lines = [",".join(f"{v:.2f}" for v in box + [1, 1, 0, 0]) for box in boxes]
+        (folder / "groundtruth_rect.txt").write_text("\n".join(lines))
+    return root
+
+
+def test_8_bit_models_of_a_users_data(tmp_path, weights, sequences, capsys):
+    out = tmp_path / "out"
+    options = ["--format", "onnx", "--weights", str(weights), "--out", str(out)]
+    start = [*options, "--data", str(sequences), "--int8"]
+    export.main([*start, "32"])
+    for folder, prefix in ((out, "int8/"), (out / "int8", "")):
+        card = json.loads((folder / "onnx.json").read_text())
+        assert card["int8"] == {"calibrated_on_pairs": 32, "of": [str(sequences)]}
+        assert "QuantizeLinear" in card["files"][f"{prefix}search.onnx"]["operators"]
+    plain, small = (
+        runtime.Tracker(folder, threads=1) for folder in (out, out / "int8")
+    )
+    for tracker in (plain, small):
+        tracker.init(FRAMES[0], TRUTH[0])
+    a, b = (tracker.update(FRAMES[1]) for tracker in (plain, small))
+    assert np.isfinite(b).all() and np.abs(a - b).max() < 40
+    capsys.readouterr()
+    few = tmp_path / "few"
+    shutil.copytree(sequences / "scene0", few / "scene0")
+    other = ["--out", str(tmp_path / "other")]
+    for more, message in (
+        ([*start, "8"], "8 pairs to calibrate on, expected 32 or more"),
+        (
+            [*options, "--int8", "32", "--data", str(few)],
+            "1 sequences, stills and tracks to calibrate on, expected 4 or more",
+        ),
+        ([*options, "--int8", "32", "--data", str(tmp_path / "no")], "no such folder"),
+        ([*options, "--data", str(sequences)], "expected --int8, such as 64"),
+    ):
+        with pytest.raises(SystemExit):
+            export.main([*more, *other])
+        assert message in capsys.readouterr().err
+    assert not list((tmp_path / "other").glob("*.onnx"))
+
+
+def test_pairs_are_cropped_as_they_are(weights):
+    """Calibration hands patches over as frames whose crops are the patches."""
+    loaded = load_weights(weights)
+    graphs = onnx_tracker.make_models(loaded) | onnx_tracker.make_networks(loaded)
+    rng = np.random.default_rng(0)
+    sides = loaded.model.config.exemplar_size, loaded.model.config.instance_size
+    z, x = (rng.integers(0, 256, (side, side, 3), np.uint8) for side in sides)
+    opened = {name: calibration._Recorder(model) for name, model in graphs.items()}
+    calibration._search_pair(opened, loaded.model.config, z, x)
+    patch = z.transpose(2, 0, 1)[None].astype(np.float32)
+    kernels = opened["template"].run({"z": patch})
+    found = opened["step"].calls[0]
+    for name, kernel in kernels.items():
+        scale = np.abs(kernel).max()
+        np.testing.assert_allclose(found[f"template.{name}"], kernel, atol=1e-3 * scale)
 
 
 def test_the_script_follows_a_film_without_this_package(tmp_path, weights):

@@ -110,6 +110,40 @@ def test_nothing_is_tracked_twice_and_a_correction_only_where_it_counts(session)
     np.testing.assert_allclose(boxes_of(session, 0), before[0], atol=0.01)
 
 
+def test_an_object_that_is_gone_is_not_tracked_until_its_next_box(session, tracker):
+    session.add_box(0, 0, FIRST)
+    session.add_box(9, 0, SECOND)
+    session.mark_gone(5, 0)
+    assert session.gone(0) == (range(5, 9),)
+    _, total = run(session)
+    assert total == 5 + COUNT - 9  # frames 0 to 4, and 9 to the end
+    found, images = boxes_of(session, 0), images_of(session)
+    assert np.isnan(found[5:9]).all()
+    expected = follow(tracker, images, FIRST)
+    np.testing.assert_allclose(found[:5], expected[:5], atol=0.01)
+    _, total = run(session, reverse=True)
+    assert total == 0
+    for wrong, message in ((6, "gone on frame 6 already"), (COUNT, f"frame {COUNT}")):
+        with pytest.raises(InputError, match=message):
+            session.mark_gone(wrong, 0)
+    session.mark_gone(3, 0)
+    assert session.gone(0) == (range(3, 9),)
+    session.remove_box(3, 0)
+    run(session)
+    assert np.isfinite(boxes_of(session, 0)).all()
+    session.mark_gone(9, 0)  # its box there is taken back
+    assert list(session.keys(0)) == [0] and session.gone(0) == (range(9, COUNT),)
+    with pytest.raises(InputError, match="its only box"):
+        session.mark_gone(0, 0)
+    session.add_box(11, 0, FIRST)
+    assert session.gone(0) == (range(9, 11),)
+    session.remove_box(0, 0)
+    session.mark_gone(2, 0)
+    assert session.gone(0) == (range(2, 11),)
+    _, total = run(session, reverse=True)
+    assert total == 0
+
+
 def test_a_part_of_the_film(session, tracker):
     session.add_box(2, 0, FIRST)
     results, total = run(session, 4, 8)
@@ -166,10 +200,12 @@ def test_a_saved_session_goes_on(session, tracker, tmp_path):
     session.add_box(0, 0, FIRST, name="car")
     session.add_box(9, 0, SECOND)
     session.add_box(4, 7, SECOND, name="dog")
+    session.mark_gone(10, 7)
     run(session, 0, 12)
     session.save(tmp_path / "scene.json")
     opened = Session.load(tmp_path / "scene.json", tracker=tracker)
     assert opened.object_ids == (0, 7) and opened.name(7) == "dog"
+    assert opened.gone(7) == (range(10, COUNT),) and not opened.gone(0)
     for number in (0, 7):
         np.testing.assert_allclose(
             boxes_of(opened, number), boxes_of(session, number), atol=6e-4
@@ -196,6 +232,10 @@ def test_a_saved_session_goes_on(session, tracker, tmp_path):
         (lambda c: _with(c, boxes=[]), "object 0 has no box"),
         (lambda c: _with(c, boxes=[[99, 1, 2, 3, 4]]), "frame 99 of"),
         (lambda c: _with(c, boxes=[[0, 1, 2, -3, 4]]), "box"),
+        (lambda c: _with(c, gone=[99]), "frame 99 of"),
+        (lambda c: _with(c, gone=[0]), "its only box"),
+        (lambda c: _with(c, gone=7), "malformed object"),
+        (lambda c: _with(c, gone=["a"]), "frame a of"),
         (lambda c: _with(c, id="a"), "object 'a', expected a number"),
         (lambda c: _with(c, name=" "), "expected a word"),
         (lambda c: _with(c, forward=[{"key": 3, "found": []}]), "malformed object"),

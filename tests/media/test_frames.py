@@ -174,6 +174,9 @@ def test_frames_of_a_camera_come_once(monkeypatch):
         assert number_of(live[2]) == 2
         with pytest.raises(IndexError, match="has ended"):
             live[3]
+    monkeypatch.setattr(Camera, "__iter__", lambda self: iter(()))
+    with pytest.raises(InputError, match="rtsp://host/stream: not one frame came"):
+        open_frames("rtsp://host/stream")
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3, 50])

@@ -1,6 +1,6 @@
 // The labelling page: one film at a time, its picture, objects, and time line.
 
-import { colour, KEY, meaning, Model } from "./model.js";
+import { colour, GONE, KEY, meaning, Model } from "./model.js";
 import { FrameStore, get, Live, post, Refusal } from "./server.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
@@ -105,11 +105,17 @@ function message(content) {
   if (changed.size) listObjects();
   timeline.changed(changed);
   progress(content.job);
-  byId("undo").disabled = !content.undo;
-  byId("undo").title = content.undo ? `Undo: ${content.undo} (Ctrl-Z)` : "Nothing to undo";
+  offer("undo", content.undo, "Ctrl-Z");
+  offer("redo", content.redo, "Ctrl-Shift-Z");
   tellSaved();
   if (content.notice) toast(content.notice, true);
   refresh();
+}
+
+function offer(way, step, keys) {
+  const name = way === "undo" ? "Undo" : "Redo";
+  byId(way).disabled = !step;
+  byId(way).title = step ? `${name}: ${step} (${keys})` : `Nothing to ${way}`;
 }
 
 function begin(about) {
@@ -144,10 +150,9 @@ function progress(job) {
     following = false;
     return;
   }
-  byId("doing").textContent = job.total ? `${job.label}: ${job.done} of ${job.total} frames` : `${job.label} …`;
+  byId("doing").textContent = job.total ? `${job.label}: ${job.done} of ${job.total}` : `${job.label} …`;
   if (job.total) byId("progress").value = job.done / job.total;
   else byId("progress").removeAttribute("value");
-  byId("stop").hidden = job.label !== "Tracking";
   if (following && job.frame !== null) show(job.frame);
 }
 
@@ -234,7 +239,8 @@ function refresh() {
   if (document.activeElement !== byId("frame")) byId("frame").value = wanted;
   byId("place").textContent = `of ${last}${model.film.fps ? ` · ${clock(wanted / model.film.fps)}` : ""}`;
   byId("play").textContent = playing ? "Pause" : "Play";
-  byId("erase").disabled = stage.selected === null;
+  byId("erase").disabled = byId("gone").disabled = stage.selected === null;
+  byId("gone").textContent = isGone() ? "Not gone" : "Gone from here";
   byId("erase").textContent = isKey() ? "Delete key frame" : "Delete object";
   byId("new").classList.toggle("on", stage.adding);
   for (const item of byId("objects").children) state(item);
@@ -264,6 +270,10 @@ function addObject() {
 
 function isKey() {
   return model.objects.get(stage.selected)?.codes[stage.index] === KEY;
+}
+
+function isGone() {
+  return model.objects.get(stage.selected)?.codes[stage.index] === GONE;
 }
 
 function listObjects() {
@@ -308,7 +318,14 @@ function state(item) {
   const now = item.querySelector(".now");
   item.classList.toggle("on", id === stage.selected);
   now.className = `now ${known?.lost ? "lost" : ""} ${known?.key ? "key" : ""}`;
-  now.textContent = !known ? "–" : known.key ? "key frame" : known.lost ? "lost" : `${Math.round(100 * known.confidence)} %`;
+  now.textContent = words(known);
+}
+
+function words(known) {
+  if (!known) return "–";
+  if (known.key) return "key frame";
+  if (known.gone) return "gone";
+  return known.lost ? "lost" : `${Math.round(100 * known.confidence)} %`;
 }
 
 async function rename(id, field) {
@@ -340,8 +357,16 @@ async function erase() {
   if (await send("remove", { object })) toast(`Object ${object} is removed; Ctrl-Z brings it back.`);
 }
 
-async function undo() {
-  const answer = await send("undo");
+// Says that the selected object is gone from here on; where it is, that it is not.
+async function gone() {
+  if (stage.selected === null || !model) return;
+  const object = stage.selected;
+  if (!isGone()) return send("gone", { object, frame: stage.index });
+  return send("erase", { object, frame: model.goneSince(object, stage.index) });
+}
+
+async function undo(way = "undo") {
+  const answer = await send(way);
   if (answer && model?.objects.has(answer.object)) select(answer.object);
 }
 
@@ -403,7 +428,9 @@ async function send(action, body = {}) {
 
 // -------------------------------------------------------------------------- messages
 
+// A message for a while; what is not bad makes place for the next one.
 function toast(text, bad = false) {
+  if (!bad) for (const old of document.querySelectorAll(".toast:not(.bad)")) old.remove();
   const box = document.createElement("div");
   const words = document.createElement("span");
   const close = document.createElement("button");
@@ -448,6 +475,8 @@ const KEYS = {
   Delete: erase,
   Backspace: erase,
   n: addObject,
+  g: gone,
+  l: (event) => toDoubt(event.shiftKey ? -1 : 1),
   "?": help,
   Escape: () => {
     stage.cancel();
@@ -461,11 +490,22 @@ function toKey(step) {
   if (frame !== null) seek(frame);
 }
 
+function toDoubt(step) {
+  const only = byId("only").checked ? stage.selected : null;
+  const found = model.doubtFrom(only, wanted, step);
+  if (!found) return toast(`Nothing is in doubt ${step > 0 ? "after" : "before"} this frame.`);
+  const [first, second] = found.ids;
+  if (!found.ids.includes(stage.selected)) select(first);
+  if (second !== undefined) toast(`Objects ${first} and ${second} are in one place: has one slipped?`);
+  seek(found.frame);
+}
+
 function pressed(event) {
   if (!model || byId("dialog").open || event.target.matches("input:not([type=checkbox]), select")) return;
-  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
+  const letter = event.key.toLowerCase();
+  if ((event.ctrlKey || event.metaKey) && (letter === "z" || letter === "y")) {
     event.preventDefault();
-    undo();
+    undo(letter === "y" || event.shiftKey ? "redo" : "undo");
   }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
@@ -477,7 +517,8 @@ function pressed(event) {
 }
 
 const BUTTONS = {
-  undo,
+  undo: () => undo(),
+  redo: () => undo("redo"),
   export: exportChosen,
   train: trainOnThis,
   help,
@@ -489,6 +530,8 @@ const BUTTONS = {
   play,
   back: () => seek(wanted - 1),
   next: () => seek(wanted + 1),
+  doubt: () => toDoubt(1),
+  gone,
   erase,
 };
 

@@ -1,5 +1,6 @@
 // The picture with its boxes, and the mouse on it. Coordinates are pixels of the film.
 
+import { clear } from "./canvas.js";
 import { colour, meaning } from "./model.js";
 
 const GRIP = 9; // Pixels of the screen around a corner.
@@ -173,10 +174,7 @@ export class Stage {
 
   draw() {
     const { canvas, context, model } = this;
-    const ratio = window.devicePixelRatio || 1;
-    canvas.width = Math.round(canvas.clientWidth * ratio);
-    canvas.height = Math.round(canvas.clientHeight * ratio);
-    context.scale(ratio, ratio);
+    clear(canvas, context);
     if (!model || !this.bitmap) return;
     const { scale, x, y } = this.view();
     canvas.dataset.view = JSON.stringify([x, y, scale]);
@@ -222,7 +220,9 @@ export class Stage {
     context.strokeRect(px, py, pw, ph);
     context.setLineDash([]);
     if (chosen) this.grips(px, py, pw, ph, paint);
-    const state = key ? "" : lost ? "lost" : `${Math.round(100 * confidence)} %`;
+    // Of the others the list says it: where there are many, long tags hide them.
+    const sure = chosen && !key ? `${Math.round(100 * confidence)} %` : "";
+    const state = lost ? "lost" : sure;
     this.tag(px, py, [id, name, state].filter((part) => part || part === 0).join("  "), paint);
     context.restore();
   }

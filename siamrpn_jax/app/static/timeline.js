@@ -1,6 +1,7 @@
 // A row for each object: its confidence over time, lost stretches, key frames.
 
-import { colour, KEY, LOST, UNKNOWN } from "./model.js";
+import { clear } from "./canvas.js";
+import { colour, GONE, KEY, LOST, UNKNOWN } from "./model.js";
 
 const ROW = 26;
 const RULER = 20;
@@ -70,10 +71,7 @@ export class Timeline {
 
   draw() {
     const { canvas, context, model } = this;
-    const ratio = window.devicePixelRatio || 1;
-    canvas.width = Math.round(canvas.clientWidth * ratio);
-    canvas.height = Math.round(canvas.clientHeight * ratio);
-    context.scale(ratio, ratio);
+    const ratio = clear(canvas, context);
     if (!model) return;
     this.ruler();
     let y = RULER;
@@ -135,7 +133,11 @@ export class Timeline {
     for (let x = 0; x < width; x++) {
       const first = Math.floor((x * codes.length) / width);
       const stop = Math.max(first + 1, Math.floor(((x + 1) * codes.length) / width));
-      const { known, lost, lowest } = summary(codes, first, stop);
+      const { known, lost, gone, lowest } = summary(codes, first, stop);
+      if (gone) {
+        context.fillStyle = "#56626e";
+        context.fillRect(x, Math.round(height / 2 - ratio), 1, 2 * ratio);
+      }
       if (!known) continue;
       if (lost) {
         context.fillStyle = "rgb(255 107 112 / .3)";
@@ -191,16 +193,18 @@ export class Timeline {
 function summary(codes, first, stop) {
   let known = false;
   let lost = false;
+  let gone = false;
   let lowest = 1;
   for (let frame = first; frame < stop; frame++) {
     const code = codes[frame];
-    if (code === UNKNOWN) continue;
+    if (code === GONE) gone = true;
+    if (code === UNKNOWN || code === GONE) continue;
     known = true;
     if (code === KEY) continue;
     lost ||= code >= LOST;
     lowest = Math.min(lowest, (code >= LOST ? code - LOST : code - 1) / 100);
   }
-  return { known, lost, lowest };
+  return { known, lost, gone, lowest };
 }
 
 function shortened(context, text, width) {

@@ -135,6 +135,19 @@ class Scene:
         frame = cv2.convertScaleAbs(frame, alpha=gain)
         return frame, self._target.bounds(time).astype(np.float32)
 
+    def boxes(self, time: float) -> np.ndarray:
+        """Boxes of all objects, hidden parts and those beyond the image included.
+
+        Args:
+            time: in frames.
+
+        Returns:
+            ``ltwh float32 [N, 4]``, the target's first, then from below to the top.
+        """
+        others = [item for item in self._objects if item is not self._target]
+        boxes = [item.bounds(time) for item in (self._target, *others)]
+        return np.array(boxes, np.float32)
+
 
 @dataclass(frozen=True)
 class _Object(Sprite):

@@ -114,3 +114,11 @@ def test_a_copy_comes_the_other_way_and_passes_behind():
     ]
     assert change[1] < 0.1 * min(change[0], change[2])
     assert len(copied._objects) == len(scene._objects) + 1
+
+
+def test_boxes_of_all_objects():
+    scene = Scene(3)
+    boxes = scene.boxes(7)
+    assert boxes.shape == (len(scene._objects), 4) and boxes.dtype == np.float32
+    assert boxes[0].tolist() == scene.render(7)[1].tolist()
+    assert len(np.unique(boxes, axis=0)) == len(boxes)

@@ -119,7 +119,8 @@ def test_the_report_has_all_that_it_promises(capsys):
     written = report.make_report(running, report.machine(1), "benchmark track")
     written = json.loads(json.dumps(written, allow_nan=False))
     assert set(written) == {
-        *("command", "machine", "plan", "convention", "targets", "reasons", "rows")
+        *("command", "date", "machine", "plan", "convention"),
+        *("targets", "reasons", "rows"),
     }
     assert written["targets"]["late_vs_never"] is None
     assert written["reasons"]["late_vs_never"] == "left out"
