@@ -47,7 +47,8 @@ class Config:
 
     sequences: Path | None = None
     """Folder of the benchmark; without one, a sequence folder (img/ and
-    groundtruth.txt) or a folder that holds some."""
+    groundtruth.txt) or a folder that holds some. Those that the weights were trained or
+    tuned on are named, as far as the weights know them."""
     benchmark: Literal["folder"] | BenchmarkName = "folder"
     """What the folder holds, as its authors hand it out; folder: any sequences. Test
     sets of that name have no truth: results and a zip for the server are written."""

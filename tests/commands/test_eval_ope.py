@@ -219,6 +219,7 @@ def test_several_trackers_are_compared(tmp_path, sequences, capsys, monkeypatch)
 
     monkeypatch.setattr(eval_ope, "open_tracker", open_tracker)
     monkeypatch.setattr(eval_ope, "report_tuning", lambda *_: [])
+    monkeypatch.setattr(eval_ope, "report_training", lambda *_: [])
     page = tmp_path / "page"
     pytest.importorskip("matplotlib")
     report = eval_ope.run(

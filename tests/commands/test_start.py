@@ -8,10 +8,12 @@ import jax
 import numpy as np
 import pytest
 
+from data_folders import write_sequence
 from siamrpn_jax import published, weights
 from siamrpn_jax.commands import start, train, train_task
 from siamrpn_jax.commands.train import RunConfig
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.data.pairs.pairs import DataConfig
 from siamrpn_jax.model.config import BackboneConfig, InputConfig
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.presets import paper, small
@@ -173,11 +175,16 @@ def test_what_the_constants_were_chosen_on_is_remembered(state, tmp_path):
         path, variables, model=SiamRPN(MODEL), tracker_config=TRACKER, card=card
     )
     recipe = tiny_recipe(epochs=1, steps_per_epoch=1)
-    recipe = dataclasses.replace(recipe, model=MODEL)
+    for name in ("cow", "duck"):
+        write_sequence(tmp_path / "data" / name, 0)
+    data = DataConfig(folders=(str(tmp_path / "data"),), hold_out=("duck",))
+    recipe = dataclasses.replace(recipe, model=MODEL, data=data)
     config = train.Config(recipe=recipe, out=out, evaluate=0, init=str(path), devices=1)
     assert train.run(config)["tuned_on"] == marks
     card = weights.load_weights(out).card
-    assert card["tuned_on"] == marks and card["trained_on"] == learned
+    assert card["tuned_on"] == marks and card["trained_on"]["videos"] == 2
+    names = ["goat", "cow", "duck"]
+    assert cards.trained_among(card, names) == ["goat", "cow"]
 
 
 def test_runs_of_before_these_fields_go_on(tmp_path):
