@@ -139,6 +139,15 @@ SCORE_GAIN = 1e-3
 """What SiamFC multiplies correlations with: sums of thousands of products."""
 
 
+def kernel_size_at_start(width: int) -> float:
+    """How large the up-channel head's kernels are before training.
+
+    The correlation sums h·w·C products, 16 C in the paper's network, of unit variance:
+    kernels this small give logits of about unit variance.
+    """
+    return (16 * width) ** -0.5
+
+
 class UpChannelHead(nn.Module):
     """The paper's head: the exemplar branch raises the channels 2K and 4K times."""
 
@@ -151,9 +160,9 @@ class UpChannelHead(nn.Module):
         """Four convolutions, and the optional one on the regression output."""
         width, size = self.config.width, self.config.kernel_size
         kwargs: dict[str, Any] = dict(impl=self.conv_impl, dtype=self.dtype)
-        # The correlation sums h·w·C products of unit variance: kernels this small give
-        # logits of about unit variance before training.
-        small = nn.initializers.variance_scaling(1 / (16 * width), "fan_in", "normal")
+        small = nn.initializers.variance_scaling(
+            kernel_size_at_start(width) ** 2, "fan_in", "normal"
+        )
         for name, outputs in (("cls", 2), ("reg", 4)):
             up = width * outputs * self.anchors
             conv = Conv(up, size, kernel_init=small, **kwargs)

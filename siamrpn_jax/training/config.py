@@ -87,6 +87,10 @@ class OptimizerConfig:
     frozen_layers: int = 3
     """Number of first backbone layers that stay as they are, BatchNorm statistics too.
     Only sensible if they come from trained weights; 0 trains all."""
+    frozen_statistics: bool = False
+    """Also layers of the backbone that train keep to their running averages, as is
+    usual where a backbone from ImageNet is tuned in small batches. Only sensible if
+    it comes from trained weights."""
     trained: tuple[str, ...] = ()
     """The parts that train, all others stay as they are: ``backbone``, ``head`` or
     layers of theirs as ``backbone/conv5``, BatchNorm included. None named: all, but for

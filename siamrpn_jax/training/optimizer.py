@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model.layers import layer_of
+from siamrpn_jax.model.rpn import kernel_size_at_start
 from siamrpn_jax.training.config import OptimizerConfig, ScheduleConfig
 
 
@@ -48,6 +49,30 @@ def make_optimizer(config: ScheduleConfig) -> optax.GradientTransformation:
         return chain
     # Gradients of fixed layers are zero and do not count.
     return optax.chain(optax.clip_by_global_norm(optimizer.clip_norm), chain)
+
+
+def balance(updates: Any) -> Any:
+    """Scales gradients, or steps, of the layers that make the up-channel kernels.
+
+    Those kernels are small, and their errors are summed over 16 C products: gradients
+    are large where steps must be small, and plain SGD at the paper's rate leaves the
+    valley within its first steps. Scaling gradients before the optimizer and its steps
+    after it trains these layers as if they made kernels of unit size, which the
+    correlation then scaled. For other heads nothing changes.
+
+    Args:
+        updates: as the network's parameters.
+    """
+    head = updates.get("head", {})
+    if "template_cls" not in head or "template_cls_bn" in head:
+        return updates
+    scale = kernel_size_at_start(head["search_cls"]["kernel"].shape[-1])
+    balanced = {
+        name: jax.tree.map(lambda x: x * scale, layer)
+        for name, layer in head.items()
+        if name in ("template_cls", "template_reg")
+    }
+    return {**updates, "head": {**head, **balanced}}
 
 
 def make_schedule(config: ScheduleConfig) -> optax.Schedule:
@@ -106,8 +131,7 @@ def fixed_layers(params: Any, optimizer: OptimizerConfig) -> frozenset[str]:
     Raises:
         InputError: a part that should train and is none, or is frozen altogether.
     """
-    paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(params))
-    layers = list(dict.fromkeys(map(layer_of_path, paths)))
+    layers = _layers(params)
     frozen = {f"backbone/conv{i + 1}" for i in range(optimizer.frozen_layers)}
     learning = {layer for layer in layers if layer not in frozen}
     chosen: set[str] = set()
@@ -121,6 +145,17 @@ def fixed_layers(params: Any, optimizer: OptimizerConfig) -> frozenset[str]:
             )
         chosen |= those
     return frozenset(layers) - (chosen if optimizer.trained else learning)
+
+
+def still_layers(params: Any, optimizer: OptimizerConfig) -> frozenset[str]:
+    """The layers that keep to their running averages although they train."""
+    still = _layers(params) if optimizer.frozen_statistics else ()
+    return frozenset(layer for layer in still if layer.startswith("backbone/"))
+
+
+def _layers(params: Any) -> list[str]:
+    paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(params))
+    return list(dict.fromkeys(map(layer_of_path, paths)))
 
 
 def layer_of_path(path: tuple[Any, ...]) -> str:

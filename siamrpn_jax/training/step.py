@@ -26,10 +26,12 @@ from siamrpn_jax.training import augmentation, losses, targets
 from siamrpn_jax.training.batch import Batch, RawBatch
 from siamrpn_jax.training.config import ScheduleConfig, TrainConfig
 from siamrpn_jax.training.optimizer import (
+    balance,
     fixed_layers,
     layer_of_path,
     make_optimizer,
     make_schedule,
+    still_layers,
 )
 
 Metrics = dict[str, jax.Array]
@@ -122,6 +124,7 @@ def train_step(
         the next state and the metrics of the global batch, the same on all devices.
     """
     fixed = fixed_layers(state.params, config.optimizer)
+    still = fixed | still_layers(state.params, config.optimizer)
     chosen = cast(Loss, loss or pair_loss)
 
     def loss_of(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
@@ -131,7 +134,7 @@ def train_step(
             batch,
             model=model,
             config=config,
-            fixed=fixed,
+            fixed=still,
             axis_name=axis_name,
         )
 
@@ -139,9 +142,9 @@ def train_step(
     if axis_name is not None:
         # Every device holds its share of the loss: shares and gradients add up.
         gradients, metrics = jax.lax.psum((gradients, metrics), axis_name)
-    optimizer = make_optimizer(config)
+    optimizer, gradients = make_optimizer(config), balance(gradients)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = optax.apply_updates(state.params, balance(updates))
     metrics["gradient_norm"] = optax.tree.norm(gradients)
     metrics["learning_rate"] = make_schedule(config)(state.step)
     state = state.replace(
@@ -244,7 +247,7 @@ def pair_loss(
         batch: this device's pairs.
         model: the network.
         config: targets and losses.
-        fixed: layers whose BatchNorm statistics stay, see ``fixed_layers``.
+        fixed: layers whose BatchNorm statistics stay.
         axis_name: the mapped device axis, or None.
 
     Returns:

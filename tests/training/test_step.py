@@ -23,7 +23,7 @@ from siamrpn_jax.training.config import (
     TargetConfig,
     TrainConfig,
 )
-from siamrpn_jax.training.optimizer import label_parameters
+from siamrpn_jax.training.optimizer import label_parameters, make_optimizer
 from small_models import random_batch, tiny_model
 
 TINY = tiny_model()
@@ -150,6 +150,68 @@ def test_parts_of_a_network():
         "backbone/conv2",
         *HEAD,
     }
+
+
+def test_layers_that_train_with_their_statistics_fixed():
+    optimizer = OptimizerConfig(frozen_layers=1, frozen_statistics=True)
+    config = dataclasses.replace(SGD, optimizer=optimizer)
+    state = training.init_state(jax.random.key(0), model=MODEL, config=config)
+    step = functools.partial(training.train_step, model=MODEL, config=config)
+    after, _ = jax.jit(step)(state, random_batch(4, TINY, seed=0))
+
+    def moved(kind: str, part: str, layer: str) -> bool:
+        before, now = (getattr(s, kind)[part][layer] for s in (state, after))
+        return any(not np.array_equal(before[name], now[name]) for name in now)
+
+    assert not moved("batch_stats", "backbone", "bn2")
+    assert moved("batch_stats", "head", "search_cls_bn")
+    assert [moved("params", "backbone", f"conv{i}") for i in (1, 2)] == [False, True]
+
+
+def test_makers_of_kernels_train_as_if_the_correlation_scaled_them():
+    """Momentum, rate and clipping are those of kernels of unit size, times a factor."""
+    width, factor = 8, (16 * 8) ** -0.5
+    head = HeadConfig("up_channel", width=width, kernel_size=1)
+    model = SiamRPN(dataclasses.replace(TINY, head=head))
+    optimizer = OptimizerConfig(frozen_layers=0, weight_decay=0.0, clip_norm=0.5)
+    config = dataclasses.replace(SGD, optimizer=optimizer)
+    state = training.init_state(jax.random.key(2), model=model, config=config)
+    batch = random_batch(4, model.config, seed=0)
+
+    def scaled(params, by):
+        makers = ("template_cls", "template_reg")
+        head = {
+            name: jax.tree.map(lambda x: x * by, layer) if name in makers else layer
+            for name, layer in params["head"].items()
+        }
+        return {**params, "head": head}
+
+    def loss(params, fixed=frozenset()):
+        values = training.pair_loss(
+            scaled(params, factor),
+            state,
+            batch,
+            model=model,
+            config=config,
+            fixed=fixed,
+            axis_name=None,
+        )
+        return values[0]
+
+    plain = make_optimizer(config)
+    unit = scaled(state.params, 1 / factor)
+    gradients = jax.jit(jax.grad(loss))(unit)
+    updates, _ = plain.update(gradients, plain.init(unit), unit)
+    expected = scaled(optax.apply_updates(unit, updates), factor)
+    step = functools.partial(training.train_step, model=model, config=config)
+    after, metrics = jax.jit(step)(state, batch)
+    for found, wanted in zip(
+        jax.tree.leaves(after.params), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+    norm = optax.tree.norm(gradients)
+    np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-4)
+    assert norm > 0.5
 
 
 def test_unknown_parts_are_named_with_those_that_there_are():
