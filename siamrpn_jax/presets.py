@@ -98,6 +98,35 @@ def small() -> Recipe:
     )
 
 
+def base() -> Recipe:
+    """0.77 M parameters, 0.43 GFLOP a frame: on features of ImageNet's.
+
+    EfficientNet-Lite0 up to stride 16, which stays as it is, a neck, and a hybrid head.
+    Meant for ``--backbone efficientnet-lite0-57934424.pth``; from nothing all of it
+    trains.
+    """
+    recipe = small()
+    train = recipe.train
+    return dataclasses.replace(
+        recipe,
+        train=dataclasses.replace(
+            train,
+            targets=dataclasses.replace(train.targets, radius=11.6),
+            losses=dataclasses.replace(train.losses, giou_weight=1.5),
+            optimizer=dataclasses.replace(train.optimizer, frozen_layers=33),
+        ),
+        model=ModelConfig(
+            backbone=published.efficientnet_lite0(),
+            neck_width=128,
+            head=HeadConfig(kind="hybrid", width=128, kernel_size=1),
+            anchors=AnchorConfig(base_size=46.0, ratios=(1.0,)),
+            input=published.LITE,
+            exemplar_size=97,
+            instance_size=193,
+        ),
+    )
+
+
 def pysot() -> Recipe:
     """PySOT's ``siamrpn_alex_dwxcorr``: for its weights, to train on from them.
 
@@ -146,6 +175,7 @@ def siamfc() -> Recipe:
 
 PRESETS: dict[str, Callable[[], Recipe]] = {
     "small": small,
+    "base": base,
     "paper": paper,
     "pysot": pysot,
     "dasiamrpn": dasiamrpn,

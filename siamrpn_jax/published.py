@@ -30,6 +30,9 @@ IMAGENET = InputConfig(
 )
 """torchvision's normalisation."""
 
+LITE = InputConfig("rgb", mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
+"""EfficientNet-Lite's normalisation."""
+
 ANCHORS = AnchorConfig(truncate=True)
 """104x32, 88x40, 64x64, 40x80 and 32x96 pixels."""
 
@@ -108,3 +111,9 @@ def alexnet(scale: int = 1) -> BackboneConfig:
 def torchvision_alexnet() -> BackboneConfig:
     """The channels of torchvision's AlexNet; its kernels fit, at stride 2, unpadded."""
     return BackboneConfig(widths=(64, 192, 384, 256, 256))
+
+
+def efficientnet_lite0() -> BackboneConfig:
+    """EfficientNet-Lite0 up to its last block of stride 16."""
+    widths = (32, 16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112)
+    return BackboneConfig("efficientnet_lite", widths, bn_momentum=0.98)

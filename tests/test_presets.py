@@ -3,7 +3,7 @@ import dataclasses
 import jax
 import pytest
 
-from siamrpn_jax.model.config import total_stride
+from siamrpn_jax.model.config import describe_layers, total_stride
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.presets import PRESETS, paper, small
 
@@ -65,10 +65,20 @@ def test_small_trains_from_scratch():
     assert recipe.train.losses.hard_negatives > 0
 
 
+def test_base_stands_on_a_backbone_that_is_given():
+    recipe = PRESETS["base"]()
+    model, optimizer = recipe.model, recipe.train.optimizer
+    assert (model.exemplar_size, model.instance_size) == (97, 193)
+    assert (model.score_size, model.template_size) == (13, 7)
+    assert optimizer.frozen_layers == len(describe_layers(model.backbone))
+    assert model.anchors.base_size / model.exemplar_size == pytest.approx(0.5, abs=0.03)
+
+
 @pytest.mark.parametrize(
     ("name", "count"),
     [
         ("small", 593_214),
+        ("base", 770_917),
         ("paper", 22_632_512),
         ("pysot", 6_251_102),
         ("dasiamrpn", 22_632_932),
@@ -82,7 +92,7 @@ def test_every_model_builds(name, count):
 
 
 def test_every_preset_is_tested():
-    assert set(PRESETS) == {"small", "paper", "pysot", "dasiamrpn", "siamfc"}
+    assert set(PRESETS) == {"small", "base", "paper", "pysot", "dasiamrpn", "siamfc"}
 
 
 @pytest.mark.parametrize("name", PRESETS)

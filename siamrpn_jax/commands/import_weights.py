@@ -23,8 +23,8 @@ class Config:
 
     With FILE alone: print what it holds, with its model card. Layouts: dasiamrpn,
     dasiamrpn-otb, dasiamrpn-big, pysot-alexnetlegacy, pysot-alexnet (each also with
-    -dwxcorr), siamrpn-pytorch, siamfc; backbones alone: alexnet-bn, torchvision. Of
-    SiamFC the original file for MatConvNet (.mat) is read too.
+    -dwxcorr), siamrpn-pytorch, siamfc; backbones alone: alexnet-bn, torchvision,
+    efficientnet-lite0. Of SiamFC the original file for MatConvNet (.mat) is read too.
     """
 
     file: tyro.conf.Positional[str]

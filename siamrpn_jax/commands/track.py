@@ -65,7 +65,7 @@ class Config:
     """Class of each target for --export, in the order of the boxes; or one for all."""
     runtime: Runtime = "auto"
     """What computes, with the same boxes: jax, onnxruntime (siamrpn-jax[onnx]) or
-    litert. auto: for compact networks such as small, on a CPU, onnxruntime if it is
+    litert. auto: for narrow networks, small and base, on a CPU, onnxruntime if it is
     installed, which starts at once and is the faster one there; else jax."""
     constants: ConstantsOption = Constants()
 

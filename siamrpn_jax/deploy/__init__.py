@@ -3,7 +3,7 @@
 from typing import Literal
 
 Runtime = Literal["jax", "onnxruntime", "litert", "auto"]
-"""What computes; all find the same boxes. ``auto``: for compact networks on a CPU ONNX
+"""What computes; all find the same boxes. ``auto``: for narrow networks on a CPU ONNX
 Runtime, which starts at once and is the fastest there, where it is installed and takes
 the tracker; else JAX."""
 

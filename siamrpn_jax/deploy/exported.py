@@ -225,8 +225,8 @@ def choose(loaded: Loaded) -> Literal["jax", "onnxruntime"]:
     In wide networks, those of AlexNet's kind, our own convolutions are the faster ones.
     """
     installed = all(map(importlib.util.find_spec, ("onnx", "onnxruntime")))
-    compact = loaded.model.config.backbone.kind == "compact"
-    if not (installed and compact and jax.default_backend() == "cpu"):
+    narrow = loaded.model.config.backbone.kind != "alexnet"
+    if not (installed and narrow and jax.default_backend() == "cpu"):
         return "jax"
     try:
         onnx_tracker.check(loaded)

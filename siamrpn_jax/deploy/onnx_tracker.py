@@ -20,8 +20,16 @@ import siamrpn_jax
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.deploy.graph import NEWEST_OPSET, OPSET, Graph, Value
 from siamrpn_jax.deploy.runtime import FORMAT
-from siamrpn_jax.model import fused, rpn
-from siamrpn_jax.model.config import InputConfig, ModelConfig, describe_layers
+from siamrpn_jax.model import convolutions, fused, rpn
+from siamrpn_jax.model.config import (
+    RIM,
+    ConvLayer,
+    InputConfig,
+    ModelConfig,
+    describe_layers,
+    fine_layers,
+    map_sizes,
+)
 from siamrpn_jax.model.network import model_anchors
 from siamrpn_jax.tracking.confidence import MAX_ODDS, NEAR_IOU
 from siamrpn_jax.tracking.config import TrackerConfig
@@ -59,6 +67,7 @@ class Weights(NamedTuple):
     """The layers of a network, as ``model.fused`` has them."""
 
     backbone: tuple[Layer, ...]
+    neck: Layer | None
     template: tuple[Layer | None, Layer]
     search: tuple[Layer | None, Layer]
     """None: features are correlated as they are."""
@@ -203,6 +212,7 @@ def fold(loaded: Loaded) -> Weights:
         backbone=tuple(
             layer("backbone", f"conv{i}", f"bn{i}") for i in range(1, count + 1)
         ),
+        neck=layer("neck", "conv1", "bn1") if config.neck_width else None,
         template=(None if cells else head("template_cls"), head("template_reg")),
         search=(None if cells else head("search_cls"), head("search_reg")),
         outputs=(output("cls"), output("reg")),
@@ -441,7 +451,7 @@ def _kernel_shapes(config: ModelConfig, weights: Weights) -> list[list[int]]:
     depthwise = [width, 1, side, side]
     if config.head.kind == "hybrid":
         whole = side + config.head.kernel_size - 1
-        return [[1, config.backbone.widths[-1], whole, whole], depthwise]
+        return [[1, config.feature_width, whole, whole], depthwise]
     if config.head.kind == "depthwise":
         return [depthwise, depthwise]
     anchors = len(config.anchors.ratios)
@@ -452,7 +462,7 @@ def _embed_template(
     graph: Graph, config: ModelConfig, weights: Weights, z: Value
 ) -> list[Value]:
     """``model.fused.embed_template``."""
-    features = _features(graph, config, weights, z)
+    features = _features(graph, config, weights, z, size=config.exemplar_size)
     kernels = []
     for layer, shape in zip(
         weights.template, _kernel_shapes(config, weights), strict=True
@@ -480,7 +490,7 @@ def _detect(
     x: Value,
 ) -> list[Value]:
     """``model.fused.detect``: logits and offsets ``[1, …, F, F]``."""
-    features = _features(graph, config, weights, x)
+    features = _features(graph, config, weights, x, size=config.instance_size)
     maps = []
     shapes = _kernel_shapes(config, weights)
     for layer, kernel, shape, chain in zip(
@@ -500,20 +510,57 @@ def _detect(
     return maps
 
 
-def _features(graph: Graph, config: ModelConfig, weights: Weights, x: Value) -> Value:
-    """Patches ``[1, 3, n, n]``, 0 to 255, to features ``[1, C, f, f]``."""
-    layers = describe_layers(config.backbone)
+def _features(
+    graph: Graph, config: ModelConfig, weights: Weights, x: Value, *, size: int
+) -> Value:
+    """Patches ``[1, 3, n, n]``, 0 to 255, to features ``[1, C, f, f]``; size is n."""
+    layers, image = describe_layers(config.backbone), config.input
+    if layers[0].padded:  # with zeros that stand for the mean
+        mean = np.array(image.mean[::-1] if image.order == "bgr" else image.mean)
+        x = x - mean[:, None, None].astype(np.float32)
+        image = dataclasses.replace(image, mean=(0.0, 0.0, 0.0))
     first, *others = weights.backbone
-    convs = _for_patches(first, config.input), *others
-    for i, (layer, conv) in enumerate(zip(layers, convs, strict=True)):
-        y = _conv(graph, conv, x, stride=layer.stride)
+    convs = _for_patches(first, image), *others
+    inputs = [x]  # of each layer
+    for i, (layer, conv) in enumerate(zip(layers, convs, strict=True), start=1):
+        y = _conv(graph, conv, x, layer)
         if layer.pool:
             y = graph.op("MaxPool", y, kernel_shape=[3, 3], strides=[2, 2])
-        if layer.residual:
-            ends = (graph.int64([end, end]) for end in (1, -1))
-            y = y + graph.op("Slice", x, *ends, graph.int64([2, 3]))
-        x = graph.op("Relu", y) if i < len(layers) - 1 else y
-    return x
+        if layer.shortcut:
+            across = layers[i - layer.shortcut : i]
+            cut = sum(0 if one.padded else one.size // 2 for one in across)
+            y = y + _middle(graph, inputs[-layer.shortcut], cut)
+        x = _activate(graph, y, layer)
+        inputs.append(x)
+    fine = fine_layers(config.backbone)
+    if fine:
+        side = map_sizes(config.backbone, size)[-1]
+        x = _join(graph, inputs[fine], x, side=side)
+    return x if weights.neck is None else _conv(graph, weights.neck, x)
+
+
+def _activate(graph: Graph, x: Value, layer: ConvLayer) -> Value:
+    """``model.backbone.activate``."""
+    if layer.activation == "none":
+        return x
+    relu = layer.activation == "relu"
+    return graph.op("Relu", x) if relu else graph.op("Clip", x, 0.0, 6.0)
+
+
+def _join(graph: Graph, fine: Value, coarse: Value, *, side: int) -> Value:
+    """``model.backbone.join``; ``side`` is that of the coarse features."""
+    double = convolutions.doubling_matrix(side)
+    rows = graph.op("MatMul", double, coarse)
+    whole = graph.op("MatMul", rows, np.ascontiguousarray(double.T))
+    return _middle(graph, graph.concat(fine, whole, axis=1), RIM)
+
+
+def _middle(graph: Graph, maps: Value, cut: int) -> Value:
+    """Maps without some cells at each end."""
+    if not cut:
+        return maps
+    ends = (graph.int64([end, end]) for end in (cut, -cut))
+    return graph.op("Slice", maps, *ends, graph.int64([2, 3]))
 
 
 def _for_patches(conv: Layer, image: InputConfig) -> Layer:
@@ -528,12 +575,17 @@ def _for_patches(conv: Layer, image: InputConfig) -> Layer:
     return Layer(*(np.ascontiguousarray(v, np.float32) for v in (kernel, bias)))
 
 
-def _conv(graph: Graph, layer: Layer, x: Value, *, stride: int = 1) -> Value:
-    sides = layer.kernel.shape[2:]  # optional, but some converters want them
-    strides = [stride, stride]
-    return graph.op(
-        "Conv", x, layer.kernel, layer.bias, kernel_shape=sides, strides=strides
-    )
+def _conv(graph: Graph, conv: Layer, x: Value, layer: ConvLayer | None = None) -> Value:
+    """A convolution; without a description, of stride 1 and not padded."""
+    sides = conv.kernel.shape[2:]  # optional, but some converters want them
+    options: dict[str, Any] = dict(kernel_shape=sides)
+    if layer is not None:
+        options["strides"] = [layer.stride] * 2
+        if layer.padded:
+            options["pads"] = [layer.size // 2] * 4
+        if layer.depthwise:
+            options["group"] = layer.width
+    return graph.op("Conv", x, conv.kernel, conv.bias, **options)
 
 
 def _rows(graph: Graph, maps: Value, values: int) -> Value:

@@ -24,10 +24,13 @@ RATIOS_7 = (0.25, 1 / 3, 0.5, 1.0, 2.0, 3.0, 4.0)
 class BackboneConfig:
     """Which network extracts the features."""
 
-    kind: Literal["alexnet", "compact"] = "alexnet"
-    """``alexnet``: the paper's; ``compact``: strided stem and residual 3x3 layers."""
+    kind: Literal["alexnet", "compact", "efficientnet_lite"] = "alexnet"
+    """``alexnet``: the paper's; ``compact``: strided stem and residual 3x3 layers;
+    ``efficientnet_lite``: EfficientNet-Lite0 up to stride 16, its features of strides
+    8 and 16 side by side."""
     widths: tuple[int, ...] = (96, 256, 384, 384, 256)
-    """Channels of conv1, conv2, …"""
+    """Channels of conv1, conv2, …; of ``efficientnet_lite`` those of conv1 and of its
+    11 blocks."""
     bn_momentum: float = 0.9
     """Share of the old value in the running BatchNorm averages at each step."""
 
@@ -126,6 +129,9 @@ class ModelConfig:
     """The whole network. Equal configs share one compiled function."""
 
     backbone: BackboneConfig = BackboneConfig()
+    neck_width: int | None = None
+    """Channels of a 1x1 convolution with BatchNorm between backbone and head, as in
+    SiamRPN++; None: none."""
     head: HeadConfig = HeadConfig()
     anchors: AnchorConfig = AnchorConfig()
     input: InputConfig = InputConfig()
@@ -152,11 +158,18 @@ class ModelConfig:
         """Raises InputError on numbers out of range."""
         check_range(self, 8, 2**13, "exemplar_size", "instance_size")
         check_range(self, 0, 10, "context")
+        if self.neck_width is not None:
+            check_range(self, 1, 2**16, "neck_width")
         if self.head.scores_cells and len(self.anchors.ratios) != 1:
             raise InputError(
                 f"anchors.ratios are {len(self.anchors.ratios)} numbers, expected one: "
                 f"a {self.head.kind} head has one score a cell"
             )
+
+    @property
+    def feature_width(self) -> int:
+        """Channels of the features that the head gets."""
+        return self.neck_width or backbone_width(self.backbone)
 
     @property
     def score_size(self) -> int:
@@ -181,13 +194,31 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ConvLayer:
-    """One convolution; ``pool``: followed by a 3x3 maximum with stride 2."""
+    """One convolution with its BatchNorm, and what comes after it, in this order."""
 
     width: int
     size: int
     stride: int = 1
+    padded: bool = False
+    """With zeros around the map, which keeps its size at stride 1."""
+    depthwise: bool = False
+    """Each channel by itself."""
     pool: bool = False
-    residual: bool = False
+    """A 3x3 maximum with stride 2."""
+    shortcut: int = 0
+    """Number of layers, up to this one, whose common input is added; 0: none."""
+    activation: Literal["relu", "relu6", "none"] = "relu"
+
+
+RIM = 3
+"""Cells cut off all around the joined features of ``efficientnet_lite``: they saw the
+zeros around the patch (SiamDW's cropping)."""
+
+_BLOCKS = (
+    *((3, 1, 1), (3, 2, 6), (3, 1, 6), (5, 2, 6), (5, 1, 6), (3, 2, 6)),
+    *((3, 1, 6), (3, 1, 6), (5, 1, 6), (5, 1, 6), (5, 1, 6)),
+)
+"""Kernel size, stride and expansion of EfficientNet-Lite0's blocks up to stride 16."""
 
 
 def describe_layers(config: BackboneConfig) -> tuple[ConvLayer, ...]:
@@ -203,16 +234,58 @@ def describe_layers(config: BackboneConfig) -> tuple[ConvLayer, ...]:
         return (
             ConvLayer(widths[0], 11, 2, pool=True),
             ConvLayer(widths[1], 5, pool=True),
-            *(ConvLayer(width, 3) for width in widths[2:]),
+            *(ConvLayer(width, 3) for width in widths[2:-1]),
+            ConvLayer(widths[-1], 3, activation="none"),
         )
+    if config.kind == "efficientnet_lite":
+        return _efficientnet_layers(widths)
     if len(widths) < 2:
         raise InputError(f"compact has at least 2 layers, got widths {widths}")
+    strided = ConvLayer(widths[0], 8, 4), ConvLayer(widths[1], 4, 2)
     pairs = zip(widths[1:], widths[2:], strict=False)
-    return (
-        ConvLayer(widths[0], 8, 4),
-        ConvLayer(widths[1], 4, 2),
-        *(ConvLayer(new, 3, residual=old == new) for old, new in pairs),
-    )
+    layers = *strided, *(ConvLayer(b, 3, shortcut=int(a == b)) for a, b in pairs)
+    return *layers[:-1], dataclasses.replace(layers[-1], activation="none")
+
+
+def _efficientnet_layers(widths: tuple[int, ...]) -> tuple[ConvLayer, ...]:
+    """Each block widens, convolves each channel by itself, and narrows again."""
+    if len(widths) != 1 + len(_BLOCKS):
+        raise InputError(
+            f"efficientnet_lite has conv1 and {len(_BLOCKS)} blocks, got widths "
+            f"{widths}"
+        )
+    layers = [ConvLayer(widths[0], 3, 2, padded=True, activation="relu6")]
+    for (size, stride, expansion), before, width in zip(
+        _BLOCKS, widths[:-1], widths[1:], strict=True
+    ):
+        inner = expansion * before
+        if expansion > 1:
+            layers.append(ConvLayer(inner, 1, activation="relu6"))
+        each = ConvLayer(inner, size, stride, padded=True, depthwise=True)
+        layers.append(dataclasses.replace(each, activation="relu6"))
+        shortcut = 3 if stride == 1 and before == width else 0
+        layers.append(ConvLayer(width, 1, shortcut=shortcut, activation="none"))
+    return tuple(layers)
+
+
+def fine_layers(config: BackboneConfig) -> int:
+    """Number of layers up to the finer features that join the last ones; 0: none.
+
+    Example:
+        >>> fine_layers(BackboneConfig())
+        0
+    """
+    if config.kind != "efficientnet_lite":
+        return 0
+    strides = [layer.stride for layer in describe_layers(config)]
+    coarse = max(i for i, stride in enumerate(strides) if stride == 2)
+    return coarse - 1  # the block of the last stride begins with a 1x1 convolution
+
+
+def backbone_width(config: BackboneConfig) -> int:
+    """Channels of the features."""
+    layers, fine = describe_layers(config), fine_layers(config)
+    return layers[-1].width + (layers[fine - 1].width if fine else 0)
 
 
 def feature_size(config: BackboneConfig, patch_size: int) -> int:
@@ -226,8 +299,22 @@ def feature_size(config: BackboneConfig, patch_size: int) -> int:
         >>> feature_size(BackboneConfig(), 127), feature_size(BackboneConfig(), 255)
         (6, 22)
     """
-    size = patch_size
+    sizes = map_sizes(config, patch_size)
+    fine = fine_layers(config)
+    if not fine:
+        return sizes[-1]
+    if sizes[fine] <= 2 * RIM:
+        raise InputError(
+            f"patch size {patch_size} is too small for the {config.kind} backbone"
+        )
+    return sizes[fine] - 2 * RIM
+
+
+def map_sizes(config: BackboneConfig, patch_size: int) -> list[int]:
+    """Sides of the patch and of each layer's output."""
+    sizes = [patch_size]
     for i, layer in enumerate(describe_layers(config), start=1):
+        size = sizes[-1] + (layer.size - 1 if layer.padded else 0)
         windows = [(layer.size, layer.stride)] + [(3, 2)] * layer.pool
         for window, stride in windows:
             size, rest = divmod(size - window, stride)
@@ -238,12 +325,33 @@ def feature_size(config: BackboneConfig, patch_size: int) -> int:
                     f"layer {i} ({window}x{window}, stride {stride}) does not divide "
                     "its input exactly"
                 )
-    return size
+        sizes.append(size)
+    return sizes
+
+
+def most_values(config: BackboneConfig, patch_size: int) -> int:
+    """Values in the largest map that a convolution makes of a square patch.
+
+    Example:
+        >>> most_values(BackboneConfig(), 255) == 123 * 123 * 96
+        True
+    """
+    layers, sizes = describe_layers(config), map_sizes(config, patch_size)
+    return max(
+        _conv_size(layer, before) ** 2 * layer.width
+        for layer, before in zip(layers, sizes, strict=False)
+    )
+
+
+def _conv_size(layer: ConvLayer, size: int) -> int:
+    """Side of a convolution's output, before a maximum."""
+    size += layer.size - 1 if layer.padded else 0
+    return (size - layer.size) // layer.stride + 1
 
 
 def total_stride(config: BackboneConfig) -> int:
     """Distance in patch pixels between neighbouring cells of the feature map."""
-    layers = describe_layers(config)
+    layers = describe_layers(config)[: fine_layers(config) or None]
     return math.prod(layer.stride * (2 if layer.pool else 1) for layer in layers)
 
 
@@ -259,14 +367,17 @@ def count_flops(config: ModelConfig) -> int:
         >>> count_flops(ModelConfig())
         9642956352
     """
+    features = feature_size(config.backbone, config.instance_size)
+    neck = features**2 * backbone_width(config.backbone) * (config.neck_width or 0)
     head = _head_multiply_adds(
         config.head,
-        channels=config.backbone.widths[-1],
-        features=feature_size(config.backbone, config.instance_size),
+        channels=config.feature_width,
+        features=features,
         kernel=config.template_size,
         anchors=len(config.anchors.ratios),
     )
-    return 2 * (_backbone_multiply_adds(config.backbone, config.instance_size) + head)
+    backbone = _backbone_multiply_adds(config.backbone, config.instance_size)
+    return 2 * (backbone + neck + head)
 
 
 def _backbone_multiply_adds(config: BackboneConfig, patch_size: int) -> int:
@@ -276,11 +387,12 @@ def _backbone_multiply_adds(config: BackboneConfig, patch_size: int) -> int:
         >>> _backbone_multiply_adds(BackboneConfig("compact", (48, 96)), 188)
         55185408
     """
-    size, channels, total = patch_size, 3, 0
-    for layer in describe_layers(config):
-        size = (size - layer.size) // layer.stride + 1
-        total += size**2 * layer.width * layer.size**2 * channels
-        size = (size - 3) // 2 + 1 if layer.pool else size
+    channels, total = 3, 0
+    for layer, before in zip(
+        describe_layers(config), map_sizes(config, patch_size), strict=False
+    ):
+        outputs = _conv_size(layer, before) ** 2 * layer.width
+        total += outputs * layer.size**2 * (1 if layer.depthwise else channels)
         channels = layer.width
     return total
 

@@ -13,7 +13,8 @@ transforms it once and ``conv2d_transformed`` uses the result.
 """
 
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import jax
@@ -37,6 +38,7 @@ class TransformedKernel(struct.PyTreeNode):
     size: int = struct.field(pytree_node=False)
     stride: int = struct.field(pytree_node=False)
     impl: ConvImpl = struct.field(pytree_node=False)
+    depthwise: bool = struct.field(pytree_node=False, default=False)
 
 
 def conv2d(
@@ -63,11 +65,66 @@ def conv2d(
     return _from_blocks(y, x.shape, size, stride).astype(x.dtype)
 
 
+def depthwise_conv2d(
+    x: jax.Array, kernel: jax.Array, *, stride: int = 1, impl: ConvImpl = "auto"
+) -> jax.Array:
+    """Convolution of each channel by itself, no padding.
+
+    Args:
+        x: ``[B, H, W, C]``.
+        kernel: ``[k, k, 1, C]``.
+        stride: in both directions.
+        impl: ``xla``, or a sum of shifted maps, which on a CPU is ten times faster;
+            ``auto`` as in ``conv2d``.
+
+    Returns:
+        ``[B, (H - k) // stride + 1, (W - k) // stride + 1, C]``.
+    """
+    if _choose(impl, 1, 1) == "xla":
+        return _xla_conv(x, kernel, stride, groups=x.shape[-1])
+    return _sum_of_windows(x, kernel, stride)
+
+
+def pad(x: jax.Array, width: int) -> jax.Array:
+    """``[B, H, W, C]`` with zeros all around."""
+    return jnp.pad(x, ((0, 0), (width, width), (width, width), (0, 0)))
+
+
+def double(x: jax.Array) -> jax.Array:
+    """Interpolates ``[B, m, m, C]`` to ``[B, 2m - 1, 2m - 1, C]``, ends kept."""
+    weights = jnp.asarray(doubling_matrix(x.shape[1]), x.dtype)
+    return jnp.einsum("pi,qj,bijc->bpqc", weights, weights, x)
+
+
+def doubling_matrix(size: int) -> np.ndarray:
+    """Linear interpolation of m values to 2m - 1, ``[2m - 1, m]``.
+
+    Example:
+        >>> doubling_matrix(2).tolist()
+        [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
+    """
+    places = np.arange(2 * size - 1)[:, None] / 2
+    return np.maximum(1 - abs(places - np.arange(size)), 0).astype(np.float32)
+
+
 def transform_kernel(
-    kernel: jax.Array, *, stride: int = 1, impl: ConvImpl = "auto"
+    kernel: jax.Array,
+    *,
+    stride: int = 1,
+    impl: ConvImpl = "auto",
+    depthwise: bool = False,
 ) -> TransformedKernel:
-    """Does what depends on the kernel alone; arguments as ``conv2d``'s."""
+    """Does what depends on the kernel alone.
+
+    Args:
+        kernel: as ``conv2d``'s, or as ``depthwise_conv2d``'s.
+        stride: as theirs.
+        impl: as theirs.
+        depthwise: which of them.
+    """
     size = kernel.shape[0]
+    if depthwise:
+        return TransformedKernel((kernel,), size, stride, impl, depthwise=True)
     impl = _choose(impl, size, stride)
     values = (kernel,)
     if impl == "winograd":
@@ -77,8 +134,10 @@ def transform_kernel(
 
 
 def conv2d_transformed(x: jax.Array, kernel: TransformedKernel) -> jax.Array:
-    """``conv2d`` of ``[B, H, W, C]`` with a transformed kernel."""
+    """``conv2d`` or ``depthwise_conv2d`` with a transformed kernel."""
     size, stride = kernel.size, kernel.stride
+    if kernel.depthwise:
+        return depthwise_conv2d(x, kernel.values[0], stride=stride, impl=kernel.impl)
     if kernel.impl == "xla":
         return _xla_conv(x, kernel.values[0], stride)
     blocks = _to_blocks(x.astype(jnp.float32), size, stride)
@@ -100,19 +159,70 @@ def max_pool(x: jax.Array) -> jax.Array:
     return x
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _sum_of_windows(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    total = jnp.zeros((), jnp.float32)
+    for (i, j), window in _windows(x, len(kernel), stride):
+        total += window * kernel[i, j, 0]
+    return total.astype(x.dtype)
+
+
+def _windows(
+    x: jax.Array, size: int, stride: int
+) -> Iterator[tuple[tuple[int, int], jax.Array]]:
+    """What each tap of a kernel meets."""
+    rows, columns = ((n - size) // stride * stride + 1 for n in x.shape[1:3])
+    for i, j in itertools.product(range(size), repeat=2):
+        yield (i, j), x[:, i : i + rows : stride, j : j + columns : stride]
+
+
+def _windows_forward(x, kernel, stride):
+    return _sum_of_windows(x, kernel, stride), (x, kernel)
+
+
+def _windows_backward(stride, residuals, dy):
+    # Written out because the automatic gradient pads and adds once per tap.
+    x, kernel = residuals
+    size, dy = len(kernel), jnp.asarray(dy)
+
+    def add(total: jax.Array, place: jax.Array) -> tuple[jax.Array, None]:
+        sample, row, column = place
+        corner = sample, stride * row, stride * column, 0
+        window = lax.dynamic_slice(x, corner, (1, size, size, x.shape[-1]))
+        product = window[0] * dy[sample, row, column]
+        return total + product.astype(jnp.float32), None
+
+    # Place by place: sums down long columns are seven times slower on a CPU.
+    places = jnp.asarray(np.indices(dy.shape[:3]).reshape(3, -1).T)
+    nothing = jnp.zeros((size, size, x.shape[-1]), jnp.float32)
+    dkernel = lax.scan(add, nothing, places)[0][:, :, None].astype(kernel.dtype)
+    ends = [
+        (size - 1, n - (stride * (m - 1) + 1), stride - 1)
+        for n, m in zip(x.shape[1:3], dy.shape[1:3], strict=True)
+    ]
+    padded = lax.pad(dy, jnp.zeros((), dy.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
+    return _sum_of_windows(padded, kernel[::-1, ::-1], 1), dkernel
+
+
+_sum_of_windows.defvjp(_windows_forward, _windows_backward)
+
+
 def _choose(impl: ConvImpl, size: int, stride: int) -> Literal["xla", "winograd"]:
     if impl == "auto":
         impl = "winograd" if jax.default_backend() == "cpu" else "xla"
     return "winograd" if impl == "winograd" and _blocking(size, stride)[1] else "xla"
 
 
-def _xla_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+def _xla_conv(
+    x: jax.Array, kernel: jax.Array, stride: int, *, groups: int = 1
+) -> jax.Array:
     return lax.conv_general_dilated(
         x,
         kernel,
         (stride, stride),
         "VALID",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
     )
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from siamrpn_jax.model import backbone, convolutions, rpn
-from siamrpn_jax.model.config import ConvImpl
+from siamrpn_jax.model.config import ConvImpl, most_values
 from siamrpn_jax.model.convolutions import TransformedKernel
 from siamrpn_jax.model.layers import BatchNorm
 from siamrpn_jax.model.network import Detection, SiamRPN, make_detection, normalise
@@ -24,9 +24,9 @@ from siamrpn_jax.model.rpn import Template
 _BRANCHES = ("cls", "reg")
 
 _CHUNK_BYTES, _CHUNK_PATCHES = 12 * 2**20, 16
-"""Limits for what a CPU computes at a time: bytes of the first layer's output, and
-patches; measured best. More does not fit the caches, and glibc takes large working
-memory from the kernel anew for each call."""
+"""Limits for what a CPU computes at a time: bytes of the largest map, and patches;
+measured best. More does not fit the caches, and glibc takes large working memory from
+the kernel anew for each call."""
 
 
 class FusedConv(struct.PyTreeNode):
@@ -41,6 +41,7 @@ class FusedWeights(struct.PyTreeNode):
     """The network's weights as tracking uses them."""
 
     backbone: tuple[FusedConv, ...]
+    neck: FusedConv | None
     template: tuple[FusedConv, ...]
     """What makes detection kernels of exemplar features: classification, regression;
     of heads that score cells, regression alone."""
@@ -73,9 +74,14 @@ def fuse(model: SiamRPN, variables: Any) -> FusedWeights:
             *fold("backbone", f"conv{i}", f"bn{i}"),
             stride=layer.stride,
             impl=config.conv_impl,
+            depthwise=layer.depthwise,
         )
         for i, layer in enumerate(layers, start=1)
     ]
+    neck = None
+    if config.neck_width:
+        neck = make(*fold("neck", "conv1", "bn1"), impl=config.conv_impl)
+    body = tuple(features), neck
 
     def head(name: str, impl: ConvImpl = config.conv_impl) -> FusedConv:
         return make(*fold("head", name, f"{name}_bn"), impl=impl)
@@ -85,10 +91,10 @@ def fuse(model: SiamRPN, variables: Any) -> FusedWeights:
         bias = jnp.pad(variables["params"]["head"]["bias"], (1, 0))
         score = _fuse_conv(gain, bias, dtype="float32", impl="xla")
         if not config.head.regresses:
-            return FusedWeights(tuple(features), (), None, (score,), ())
+            return FusedWeights(*body, (), None, (score,), ())
         template, search = head("template_reg", "xla"), head("search_reg")
         boxes = head("mix_reg"), head("out_reg")
-        return FusedWeights(tuple(features), (template,), search, (score,), boxes)
+        return FusedWeights(*body, (template,), search, (score,), boxes)
 
     # Run once a target: the transformed kernels of ``paper`` would fill 280 MB.
     template = head("template_cls", "xla"), head("template_reg", "xla")
@@ -99,7 +105,7 @@ def fuse(model: SiamRPN, variables: Any) -> FusedWeights:
         outputs = [(head(f"mix_{b}"), head(f"out_{b}")) for b in _BRANCHES]
     else:
         outputs = [(), (head("adjust"),) if config.head.adjust else ()]
-    return FusedWeights(tuple(features), template, search, *outputs)
+    return FusedWeights(*body, template, search, *outputs)
 
 
 @standard_promotion
@@ -161,10 +167,8 @@ def _chunk_size(model: SiamRPN) -> int | None:
     if jax.default_backend() != "cpu":
         return None
     config = model.config
-    first = backbone.describe_layers(config.backbone)[0]
-    side = (config.instance_size - first.size) // first.stride + 1
-    fitting = _CHUNK_BYTES // (4 * side**2 * first.width)
-    return max(1, min(_CHUNK_PATCHES, fitting))
+    values = most_values(config.backbone, config.instance_size)
+    return max(1, min(_CHUNK_PATCHES, _CHUNK_BYTES // (4 * values)))
 
 
 def _detect(
@@ -198,18 +202,25 @@ def _detect(
 
 def _features(model: SiamRPN, weights: FusedWeights, patches: jax.Array) -> jax.Array:
     """The backbone: ``[B, n, n, 3]`` to ``[B, f, f, C]``."""
-    x = normalise(patches, model.config.input)
-    layers = backbone.describe_layers(model.config.backbone)
-    last = len(layers) - 1
-    for i, (layer, conv) in enumerate(zip(layers, weights.backbone, strict=True)):
-        y = convolutions.conv2d_transformed(x.astype(model.config.dtype), conv.kernel)
+    config = model.config
+    x = normalise(patches, config.input)
+    inputs = [x]  # of each layer
+    for layer, conv in zip(
+        backbone.describe_layers(config.backbone), weights.backbone, strict=True
+    ):
+        if layer.padded:
+            x = convolutions.pad(x, layer.size // 2)
+        y = convolutions.conv2d_transformed(x.astype(config.dtype), conv.kernel)
         if layer.pool:
             y = convolutions.max_pool(y)
         y += conv.bias
-        if layer.residual:
-            y += x[:, 1:-1, 1:-1]
-        x = jax.nn.relu(y) if i < last else y
-    return x
+        if layer.shortcut:
+            y = backbone.add_shortcut(y, inputs[-layer.shortcut])
+        x = backbone.activate(y, layer)
+        inputs.append(x)
+    fine = backbone.fine_layers(config.backbone)
+    features = backbone.join(inputs[fine], x) if fine else x
+    return features if weights.neck is None else _apply(weights.neck, features)
 
 
 def _chain(convs: tuple[FusedConv, ...], x: jax.Array) -> jax.Array:
@@ -243,7 +254,10 @@ def _fuse_conv(
     dtype: str,
     impl: ConvImpl,
     stride: int = 1,
+    depthwise: bool = False,
 ) -> FusedConv:
     kernel, bias = kernel.astype(dtype), bias.astype(dtype)
-    transformed = convolutions.transform_kernel(kernel, stride=stride, impl=impl)
+    transformed = convolutions.transform_kernel(
+        kernel, stride=stride, impl=impl, depthwise=depthwise
+    )
     return FusedConv(transformed, bias)

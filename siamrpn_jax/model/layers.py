@@ -25,6 +25,7 @@ class Conv(nn.Module):
     features: int
     size: int
     stride: int = 1
+    depthwise: bool = False
     use_bias: bool = True
     impl: ConvImpl = "auto"
     dtype: str = "float32"
@@ -33,13 +34,13 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, maps: Maps) -> Maps:
         """``[B, H, W, C]`` maps to ``[B, H', W', features]`` maps."""
-        shape = (self.size, self.size, maps[0].shape[-1], self.features)
+        channels = 1 if self.depthwise else maps[0].shape[-1]
+        shape = (self.size, self.size, channels, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         kernel = kernel.astype(self.dtype)
+        conv = convolutions.depthwise_conv2d if self.depthwise else convolutions.conv2d
         maps = tuple(
-            convolutions.conv2d(
-                x.astype(self.dtype), kernel, stride=self.stride, impl=self.impl
-            )
+            conv(x.astype(self.dtype), kernel, stride=self.stride, impl=self.impl)
             for x in maps
         )
         if not self.use_bias:

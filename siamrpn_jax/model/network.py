@@ -12,8 +12,14 @@ from flax import struct
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model import anchors, rpn
-from siamrpn_jax.model.backbone import Backbone
-from siamrpn_jax.model.config import InputConfig, ModelConfig, total_stride
+from siamrpn_jax.model.backbone import Backbone, Neck
+from siamrpn_jax.model.config import (
+    InputConfig,
+    ModelConfig,
+    describe_layers,
+    total_stride,
+)
+from siamrpn_jax.model.layers import Maps
 from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.model.rpn import Template
 
@@ -51,6 +57,13 @@ class SiamRPN(nn.Module):
         """Backbone and head; their names are the first part of parameter names."""
         config = self.config
         self.backbone = Backbone(config.backbone, config.conv_impl, config.dtype)
+        if config.neck_width:
+            self.neck = Neck(
+                config.neck_width,
+                config.conv_impl,
+                config.dtype,
+                config.backbone.bn_momentum,
+            )
         anchors = len(config.anchors.ratios)
         head_args = (config.head, anchors, config.conv_impl, config.dtype)
         if config.head.kind == "up_channel":
@@ -88,9 +101,7 @@ class SiamRPN(nn.Module):
             a ``PairOutput``.
         """
         bn: dict[str, Any] = dict(train=train, fixed=fixed, axis_name=axis_name)
-        features_z, features_x = self.backbone(
-            (normalise(z, self.config.input), normalise(x, self.config.input)), **bn
-        )
+        features_z, features_x = self._features(z, x, **bn)
         template = self.head.embed_template(features_z, **bn)
         search = self.head.embed_search(features_x, **bn)
         detection = make_detection(
@@ -106,13 +117,13 @@ class SiamRPN(nn.Module):
     @standard_promotion
     def embed_template(self, z: jax.Array) -> Template:
         """Exemplar patches ``[B, Z, Z, 3]`` to detection kernels; once per target."""
-        (features,) = self.backbone((normalise(z, self.config.input),))
+        (features,) = self._features(z)
         return self.head.embed_template(features, train=False)
 
     @standard_promotion
     def detect(self, template: Template, x: jax.Array) -> Detection:
         """Search patches ``[B, X, X, 3]`` to logits and offsets; once per frame."""
-        (features,) = self.backbone((normalise(x, self.config.input),))
+        (features,) = self._features(x)
         search = self.head.embed_search(features, train=False)
         return make_detection(
             self.head.classify(search.cls, template.cls_kernel, train=False),
@@ -126,10 +137,31 @@ class SiamRPN(nn.Module):
         patches = jnp.zeros((1, z, z, 3), jnp.uint8), jnp.zeros((1, x, x, 3), jnp.uint8)
         return _init(self, rng, *patches)
 
+    def _features(
+        self, *patches: jax.Array, fixed: Collection[str] = (), **bn: Any
+    ) -> Maps:
+        maps = tuple(normalise(x, self.config.input) for x in patches)
+        if _is_fixed(self.config, fixed) and jax.default_backend() == "cpu":
+            # Patch by patch it stays in the caches: twice as fast.
+            one = nn.scan(
+                lambda net, _, x: ((), net.backbone((x[None],))[0][0]),
+                variable_broadcast=("params", "batch_stats"),
+            )
+            maps = tuple(one(self, (), x)[1] for x in maps)
+        else:
+            maps = self.backbone(maps, fixed=fixed, **bn)
+        return self.neck(maps, fixed=fixed, **bn) if self.config.neck_width else maps
+
 
 @functools.partial(jax.jit, static_argnums=0)  # traced once for equal configs
 def _init(model: SiamRPN, rng: jax.Array, z: jax.Array, x: jax.Array) -> dict:
     return dict(model.init(rng, z, x))
+
+
+def _is_fixed(config: ModelConfig, fixed: Collection[str]) -> bool:
+    """Whether no layer of the backbone looks at the batch."""
+    layers = range(1, 1 + len(describe_layers(config.backbone)))
+    return {f"backbone/conv{i}" for i in layers} <= set(fixed)
 
 
 def normalise(patches: jax.Array, config: InputConfig) -> jax.Array:

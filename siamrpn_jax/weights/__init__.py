@@ -184,7 +184,7 @@ def model_shapes(model: SiamRPN) -> dict[str, tuple[int, ...]]:
 
 def backbone_shapes(config: BackboneConfig) -> dict[str, tuple[int, ...]]:
     """The same for a backbone alone."""
-    patches = (jax.ShapeDtypeStruct((1, 127, 127, 3), np.float32),)
+    patches = (jax.ShapeDtypeStruct((1, 129, 129, 3), np.float32),)
     expected = jax.eval_shape(Backbone(config).init, jax.random.key(0), patches)
     flat: Any = traverse_util.flatten_dict(expected)
     return {"/".join((k[0], "backbone", *k[1:])): v.shape for k, v in flat.items()}

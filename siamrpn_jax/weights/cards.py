@@ -112,6 +112,7 @@ def describe(config: ModelConfig | BackboneConfig) -> str:
     text = f"{backbone.kind} {'-'.join(map(str, backbone.widths))}"
     if isinstance(config, BackboneConfig):
         return f"{text}, backbone alone"
+    text += f", neck {config.neck_width}" if config.neck_width else ""
     patches = f"{config.exemplar_size} and {config.instance_size} px"
     if not config.head.regresses:
         return f"{text}, {config.head.kind} head, {patches}"

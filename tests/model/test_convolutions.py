@@ -10,6 +10,8 @@ from siamrpn_jax.model.convolutions import (
     TransformedKernel,
     conv2d,
     conv2d_transformed,
+    depthwise_conv2d,
+    double,
     max_pool,
     transform_kernel,
     winograd_matrices,
@@ -90,6 +92,37 @@ def test_values_and_gradients_against_a_slow_sum(impl, k, stride, height, width)
     check_close(y, expected, TOLERANCES[impl])
     for found, wanted in zip(gradients, slow_gradients(dy), strict=True):
         check_close(found, wanted, TOLERANCES[impl])
+
+
+@pytest.mark.parametrize("impl", TOLERANCES)
+@pytest.mark.parametrize(
+    ("k", "stride", "height", "width"),
+    [(3, 1, 7, 9), (3, 2, 9, 9), (5, 1, 8, 6), (5, 2, 13, 11), (3, 2, 8, 10)],
+)
+def test_depthwise_against_a_slow_sum(impl, k, stride, height, width):
+    """As a convolution whose kernel is 0 between different channels."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(2, height, width, 4)).astype(np.float32)
+    kernel = rng.normal(size=(k, k, 1, 4)).astype(np.float32)
+    expected, gradients = slow_conv(x, kernel * np.eye(4), stride)
+    conv = functools.partial(depthwise_conv2d, stride=stride, impl=impl)
+    found, pull = jax.vjp(conv, x, kernel)
+    dy = rng.normal(size=expected.shape).astype(np.float32)
+    dx, dkernel = gradients(dy)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    found_dx, found_dkernel = pull(dy)
+    np.testing.assert_allclose(found_dx, dx, rtol=1e-4, atol=1e-5)
+    own = np.diagonal(dkernel, axis1=2, axis2=3)[:, :, None]
+    np.testing.assert_allclose(found_dkernel, own, rtol=1e-4, atol=1e-4)
+
+
+def test_doubling_keeps_the_ends_and_interpolates():
+    x = np.random.default_rng(3).normal(size=(2, 5, 5, 3)).astype(np.float32)
+    expected = np.zeros((2, 9, 9, 3))
+    expected[:, ::2, ::2] = x
+    expected[:, 1::2, ::2] = (x[:, 1:] + x[:, :-1]) / 2
+    expected[:, :, 1::2] = (expected[:, :, :-1:2] + expected[:, :, 2::2]) / 2
+    np.testing.assert_allclose(double(jnp.asarray(x)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_precision_with_many_channels():

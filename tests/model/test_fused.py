@@ -62,6 +62,17 @@ CONFIGS = {
         head=HeadConfig("hybrid", width=6, kernel_size=3, template_relu=True),
         anchors=AnchorConfig(ratios=(1.0,)),
     ),
+    "efficientnet_lite hybrid with a neck": dataclasses.replace(
+        COMPACT,
+        backbone=BackboneConfig(
+            "efficientnet_lite", widths=(4, 2, 3, 3, 4, 4, 5, 5, 5, 6, 6, 6)
+        ),
+        neck_width=6,
+        head=HeadConfig("hybrid", width=6, kernel_size=1),
+        anchors=AnchorConfig(ratios=(1.0,)),
+        exemplar_size=97,
+        instance_size=145,
+    ),
     "alexnet cross_correlation rgb": dataclasses.replace(
         ALEXNET,
         head=HeadConfig("cross_correlation"),

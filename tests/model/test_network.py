@@ -11,6 +11,7 @@ from plain_network import detect, embed_template
 from random_variables import random_variables
 from siamrpn_jax import presets
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.model import network
 from siamrpn_jax.model.config import (
     AnchorConfig,
     BackboneConfig,
@@ -118,7 +119,10 @@ def test_adjust_adds_one_layer():
     assert extra == 20 * 20 + 20
 
 
-@pytest.mark.parametrize("config", BOTH)
+NECK = dataclasses.replace(DEPTHWISE, neck_width=5)
+
+
+@pytest.mark.parametrize("config", [*BOTH, pytest.param(NECK, id="neck")])
 def test_template_then_detection_equal_the_whole_network(config):
     model, variables, z, x = make(config)
     output = jax.jit(model.apply)(variables, z, x)
@@ -198,6 +202,27 @@ def test_in_batch_negatives_do_not_move_the_running_averages():
         return updates["batch_stats"]
 
     check_close(train(True), train(False), atol=1e-6)
+
+
+def test_a_fixed_backbone_runs_patch_by_patch(monkeypatch):
+    """What comes out, its gradient included, is what the whole batch gives."""
+    model, variables, z, x = make(NECK)
+    fixed = [f"backbone/conv{i}" for i in (1, 2, 3)]
+
+    def run():
+        def loss(params):
+            known = {**variables, "params": params}
+            output, _ = model.apply(
+                known, z, x, train=True, fixed=fixed, mutable=["batch_stats"]
+            )
+            logits = output.detection.cls_logits
+            return (logits**2).mean(), logits
+
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])
+
+    found = run()
+    monkeypatch.setattr(network, "_is_fixed", lambda *_: False)
+    check_close(found, run(), atol=1e-4)
 
 
 def test_statistics_of_fixed_layers_stay():

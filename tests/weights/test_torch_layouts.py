@@ -15,6 +15,7 @@ from siamrpn_jax import published, weights
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model.anchors import anchor_sizes
 from siamrpn_jax.model.config import BackboneConfig, ModelConfig
+from siamrpn_jax.model.layers import BatchNorm
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.tracking.state import Loaded
@@ -43,7 +44,9 @@ def test_every_layout_is_found_and_has_its_preset(name, tmp_path):
     assert loaded.card["source"]["file"] == "net.pth"
     assert len(loaded.card["source"]["sha256"]) == 64
     if isinstance(loaded, LoadedBackbone):
-        assert (loaded.config.widths, loaded.input) == (WIDTHS, layout.model.input)
+        own = layout.model.backbone
+        widths = WIDTHS if own.kind == "alexnet" else own.widths
+        assert (loaded.config.widths, loaded.input) == (widths, layout.model.input)
         return
     config = loaded.model.config
     assert config.backbone == BackboneConfig(widths=WIDTHS)
@@ -239,6 +242,30 @@ def test_siamfc_becomes_dense_and_keeps_its_epsilon(tmp_path):
 
 
 # --- Errors ---
+
+
+def test_efficientnet_goes_by_blocks_and_keeps_its_epsilon(tmp_path):
+    name = "efficientnet-lite0"
+    _, loaded = import_torch(write(tmp_path / "lite0.pth", name))
+    state = tensors(name)
+    params = loaded.variables["params"]["backbone"]
+    places = {
+        "conv1": ("_conv_stem", "_bn0"),
+        "conv2": ("_blocks.0._depthwise_conv", "_blocks.0._bn1"),
+        "conv4": ("_blocks.1._expand_conv", "_blocks.1._bn0"),
+        "conv15": ("_blocks.4._project_conv", "_blocks.4._bn2"),
+        "conv33": ("_blocks.10._project_conv", "_blocks.10._bn2"),
+    }
+    for ours, (conv, norm) in places.items():
+        kernel = state[f"{conv}.weight"].transpose(2, 3, 1, 0)
+        np.testing.assert_array_equal(params[ours]["kernel"], kernel)
+        scale = params[ours.replace("conv", "bn")]["scale"]
+        stats = loaded.variables["batch_stats"]["backbone"][ours.replace("conv", "bn")]
+        ours_factor = scale / np.sqrt(stats["var"] + BatchNorm.epsilon)
+        theirs = state[f"{norm}.weight"] / np.sqrt(state[f"{norm}.running_var"] + 1e-3)
+        np.testing.assert_allclose(ours_factor, theirs, rtol=1e-5)
+    assert params["conv2"]["kernel"].shape == (3, 3, 1, 32)
+    assert "conv34" not in params
 
 
 def test_all_names_that_are_wrong_are_listed(tmp_path):
