@@ -176,7 +176,8 @@ def results(reports: Reports) -> str:
         "first box repeated": trackers["static"] | {"ms": None},
         "KCF (OpenCV)": trackers["kcf"],
         "CSRT (OpenCV)": trackers["csrt"],
-        "**`small`**": trackers["siamrpn"],
+        "**`small`**": trackers["small"],
+        "**`base`**": trackers["base"],
         "`small`'s network, trained on 2 CPU cores only (280,000 pairs, about an "
         "hour)": trained,
         "NanoTrack v2 (trained on GOT-10k and more)": v2,

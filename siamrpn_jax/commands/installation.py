@@ -231,20 +231,21 @@ def check_folders() -> Iterator[Finding]:
 
 def check_weights() -> Iterator[Finding]:
     """Weights of the package that are missing or damaged."""
-    file = Path(__file__).parents[1] / "weights/small.safetensors"
     try:
         from safetensors.numpy import load_file
-
-        load_file(file)
     except ImportError:
         return  # found among the requirements
-    except Exception as error:  # safetensors has its own kind, for files that end early
-        yield Finding(
-            f"{file}: the weights small cannot be read ({error})",
-            f"pip install --force-reinstall --no-deps {DISTRIBUTION}, or that of a "
-            "fresh clone",
-            breaks=True,
-        )
+    for name in ("small", "base"):
+        file = Path(__file__).parents[1] / f"weights/{name}.safetensors"
+        try:
+            load_file(file)
+        except Exception as error:  # safetensors has its own kind, for cut files
+            yield Finding(
+                f"{file}: the weights {name} cannot be read ({error})",
+                f"pip install --force-reinstall --no-deps {DISTRIBUTION}, or that of a "
+                "fresh clone",
+                breaks=True,
+            )
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (

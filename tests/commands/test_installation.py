@@ -366,11 +366,13 @@ def test_weights_that_are_damaged(monkeypatch, tmp_path):
     assert not list(installation.check_weights())
     module = tmp_path / "commands/installation.py"
     monkeypatch.setattr(installation, "__file__", str(module))
-    found = only(installation.check_weights)
-    assert "cannot be read" in found.what and found.breaks
     (tmp_path / "weights").mkdir()
-    (tmp_path / "weights/small.safetensors").write_bytes(b"half a fi")
-    assert only(installation.check_weights).breaks
+    for damaged in (None, b"half a fi"):
+        if damaged:
+            (tmp_path / "weights/small.safetensors").write_bytes(damaged)
+        small, base = installation.check_weights()
+        assert "small cannot be read" in small.what and small.breaks
+        assert "base cannot be read" in base.what and base.breaks
 
 
 def test_all_checks_run_here():

@@ -16,11 +16,11 @@ from siamrpn_jax import presets, weights
 from siamrpn_jax.model.config import count_flops
 from siamrpn_jax.model.network import count_parameters
 
-CARD = ROOT / "siamrpn_jax" / "weights" / "small.md"
+CARDS = ROOT / "siamrpn_jax" / "weights"
 CHECKED = [
     *(page for page in PAGES if page.name != "CHANGELOG.md"),
     ROOT / "data_prep" / "README.md",
-    CARD,
+    *sorted(CARDS.glob("*.md")),
 ]
 NOT_MEASURED = {
     "ARCHITECTURE.md": (
@@ -137,25 +137,31 @@ def race_of_constants(monkeypatch, seconds):
     monkeypatch.setattr(section, "run", run)
 
 
-def test_the_model_card_has_the_figures_of_the_weights():
-    loaded, text = weights.load_weights("small"), CARD.read_text()
+def test_every_weights_file_has_a_model_card():
+    assert weights.bundled() == sorted(path.stem for path in CARDS.glob("*.md"))
+
+
+@pytest.mark.parametrize("name", weights.bundled())
+def test_the_model_card_has_the_figures_of_the_weights(name):
+    loaded, text = weights.load_weights(name), (CARDS / f"{name}.md").read_text()
     assert f"{loaded.card['parameters']:,} parameters" in text
     assert loaded.card["parameters"] == count_parameters(loaded.model.config)
     assert f"{count_flops(loaded.model.config) / 1e9:.2f} GFLOP a frame" in text
-    size = (CARD.parent / "small.safetensors").stat().st_size
+    size = (CARDS / f"{name}.safetensors").stat().st_size
     assert f"{size / 1e6:.1f} MB" in text
     mean, held_out = loaded.card["figures"].values()
     assert f"| **mean** | **{figures.score(mean)}** |" in text
     assert f"the mean is {figures.score(held_out)}" in text
 
 
-def test_the_model_card_has_the_figures_of_the_evaluation():
-    text = CARD.read_text()
+@pytest.mark.parametrize("name", weights.bundled())
+def test_the_model_card_has_the_figures_of_the_evaluation(name):
+    text = (CARDS / f"{name}.md").read_text()
     trackers = figures.read("eval")["trackers"]
     rows = re.findall(r"\| (\w+_[\w-]+) \| (\.\d+) \| ([.\d]+) ", text)
     assert {row[0]: row[1:] for row in rows} == {
         one: (figures.score(row["auc"]), figures.score(row["precision"]))
-        for one, row in trackers["siamrpn"]["sequences"].items()
+        for one, row in trackers[name]["sequences"].items()
     }
     others = {one: figures.score(row["auc"]) for one, row in trackers.items()}
     others["v2"] = figures.score(figures.read("eval_nano_v2")["auc"])

@@ -9,7 +9,7 @@ WITH_EXAMPLES = [page for page in PAGES if examples(page)]
 LINKING = [
     *PAGES,
     ROOT / "data_prep" / "README.md",
-    ROOT / "siamrpn_jax" / "weights" / "small.md",
+    *sorted((ROOT / "siamrpn_jax" / "weights").glob("*.md")),
 ]
 
 
