@@ -23,6 +23,7 @@ PAGES = {
     "README.md": "index.md",
     "SECURITY.md": "security.md",
     "data_prep/README.md": "datasets.md",
+    "siamrpn_jax/weights/base.md": "model_card_base.md",
     "siamrpn_jax/weights/small.md": "model_card.md",
 }
 
