@@ -133,9 +133,11 @@ def test_failed_write_leaves_nothing(tmp_path, variables, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bundled_weights_follow_their_card():
-    assert weights.bundled() == ["small"]
-    loaded = weights.load_weights("small")
+@pytest.mark.parametrize("name", ["base", "small"])
+def test_bundled_weights_follow_their_card(name):
+    assert name in weights.bundled()
+    loaded = weights.load_weights(name)
+    assert loaded.card["name"] == name
     for field in ("data", "command", "figures", "licence", "steps", "pairs"):
         assert field in loaded.card
 
