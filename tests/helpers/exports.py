@@ -20,6 +20,7 @@ from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.tracking.state import Loaded
 from siamrpn_jax.tracking.step import make_tracker
 from siamrpn_jax.weights import save_weights
+from small_models import TINY_EFFICIENT
 
 FRAMES, TRUTH = make_sequence(3, length=12, height=90, width=120)
 
@@ -50,9 +51,7 @@ MODELS = {
     ),
     "efficientnet_lite hybrid bgr": dataclasses.replace(
         COMPACT,
-        backbone=BackboneConfig(
-            "efficientnet_lite", widths=(4, 2, 3, 3, 4, 4, 5, 5, 5, 6, 6, 6)
-        ),
+        backbone=TINY_EFFICIENT,
         neck_width=6,
         head=HeadConfig("hybrid", width=6, kernel_size=1),
         anchors=AnchorConfig(base_size=30.0, ratios=(1.0,)),

@@ -8,6 +8,10 @@ from siamrpn_jax.model.config import BackboneConfig, HeadConfig, ModelConfig
 from siamrpn_jax.presets import Recipe, small
 from siamrpn_jax.training.batch import Batch
 
+TINY_EFFICIENT = BackboneConfig(
+    "efficientnet_lite", widths=(4, 2, 3, 3, 4, 4, 5, 5, 5, 6, 6, 6)
+)
+
 
 def tiny_model(widths: tuple[int, ...] = (8, 16, 16), width: int = 16) -> ModelConfig:
     """The network of ``small`` with few channels; plain convolutions compile fast."""

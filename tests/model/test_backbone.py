@@ -12,12 +12,10 @@ from siamrpn_jax import presets
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model.backbone import Backbone
 from siamrpn_jax.model.config import BackboneConfig, backbone_width, feature_size
+from small_models import TINY_EFFICIENT
 
 ALEXNET = BackboneConfig(widths=(2, 3, 4, 3, 2))
 COMPACT = BackboneConfig("compact", widths=(3, 4, 5, 5, 5))
-EFFICIENT = BackboneConfig(
-    "efficientnet_lite", widths=(4, 2, 3, 3, 4, 4, 5, 5, 5, 6, 6, 6)
-)
 BOTH = [
     pytest.param(ALEXNET, 127, id="alexnet"),
     pytest.param(COMPACT, 92, id="compact"),
@@ -122,19 +120,19 @@ def efficientnet_reference(variables, x):
 
 
 def test_efficientnet_against_plain_flax_layers():
-    backbone = Backbone(EFFICIENT)
+    backbone = Backbone(TINY_EFFICIENT)
     variables = make_variables(backbone, 97)
     x = 3 * images(97)
     expected = efficientnet_reference(variables, x)
     (found,) = jax.jit(backbone.apply)(variables, (x,))
     assert expected.shape == (2, 7, 7, 10)
-    assert backbone_width(EFFICIENT) == 10
+    assert backbone_width(TINY_EFFICIENT) == 10
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_fine_features_look_at_the_places_of_the_anchors():
     """As below, for the middle cells: those at the ends see the end of the patch."""
-    config = dataclasses.replace(EFFICIENT, widths=(1,) * 12)
+    config = dataclasses.replace(TINY_EFFICIENT, widths=(1,) * 12)
     seen = bright_columns(config, 193)[:, 6:-6]
     cells = seen.shape[1] + 12
     for cell, column in enumerate(seen.T, start=6):
@@ -169,8 +167,8 @@ def test_kernels_of_the_paper():
         (BackboneConfig(), 287, 26),
         (COMPACT, 92, 4),
         (COMPACT, 188, 16),
-        (EFFICIENT, 97, 7),
-        (EFFICIENT, 193, 19),
+        (TINY_EFFICIENT, 97, 7),
+        (TINY_EFFICIENT, 193, 19),
     ],
 )
 def test_feature_sizes(config, patch, expected):
@@ -191,8 +189,8 @@ def test_feature_sizes(config, patch, expected):
         (BackboneConfig(), 63, "layer 4"),  # nothing left
         (COMPACT, 93, "layer 1"),
         (COMPACT, 96, "layer 2"),
-        (EFFICIENT, 96, "layer 1"),
-        (EFFICIENT, 105, "layer 17"),
+        (TINY_EFFICIENT, 96, "layer 1"),
+        (TINY_EFFICIENT, 105, "layer 17"),
     ],
 )
 def test_sizes_that_would_shift_the_features_are_refused(config, patch, layer):

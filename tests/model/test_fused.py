@@ -27,6 +27,7 @@ from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking.selection import select_box
 from siamrpn_jax.tracking.state import first_state, search_patches
 from siamrpn_jax.weights import load_weights
+from small_models import TINY_EFFICIENT
 
 COMPACT = ModelConfig(
     backbone=BackboneConfig("compact", widths=(4, 8, 8)),  # the last one is residual
@@ -64,9 +65,7 @@ CONFIGS = {
     ),
     "efficientnet_lite hybrid with a neck": dataclasses.replace(
         COMPACT,
-        backbone=BackboneConfig(
-            "efficientnet_lite", widths=(4, 2, 3, 3, 4, 4, 5, 5, 5, 6, 6, 6)
-        ),
+        backbone=TINY_EFFICIENT,
         neck_width=6,
         head=HeadConfig("hybrid", width=6, kernel_size=1),
         anchors=AnchorConfig(ratios=(1.0,)),
