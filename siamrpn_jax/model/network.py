@@ -17,6 +17,7 @@ from siamrpn_jax.model.config import (
     InputConfig,
     ModelConfig,
     describe_layers,
+    feature_size,
     total_stride,
 )
 from siamrpn_jax.model.layers import Maps
@@ -132,8 +133,14 @@ class SiamRPN(nn.Module):
 
     @standard_promotion
     def init_variables(self, rng: jax.Array) -> dict:
-        """Fresh ``{"params": …, "batch_stats": …}``."""
+        """Fresh ``{"params": …, "batch_stats": …}``.
+
+        Raises:
+            InputError: patches of a size that does not fit the backbone.
+        """
         z, x = self.config.exemplar_size, self.config.instance_size
+        for size in (z, x):
+            feature_size(self.config.backbone, size)
         patches = jnp.zeros((1, z, z, 3), jnp.uint8), jnp.zeros((1, x, x, 3), jnp.uint8)
         return _init(self, rng, *patches)
 

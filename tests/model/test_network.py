@@ -277,6 +277,12 @@ def test_sizes_that_do_not_divide_are_refused():
         _ = config.score_size
 
 
+def test_sizes_that_do_not_fit_are_refused_before_anything_is_made():
+    config = dataclasses.replace(presets.PRESETS["base"]().model, instance_size=192)
+    with pytest.raises(InputError, match="patch size 192 does not fit the efficient"):
+        jax.eval_shape(SiamRPN(config).init_variables, jax.random.key(0))
+
+
 def test_equal_configs_share_one_trace():
     traces = []
 
