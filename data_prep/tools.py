@@ -6,24 +6,32 @@ MOT 1.1, MOTChallenge ``CLIP/gt/gt.txt`` (or ``CLIP/det/det.txt``) and ``CLIP/im
                       frames from 1; class names in ``gt/labels.txt``. Boxes are taken
                       as they are written. What is not considered is left out.
 CVAT 1.1              ``annotations.xml`` (any ``.xml``): tracks over a film or a folder
-                      ``images/`` beside it, frames from 0; or images with boxes.
+                      ``images/`` beside it, frames from 0; or images. Boxes, rotated
+                      ones too, polygons, ellipses and masks.
 Label Studio          a ``.json`` of tasks: ``videorectangle`` with key frames in
                       percent, frames from 1, linear in between while ``enabled``; or
-                      ``rectanglelabels`` of images. Files are found by their names.
+                      rectangles, polygons and ellipses of images. Files are found by
+                      their names.
 COCO                  Roboflow's ``_annotations.coco.json`` beside its images. With
                       ``videos`` and ``track_id``, any ``.json``, its images in
                       ``images/``, beside it or its folder, or beside it: tracks; what
                       is ``lost`` is absent.
 YOLO                  ``labels/*.txt`` and ``images/``, below a split or the other way
                       round; class names in ``data.yaml``.
-VIA                   a ``.csv`` with ``region_shape_attributes``, beside its images.
+VIA                   a ``.csv`` with ``region_shape_attributes``, beside its images:
+                      rectangles, polygons, circles and ellipses.
 ====================  ==============================================================
+
+Polygons are kept as outlines, and the box of a rotated shape is what it covers. A shape
+that has no extent (points, lines) or is not known is rejected by its name.
 """
 
 import csv
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -32,6 +40,14 @@ import numpy as np
 
 from data_prep import coco
 from data_prep.rows import read_xml
+from data_prep.shapes import (
+    Box,
+    LabelledObject,
+    from_box,
+    from_ellipse,
+    from_polygons,
+    unusable,
+)
 from data_prep.stills import still_track
 from data_prep.tracks import (
     Frame,
@@ -85,14 +101,10 @@ class LabelledStill(NamedTuple):
     """Where they are annotated."""
 
     image: Path
-    boxes: tuple[tuple[str, tuple[float, float, float, float]], ...]
-    """Category and ``ltwh`` of each, pixels or fractions of the image."""
+    objects: tuple[LabelledObject, ...]
 
     relative: bool
-
-    outlines: tuple[tuple[np.ndarray, ...], ...] = ()
-    """The polygons ``[n, 2]`` of each, in the same unit; nothing where the tool has
-    none."""
+    """Whether they are in fractions of the image, not in pixels."""
 
 
 class CocoVideo(NamedTuple):
@@ -157,15 +169,19 @@ def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
     elif isinstance(content, CocoVideo):
         yield from _read_coco(unit.key, content)
     else:
-        for number, (category, box) in enumerate(content.boxes):
+        for number, one in enumerate(content.objects):
+            if one.problem:
+                reason = f"{content.image.name}, object {number}: {one.problem}"
+                yield Rejection(str(content.path), None, reason)
+                continue
             yield still_track(
                 unit.key,
                 number,
                 content.image,
-                box,
-                category=category,
+                one.box,
+                category=one.category,
                 relative=content.relative,
-                outlines=content.outlines[number] if content.outlines else (),
+                outlines=one.outlines,
             )
 
 
@@ -227,10 +243,9 @@ def _cvat_units(raw: Path, path: Path) -> Iterator[Unit]:
         yield Unit(_key(raw, path), Cvat(path, _cvat_media(path)))
     for image in root.iterfind("image"):
         file = _beside(path, image.get("name", ""))
-        boxes = tuple((b.get("label", ""), _corners(b)) for b in image.iterfind("box"))
-        if boxes:
+        if objects := tuple(_cvat_object(shape) for shape in _cvat_shapes(image)):
             key = f"{_key(raw, path)}/{image.get('name', '')}"
-            yield Unit(key, LabelledStill(path, file, boxes, False))
+            yield Unit(key, LabelledStill(path, file, objects, False))
 
 
 def _cvat_media(path: Path) -> Path:
@@ -247,33 +262,59 @@ def _cvat_media(path: Path) -> Path:
     )
 
 
-def _corners(box: ElementTree.Element) -> tuple[float, float, float, float]:
-    """Not a number where one is missing."""
+def _cvat_shapes(parent: ElementTree.Element) -> list[ElementTree.Element]:
+    """What is drawn on an image, or what a track is in its frames."""
+    return [one for one in parent if one.tag not in ("attribute", "tag")]
+
+
+def _cvat_object(shape: ElementTree.Element) -> LabelledObject:
+    category = shape.get("label", "")
+
+    def numbers(*names: str) -> list[float]:
+        return [parse_number(shape.get(name, "")) for name in names]
+
     try:
-        x0, y0, x1, y1 = (
-            parse_number(box.get(key, "")) for key in ("xtl", "ytl", "xbr", "ybr")
-        )
+        angle = parse_number(shape.get("rotation", "0"))
+        if shape.tag == "box":
+            x0, y0, x1, y1 = numbers("xtl", "ytl", "xbr", "ybr")
+            return from_box(category, (x0, y0, x1 - x0, y1 - y0), angle=angle)
+        if shape.tag == "polygon":
+            corners = [parse_numbers(c) for c in shape.get("points", "").split(";")]
+            return from_polygons(category, [np.array(corners, float)])
+        if shape.tag == "ellipse":
+            middle, radii = numbers("cx", "cy"), numbers("rx", "ry")
+            return from_ellipse(category, middle, radii, angle=angle)
+        if shape.tag == "mask":
+            x, y, w, h = numbers("left", "top", "width", "height")
+            return LabelledObject(category, (x, y, w, h))
     except ValueError:
-        return _BROKEN
-    return x0, y0, x1 - x0, y1 - y0
+        return LabelledObject(category, _BROKEN)
+    return unusable(category, f"a {shape.tag}")
 
 
 def _read_cvat(key: str, content: Cvat) -> Iterator[Track | Rejection]:
     images = [] if _is_film(content.media) else list_images(content.media)
     for track in read_xml(content.path).iterfind("track"):
-        numbers, boxes, seen = [], [], []
-        for box in track.iterfind("box"):
-            frame = box.get("frame", "")
+        numbers, boxes, outlines, seen = [], [], [], []
+        for shape in _cvat_shapes(track):
+            frame = shape.get("frame", "")
             if not frame.isdecimal() or (images and int(frame) >= len(images)):
                 reason = f"track {track.get('id')}: frame {frame!r}, expected one"
                 yield Rejection(str(content.path), None, reason)
                 continue
+            target = _cvat_object(shape)
+            if target.problem:
+                reason = f"track {track.get('id')}, frame {frame}: {target.problem}"
+                yield Rejection(str(content.path), None, reason)
+                continue
             numbers.append(int(frame))
-            boxes.append(_corners(box))
-            seen.append(0.0 if box.get("outside") == "1" else 1.0)
+            boxes.append(target.box)
+            outlines.append(target.outlines)
+            seen.append(0.0 if shape.get("outside") == "1" else 1.0)
         frames = [_frame(content.media, images, number) for number in numbers]
         name, category = track.get("id", ""), track.get("label", "")
-        yield _track(key, name, frames, numbers, boxes, seen=seen, category=category)
+        whole = _track(key, name, frames, numbers, boxes, seen=seen, category=category)
+        yield replace(whole, outlines=outlines) if any(outlines) else whole
 
 
 # ----------------------------------------------------------------- COCO with videos
@@ -346,7 +387,12 @@ def _studio_units(raw: Path, path: Path, media: dict[str, Path]) -> Iterator[Uni
     tasks = content if isinstance(content, list) else [content]
     for number, task in enumerate(tasks):
         try:
-            results = [r for a in task["annotations"] for r in a.get("result", ())]
+            results = [
+                result
+                for annotation in task["annotations"]
+                for result in annotation.get("result", ())
+                if isinstance(result.get("value"), dict)
+            ]
             source = str(next(v for v in task["data"].values() if isinstance(v, str)))
         except (KeyError, TypeError, AttributeError, StopIteration):
             return  # some other tool's
@@ -358,8 +404,8 @@ def _studio_units(raw: Path, path: Path, media: dict[str, Path]) -> Iterator[Uni
         tracks = tuple(r for r in results if r.get("type") in _TRACK_TYPES)
         if tracks:
             yield Unit(key, StudioTask(path, file, tracks))
-        elif boxes := tuple(_percent_boxes(results)):
-            yield Unit(key, LabelledStill(path, file, boxes, True))
+        elif objects := _studio_objects(results):
+            yield Unit(key, LabelledStill(path, file, objects, True))
 
 
 def _file_of(source: str) -> str:
@@ -367,37 +413,84 @@ def _file_of(source: str) -> str:
     return re.split(r"[/\\=]", source.partition("&")[0])[-1]
 
 
-def _percent_boxes(
-    results: Sequence[dict[str, Any]],
-) -> Iterator[tuple[str, tuple[float, float, float, float]]]:
-    for result in results:
-        value = result.get("value", {})
-        if "rectanglelabels" in value:
-            yield _label(value), _percent(value)
+def _studio_objects(results: Sequence[dict[str, Any]]) -> tuple[LabelledObject, ...]:
+    """What is drawn on an image, in fractions of it.
+
+    A shape may stand there twice, without and with its label: the last one counts.
+    """
+    shapes = [result for result in results if _SHAPES & result["value"].keys()]
+    named = {str(r.get("id", number)): r for number, r in enumerate(shapes)}
+    return tuple(_studio_object(result) for result in named.values())
+
+
+_SHAPES = {"x", "points", "rle", "vertices"}
+"""Of these a result that is drawn has one."""
+
+
+def _studio_object(result: dict[str, Any]) -> LabelledObject:
+    value = result["value"]
+    category, angle = _label(value), value.get("rotation", 0)
+    # Fractions of the two sides are of different length: shapes are rotated in pixels.
+    sides = result.get("original_width"), result.get("original_height")
+    if not _are_numbers(angle) or (angle and not _are_numbers(*sides)):
+        return unusable(category, "a rotation without original_width, original_height")
+    size = np.array(sides, float) if angle else np.ones(2)
+    if "points" in value:
+        try:
+            polygon = _PERCENT * np.array(value["points"], float)
+        except (TypeError, ValueError):
+            return LabelledObject(category, _BROKEN)
+        return from_polygons(category, [polygon])
+    if "radiusX" in value:
+        numbers = [value.get(key) for key in ("x", "y", "radiusX", "radiusY")]
+        if not _are_numbers(*numbers):
+            return LabelledObject(category, _BROKEN)
+        middle, radii = _PERCENT * np.array(numbers, float).reshape(2, 2) * size
+        return _divided(from_ellipse(category, middle, radii, angle=angle), size)
+    if "height" in value:
+        box = (np.array(_percent(value)) * np.tile(size, 2)).tolist()
+        return _divided(from_box(category, box, angle=angle, about="corner"), size)
+    return unusable(category, f"a {result.get('type')}")
+
+
+def _divided(one: LabelledObject, size: np.ndarray) -> LabelledObject:
+    """Its pixels as fractions of a width and height."""
+    x, y, w, h = (np.array(one.box) / np.tile(size, 2)).tolist()
+    outlines = tuple(outline / size for outline in one.outlines)
+    return one._replace(box=(x, y, w, h), outlines=outlines)
 
 
 def _label(value: dict[str, Any]) -> str:
-    labels = value.get("rectanglelabels") or value.get("labels") or [""]
-    return str(labels[0])
+    """The first label of a shape: under ``labels``, ``rectanglelabels`` or the like."""
+    lists = [v for key, v in value.items() if key.endswith("labels") and v]
+    return str(lists[0][0]) if lists else ""
 
 
-def _percent(value: dict[str, Any]) -> tuple[float, float, float, float]:
+def _percent(value: dict[str, Any]) -> Box:
     """A box in fractions; not finite where a number is missing."""
     sides = [value.get(key) for key in ("x", "y", "width", "height")]
-    if not all(isinstance(side, int | float) for side in sides):
+    if not _are_numbers(*sides):
         return _BROKEN
-    x, y, w, h = (_PERCENT * float(side or 0) for side in sides)
+    x, y, w, h = (_PERCENT * np.array(sides, float)).tolist()
     return x, y, w, h
+
+
+def _are_numbers(*values: Any) -> bool:
+    return all(type(value) in (int, float) for value in values)
 
 
 def _read_studio(key: str, content: StudioTask) -> Iterator[Track | Rejection]:
     for number, result in enumerate(content.results):
-        value = result.get("value", {})
+        value = result["value"]
         try:
             points = sorted(value["sequence"], key=lambda point: point["frame"])
+            if any(point.get("rotation") for point in points):
+                raise ValueError("a rotation")
             rows = list(_between(points, int(value.get("framesCount", 0))))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            reason = f"result {number}: {error!r}, expected key frames with numbers"
+            reason = (
+                f"result {number}: {error!r}, expected key frames with numbers, upright"
+            )
             yield Rejection(str(content.path), None, reason)
             continue
         numbers = [frame for frame, _ in rows]
@@ -440,37 +533,22 @@ def _yolo_units(raw: Path, folder: Path, names: list[str]) -> Iterator[Unit]:
         path = folder / name
         if path.suffix != ".txt" or path.stem not in by_stem:
             continue
-        boxes, outlines = [], []
-        for line in read_lines(path)[0]:
-            row = parse_numbers(line)
-            outlines.append(_yolo_outlines(row))
-            box = _yolo_box(row)
-            index = int(row[0]) if row and row[0] == row[0] // 1 else -1
-            known = 0 <= index < len(classes)
-            boxes.append((classes[index] if known else f"{index}", box))
-        if boxes:
-            still = LabelledStill(
-                path, by_stem[path.stem], tuple(boxes), True, tuple(outlines)
-            )
-            yield Unit(_key(raw, by_stem[path.stem]), still)
+        rows = [parse_numbers(line) for line in read_lines(path)[0]]
+        if objects := tuple(_yolo_object(row, classes) for row in rows):
+            image = by_stem[path.stem]
+            yield Unit(_key(raw, image), LabelledStill(path, image, objects, True))
 
 
-def _yolo_box(row: list[float]) -> tuple[float, float, float, float]:
-    """``class cx cy w h``, or the bounds of a polygon ``class x y x y …``."""
+def _yolo_object(row: list[float], classes: list[str]) -> LabelledObject:
+    """``class cx cy w h[ confidence]``, or a polygon ``class x y x y …``."""
+    index = int(row[0]) if row and row[0] == row[0] // 1 else -1
+    category = classes[index] if 0 <= index < len(classes) else f"{index}"
     if len(row) in (5, 6):
         _, cx, cy, w, h = row[:5]
-        return cx - w / 2, cy - h / 2, w, h
+        return LabelledObject(category, (cx - w / 2, cy - h / 2, w, h))
     if len(row) >= 7 and len(row) % 2:
-        xs, ys = row[1::2], row[2::2]
-        return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
-    return _BROKEN
-
-
-def _yolo_outlines(row: list[float]) -> tuple[np.ndarray, ...]:
-    """The polygon of ``class x y x y …``; none of a box."""
-    if len(row) < 7 or not len(row) % 2 or not np.isfinite(row).all():
-        return ()
-    return (np.array(row[1:]).reshape(-1, 2),)
+        return from_polygons(category, [np.array(row[1:]).reshape(-1, 2)])
+    return LabelledObject(category, _BROKEN)
 
 
 def _yolo_classes(folder: Path, raw: Path) -> list[str]:
@@ -491,17 +569,16 @@ def _via_units(raw: Path, path: Path) -> Iterator[Unit]:
     lines, problem = read_lines(path)
     if problem:
         raise PreparationError(f"{path}: {problem}")
-    boxes: dict[str, list[tuple[str, tuple[float, float, float, float]]]] = {}
+    objects: dict[str, list[LabelledObject]] = {}
     lines[0] = lines[0].lstrip("#")
     for row in csv.DictReader(lines):
         try:
             shape = json.loads(row["region_shape_attributes"])
             about = json.loads(row["region_attributes"] or "{}")
-            if shape.get("name") == "rect":
-                sides = (shape[key] for key in ("x", "y", "width", "height"))
-                x, y, w, h = map(float, sides)
+            if shape:  # An image without regions has a row, too.
                 label = str(next(iter(about.values()), ""))
-                boxes.setdefault(row["filename"], []).append((label, (x, y, w, h)))
+                one = _via_object(label, shape)
+                objects.setdefault(row["filename"], []).append(one)
         except (
             KeyError,
             TypeError,
@@ -512,9 +589,31 @@ def _via_units(raw: Path, path: Path) -> Iterator[Unit]:
             raise PreparationError(
                 f"{path}: {str(row)[:80]}, expected VIA's columns ({error!r})"
             ) from error
-    for name, found in boxes.items():
+    for name, found in objects.items():
         key = f"{_key(raw, path)}/{name}"
         yield Unit(key, LabelledStill(path, _beside(path, name), tuple(found), False))
+
+
+def _via_object(category: str, shape: dict[str, Any]) -> LabelledObject:
+    """Pixels; the angle of an ellipse is in radians."""
+
+    def numbers(*names: str) -> list[float]:
+        return [float(shape[name]) for name in names]
+
+    kind = shape["name"]
+    if kind == "rect":
+        x, y, w, h = numbers("x", "y", "width", "height")
+        return LabelledObject(category, (x, y, w, h))
+    if kind == "polygon":
+        corners = zip(shape["all_points_x"], shape["all_points_y"], strict=True)
+        return from_polygons(category, [np.array(list(corners), float)])
+    if kind == "circle":
+        return from_ellipse(category, numbers("cx", "cy"), numbers("r", "r"))
+    if kind == "ellipse":
+        angle = math.degrees(shape.get("theta", 0))
+        middle, radii = numbers("cx", "cy"), numbers("rx", "ry")
+        return from_ellipse(category, middle, radii, angle=angle)
+    return unusable(category, f"a {kind}")
 
 
 # ---------------------------------------------------------------------------- shared

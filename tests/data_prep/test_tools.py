@@ -1,5 +1,6 @@
 """Exports of annotation tools, in the form that each tool documents."""
 
+import csv
 import json
 import shutil
 
@@ -101,6 +102,97 @@ def test_cvat_images(tmp_path):
                 read_all(DATASET, tmp_path)
 
 
+SHAPES = """<annotations><image name="1.png" width="90" height="90">
+<tag label="sunny"/>
+<box label="a" xtl="10" ytl="20" xbr="50" ybr="30" rotation="90"/>
+<polygon label="b" points="1,2;7,2;7.5,9"/>
+<ellipse label="c" cx="40" cy="50" rx="10" ry="5"/>
+<mask label="d" rle="0, 6" left="3" top="4" width="2" height="3"/>
+<polyline label="e" points="1,2;7,2;7.5,9"/>
+<polygon label="f" points="1,2;7,x;7.5,9"/>
+</image></annotations>"""
+
+
+def test_cvat_shapes(tmp_path):
+    """What is drawn in other ways is understood, or rejected by its name."""
+    touch_frames(tmp_path / "images", "%d.png", [1])
+    (tmp_path / "annotations.xml").write_text(SHAPES)
+    tracks, (line,) = read_all(DATASET, tmp_path)
+    boxes = {one.category: one.boxes[0] for one in tracks.values()}
+    assert not np.isfinite(boxes.pop("f")).any()  # for the writer to reject
+    expected = {
+        "a": [25, 5, 10, 40],
+        "b": [1, 2, 6.5, 7],
+        "c": [30, 45, 20, 10],
+        "d": [3, 4, 2, 3],
+    }
+    assert boxes.keys() == expected.keys()
+    for name, box in expected.items():
+        np.testing.assert_allclose(boxes[name], box)
+    outlined = [bool(one.outlines) for one in tracks.values()]
+    assert outlined == [True, True, True, False, False]
+    assert line.file.endswith("annotations.xml")
+    assert "1.png, object 4: a polyline, expected a rectangle" in line.reason
+
+
+def test_cvat_tracks_of_polygons(tmp_path):
+    touch_frames(tmp_path / "images", "%d.png", range(3))
+    corners = ['points="1,2;7,2;7,9"', 'points="2,2;8,2;8,9"', 'points="3,2"']
+    shapes = [
+        f'<polygon frame="{i}" outside="0" {points}/>'
+        for i, points in enumerate(corners)
+    ]
+    (tmp_path / "annotations.xml").write_text(
+        f'<annotations><track id="0">{"".join(shapes)}</track></annotations>'
+    )
+    tracks, (rejection,) = read_all(DATASET, tmp_path)
+    (track,) = tracks.values()
+    np.testing.assert_allclose(track.boxes, [[1, 2, 6, 7], [2, 2, 6, 7]])
+    assert track.numbers.tolist() == [0, 1] and len(track.outlines) == 2
+    assert "track 0, frame 2: a polygon of fewer than 3 corners" in rejection.reason
+
+
+def test_label_studio_shapes(tmp_path):
+    """Percent of an image twice as wide as it is high, rotated in pixels."""
+    size = {"original_width": 200, "original_height": 100}
+
+    def shape(kind, **value):
+        return {"type": kind, "id": f"{kind}{len(value)}", "value": value, **size}
+
+    box = {"x": 50, "y": 10, "width": 20, "height": 10}
+    results = [
+        shape("rectanglelabels", **box, rotation=90, rectanglelabels=["a"]),
+        shape("polygonlabels", points=[[0, 0], [10, 0], [10, 50]], polygonlabels=["b"]),
+        shape("ellipselabels", x=50, y=50, radiusX=10, radiusY=20, ellipselabels=["c"]),
+        {"type": "rectangle", "id": "one", "value": box, **size},
+        {"type": "labels", "id": "one", "value": {**box, "labels": ["d"]}, **size},
+        {"type": "choices", "id": "two", "value": {"choices": ["sunny"]}},
+        shape("brushlabels", rle=[1, 2], brushlabels=["e"]),
+        {"type": "rectanglelabels", "id": "three", "value": {**box, "rotation": 1}},
+        shape("keypointlabels", x=1, y=2, width=1, keypointlabels=["f"]),
+        shape("polygonlabels", points=[[0, 0], 3], polygonlabels=["g"], closed=True),
+        {"type": "textarea", "value": None},
+    ]
+    task = {"data": {"image": "a.png"}, "annotations": [{"result": results}]}
+    (tmp_path / "export.json").write_text(json.dumps([task]))
+    touch_frames(tmp_path, "a%s.png", [""])
+    tracks, rejections = read_all(DATASET, tmp_path)
+    boxes = {one.category: one.boxes[0] for one in tracks.values()}
+    expected = {  # a, pixels: 100, 10, 40 x 10, about its corner: 90, 10, 10 x 40
+        "a": [0.45, 0.1, 0.05, 0.4],
+        "b": [0, 0, 0.1, 0.5],
+        "c": [0.4, 0.3, 0.2, 0.4],
+        "d": [0.5, 0.1, 0.2, 0.1],
+    }
+    assert not np.isfinite(boxes.pop("g")).any()  # for the writer to reject
+    assert boxes.keys() == expected.keys()
+    for name, box in expected.items():
+        np.testing.assert_allclose(boxes[name], box)
+    reasons = [one.reason for one in rejections]
+    assert "a brushlabels" in reasons[0] and "a keypointlabels" in reasons[2]
+    assert "a rotation without original_width" in reasons[1]
+
+
 def studio(tmp_path, sequence, **value):
     result = {
         "type": "videorectangle",
@@ -135,6 +227,9 @@ def test_label_studio_that_cannot_be_read(tmp_path):
     studio(tmp_path, [{"x": 3}])
     tracks, (rejection,) = read_all(DATASET, tmp_path)
     assert not tracks and "expected key frames with numbers" in rejection.reason
+    studio(tmp_path, [point(1, 0), point(3, 0, rotation=20)])
+    tracks, (rejection,) = read_all(DATASET, tmp_path)
+    assert not tracks and "a rotation" in rejection.reason
     (tmp_path / "film.mp4").unlink()
     with pytest.raises(PreparationError, match="task 0 is of 0a1b2c3d-film.mp4"):
         read_all(DATASET, tmp_path)
@@ -172,18 +267,41 @@ def test_yolo(tmp_path, order):
 
 
 def test_via(tmp_path):
-    touch_frames(tmp_path, "%d.jpg", [1])
-    names = "#filename,file_size,file_attributes,region_count,region_id,"
-    names += "region_shape_attributes,region_attributes"
-    shape = '"{""name"":""rect"",""x"":1,""y"":2,""width"":30,""height"":40}"'
-    write_lines(
-        tmp_path / "via.csv",
-        names,
-        f'1.jpg,99,"{{}}",1,0,{shape},"{{""kind"":""dog""}}"',
-    )
-    (track,) = read_all(DATASET, tmp_path)[0].values()
-    assert track.category == "dog" and track.frames == [tmp_path / "1.jpg"]
-    np.testing.assert_array_equal(track.boxes, [[1, 2, 30, 40]])
+    touch_frames(tmp_path, "%d.jpg", [1, 2])
+    with (tmp_path / "via.csv").open("w", newline="") as file:
+        file.write("#")
+        write = csv.writer(file).writerow
+        write(
+            "filename file_size file_attributes region_count region_id "
+            "region_shape_attributes region_attributes".split()
+        )
+        for number, shape in enumerate(
+            (
+                {"name": "rect", "x": 1, "y": 2, "width": 30, "height": 40},
+                {
+                    "name": "polygon",
+                    "all_points_x": [1, 5, 5],
+                    "all_points_y": [2, 2, 9],
+                },
+                {"name": "circle", "cx": 20, "cy": 30, "r": 5},
+                {"name": "ellipse", "cx": 20, "cy": 30, "rx": 5, "ry": 9, "theta": 0},
+                {"name": "point", "cx": 20, "cy": 30},
+            )
+        ):
+            kind = json.dumps({"kind": f"{number}"})
+            write(["1.jpg", 99, "{}", 5, number, json.dumps(shape), kind])
+        write(["2.jpg", 99, "{}", 0, 0, "{}", "{}"])
+    tracks, (rejection,) = read_all(DATASET, tmp_path)
+    boxes = [one.boxes[0] for one in tracks.values()]
+    expected = [[1, 2, 30, 40], [1, 2, 4, 7], [15, 25, 10, 10], [15, 21, 10, 18]]
+    np.testing.assert_allclose(boxes, expected)
+    assert [one.category for one in tracks.values()] == ["0", "1", "2", "3"]
+    assert [len(one.outlines) for one in tracks.values()] == [0, 1, 1, 1]
+    assert "1.jpg, object 4: a point" in rejection.reason
+    line = (tmp_path / "via.csv").read_text().splitlines()[2]
+    write_lines(tmp_path / "via.csv", "#filename,region_shape_attributes,a", line)
+    with pytest.raises(PreparationError, match="expected VIA's columns"):
+        read_all(DATASET, tmp_path)
 
 
 def test_other_labels_are_named(tmp_path):
