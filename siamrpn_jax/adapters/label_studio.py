@@ -20,7 +20,7 @@ import numpy as np
 
 from siamrpn_jax.api import Tracker
 from siamrpn_jax.common.errors import InputError, require
-from siamrpn_jax.labelling.formats import studio_result
+from siamrpn_jax.labelling.formats import film_frame, studio_result
 from siamrpn_jax.labelling.labels import LabelledObject, Labels
 from siamrpn_jax.labelling.session import Session
 
@@ -174,9 +174,7 @@ class _Clock:
     def to_film(self, frame: Any) -> int:
         if isinstance(frame, bool) or not isinstance(frame, int):
             raise InputError(f"frame {frame!r}, expected a whole number")
-        if self.count == self.length:
-            return frame - 1
-        return min(round((frame - 1) * self.length / self.count), self.length - 1)
+        return film_frame(frame, count=self.count, length=self.length)
 
     def from_film(self) -> np.ndarray:
         """The film's frame of each of Label Studio's."""

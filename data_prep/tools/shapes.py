@@ -13,6 +13,9 @@ import numpy as np
 Box = tuple[float, float, float, float]
 """``ltwh``."""
 
+SHAPES = "a rectangle, polygon, ellipse or mask"
+"""What is expected where a tool has many kinds."""
+
 _ELLIPSE_CORNERS = 48
 """Of the polygon that stands for an ellipse: within .2 % of its radius."""
 
@@ -91,12 +94,12 @@ def from_ellipse(
     return LabelledObject(category, (x, y, w, h), (polygon,))
 
 
-def unusable(category: str, what: str) -> LabelledObject:
-    """An object that cannot be used."""
+def unusable(category: str, what: str, *, expected: str = SHAPES) -> LabelledObject:
+    """An object that cannot be used; what it is, and what was expected."""
     return LabelledObject(
         category,
         (math.nan, math.nan, math.nan, math.nan),
-        problem=f"{what}, expected a rectangle, polygon, ellipse or mask",
+        problem=f"{what}, expected {expected}",
     )
 
 

@@ -1,0 +1,86 @@
+"""MOT 1.1 and MOTChallenge: ``gt/gt.txt`` or ``det/det.txt`` beside ``img1/``."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from data_prep.tools.units import key_of, make_track
+from data_prep.tracks import PreparationError, Rejection, Track, Unit
+from siamrpn_jax.data.read.formats import parse_numbers
+from siamrpn_jax.data.read.images import list_images
+from siamrpn_jax.data.read.rows import read_lines
+
+
+class Mot(NamedTuple):
+    """A unit of MOT's layout."""
+
+    text: Path
+    images: Path
+
+
+def list_units(raw: Path, path: Path) -> Iterator[Unit]:
+    """The unit of a text; detections count where there is no truth."""
+    folder = path.parent
+    if path.name == "gt.txt" or not (folder.parent / "gt/gt.txt").is_file():
+        yield Unit(key_of(raw, path), Mot(path, folder.parent / "img1"))
+
+
+def read_unit(key: str, content: Mot) -> Iterator[Track | Rejection]:
+    """A track for each target that is considered."""
+    lines, problem = read_lines(content.text)
+    if problem or not lines:
+        yield Rejection(str(content.text), None, problem or "is empty")
+        return
+    names = read_lines(content.text.with_name("labels.txt"))[0]
+    try:
+        images = _numbered(content.images)
+    except PreparationError as error:
+        yield Rejection(str(content.text), None, str(error), len(lines))
+        return
+    tracks: dict[str, list[tuple[int, tuple[float, ...], float]]] = {}
+    categories: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        row = parse_numbers(line)
+        frame = int(row[0]) if len(row) >= 6 and row[0] == row[0] // 1 else -1
+        if frame not in images:
+            reason = (
+                f"line {number} is {line[:80]!r}, expected frame,id,x,y,w,h,… of a "
+                f"frame in {content.images.name}"
+            )
+            yield Rejection(str(content.text), None, reason)
+            continue
+        considered = content.text.name == "det.txt" or len(row) < 7 or row[6] != 0
+        if considered:
+            name = f"{row[1]:g}"
+            seen = row[8] if len(row) > 8 and row[8] >= 0 else 1.0
+            tracks.setdefault(name, []).append((frame, tuple(row[2:6]), seen))
+            if len(row) > 7 and 1 <= row[7] <= len(names):
+                categories[name] = names[int(row[7]) - 1].strip()
+    for name, rows in tracks.items():
+        rows.sort(key=lambda row: row[0])
+        numbers = [row[0] for row in rows]
+        boxes, seen = [row[1] for row in rows], [row[2] for row in rows]
+        frames = [images[number] for number in numbers]
+        category = categories.get(name, "")
+        yield make_track(
+            key, name, frames, numbers, boxes, seen=seen, category=category
+        )
+
+
+def _numbered(folder: Path) -> dict[int, Path]:
+    """The images by the number that each name ends with.
+
+    Raises:
+        PreparationError: two have the same one.
+    """
+    images: dict[int, Path] = {}
+    for path in list_images(folder):
+        digits = re.search(r"\d+$", path.stem)
+        first = images.setdefault(int(digits[0]) if digits else -1, path)
+        if digits and first != path:
+            raise PreparationError(
+                f"{folder} holds {first.name} and {path.name}, expected one image of a "
+                "number"
+            )
+    return images
