@@ -330,13 +330,14 @@ def _track(
         or (row.confidence is not None and row.confidence < options.min_confidence)
         for _, row in rows
     ]
+    shares = np.array([row.visibility for _, row in rows], np.float32)
     return Track(
         name=f"{video}/{name}" if name else video,
         video=video,
         frames=[frames.at(index) for index, _ in rows],
         boxes=boxes,
         numbers=np.array([index for index, _ in rows]),
-        visibility=np.where(given_up, np.float32(0), _visibility(boxes)),
+        visibility=np.where(given_up, np.float32(0), shares * _visibility(boxes)),
         category=rows[0][1].category,
     )
 

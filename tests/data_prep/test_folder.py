@@ -303,6 +303,19 @@ def test_what_the_tracker_writes_is_read(tmp_path):
     assert second.visibility.tolist() == [1, 1, 1, 1]
 
 
+def test_what_is_not_visible_is_absent(tmp_path):
+    touch_film(tmp_path / "film.avi")
+    write_lines(
+        tmp_path / "film.csv",
+        "frame,x,y,w,h,visible,score",
+        *("0,1,2,30,40,1,.9", "1,1,2,30,40,0,.9", "2,1,2,30,40,.5,.9"),
+        "3,1,2,30,40,1,.3",
+    )
+    options = {"lost": "keep", "min_confidence": 0.5}
+    (track,) = read_all(DATASET, tmp_path, **options)[0].values()
+    assert track.visibility.tolist() == [1, 0, 0.5, 0]
+
+
 def test_the_same_fault_of_all_targets_loses_the_file(tmp_path):
     touch_frames(tmp_path / "clip", "%d.jpg", range(200))
     rows = [f"{t},{k},5,5,9,9" for k in range(2) for t in range(200)]
