@@ -429,15 +429,13 @@ def _whole(text: str) -> int:
 
 def _seconds(values: dict[str, str]) -> float:
     """From seconds, ``minutes:seconds``, ``hours:minutes:seconds`` or milliseconds."""
-    if "time" not in values:
-        return parse_number(values["time_ms"]) / 1000
-    parts = values["time"].split(":")
+    parts = values["time"].split(":") if "time" in values else []
     if len(parts) > 3:
         raise ValueError
-    total = 0.0
+    total = 0.0 if parts else parse_number(values["time_ms"]) / 1000
     for part in parts:
         total = 60 * total + parse_number(part)
-    if not 0 <= total < math.inf:
+    if not 0 <= total < 2**53:
         raise ValueError
     return total
 
