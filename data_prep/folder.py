@@ -15,11 +15,13 @@ one. Frames of images are named by the file (``image``) or numbered in natural o
 (2 before 10), those of films numbered or timed (``time``, in seconds). Where images are
 missing, their names tell which number is whose, see ``data_prep.numbering``. Four times
 ``nan`` or 0, and a box without an area, say that the target is absent.
+
+Files that look like labels and belong to nothing of all this are named in a warning.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -38,9 +40,10 @@ from data_prep.tracks import (
     Unit,
     VideoFrame,
 )
+from data_prep.unread import find_unread
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.formats import no_target
-from siamrpn_jax.data.read.images import natural_sort, read_size
+from siamrpn_jax.data.read.images import is_hidden, natural_sort, read_size
 from siamrpn_jax.data.read.rows import read_lines
 from siamrpn_jax.data.read.sequences import (
     GROUND_TRUTH_NAMES,
@@ -165,7 +168,53 @@ def list_units(options: FolderOptions) -> list[Unit]:
         *(raw, len(sequences), len(box_files), len(stills), len(folders)),
         len(exports),
     )
-    return sequences + box_files + stills + exports
+    units = sequences + box_files + stills + exports
+    _tell_unread(options, found, units)
+    return units
+
+
+def _tell_unread(
+    options: FolderOptions,
+    found: Sequence[tuple[Path, list[str]]],
+    units: Sequence[Unit],
+) -> None:
+    """Warns of files that look like labels, and that no unit reads."""
+    taken = {_label_file(unit) for unit in units}
+    sequences = {
+        _label_file(unit).parent
+        for unit in units
+        if isinstance(unit.content, SequenceFolder)
+    }
+    for folder, names in found:
+        if folder in sequences:  # benchmarks have more of each frame, in texts
+            taken |= {folder / name for name in names if _suffix(name) == ".txt"}
+    own = [(folder, names) for folder, names in found if _is_raw(folder, options)]
+    if unread := find_unread(own, taken):
+        first = ", ".join(_below(options.raw, path) for path in unread[:5])
+        log.warning(
+            "%s: %d files look like labels, and nothing reads them: %s%s; expected "
+            "tables NAME.csv, .tsv or .txt beside a film NAME (%s) or a folder NAME of "
+            "images, or what data_prep/README.md lists. COCO and VOC have commands of "
+            "their own",
+            *(options.raw, len(unread), first, ", …" if len(unread) > 5 else ""),
+            " ".join(sorted(FILM_SUFFIXES)),
+        )
+
+
+def _label_file(unit: Unit) -> Path:
+    """The file that a unit is read from."""
+    content = unit.content
+    if isinstance(content, SequenceFolder):
+        return _ground_truth(content.path)
+    names = ("annotations", "text", "path")  # the path of a still is its image
+    return next(getattr(content, name) for name in names if hasattr(content, name))
+
+
+def _is_raw(folder: Path, options: FolderOptions) -> bool:
+    """Whether a folder holds raw data: it is not hidden, nor the prepared one."""
+    inner = folder.relative_to(options.raw).parts
+    own = folder.absolute().is_relative_to(options.out.absolute())
+    return not own and not any(map(is_hidden, inner))
 
 
 def read_unit(unit: Unit) -> Iterator[Track | Rejection]:

@@ -208,6 +208,46 @@ def test_what_is_found_is_told(tmp_path, caplog):
     assert told in caplog.text
 
 
+BOX = "0,10,10,30,30"
+
+
+def test_labels_that_nothing_reads_are_told(tmp_path, caplog):
+    for name in ("a.mp4", "b1.mp4", "c.MTS", "p.jpg"):
+        touch_film(tmp_path / name)
+    write_lines(tmp_path / "a.csv", BOX)
+    for name in ("b2.csv", "c.csv", "deep/er/d.txt"):
+        write_lines(tmp_path / name, BOX)
+    shapes = [{"points": [[10, 10], [50, 50]]}]
+    (tmp_path / "p.json").write_text(json.dumps({"shapes": shapes}))
+    (tmp_path / "q.xml").write_text("<a><b>1</b><b>2</b><b>3</b><b>4</b></a>")
+    coco = {"images": [], "annotations": [{"bbox": [1, 1, 40, 40]}]}
+    (tmp_path / "instances_default.json").write_text(json.dumps(coco))
+    for name in ("README.txt", ".hidden/e.csv", "out/rejected.json"):
+        write_lines(tmp_path / name, BOX)
+    tracks, _ = read_all(DATASET, tmp_path)
+    assert list(tracks) == ["a.csv"]
+    told = "6 files look like labels, and nothing reads them: b2.csv, c.csv, "
+    assert f"{told}instances_default.json, p.json, q.xml, …; expected" in caplog.text
+
+
+def test_nothing_is_told_of_labels_that_are_read(tmp_path, caplog):
+    write_sequence(tmp_path / "seq", 0, length=3)
+    write_lines(tmp_path / "seq/full_occlusion.txt", "0,0,0,1")
+    for number in (1, 2):
+        touch_frames(tmp_path / "otb/img", "%d.jpg", [1])
+        write_lines(tmp_path / f"otb/groundtruth_rect.{number}.txt", "1,1,5,5")
+    write_stills(tmp_path / "stills", 3)
+    touch_film(tmp_path / "a.mp4")
+    write_lines(tmp_path / "a.csv", BOX)
+    write_lines(tmp_path / "yolo/labels/1.txt", "0 .5 .5 .1 .1")
+    touch_frames(tmp_path / "yolo/images", "%d.jpg", [1])
+    touch_frames(tmp_path / "mot/img1", "%d.jpg", [1])
+    for name in ("gt/gt.txt", "det/det.txt"):
+        write_lines(tmp_path / "mot" / name, "1,1,10,20,30,40,1")
+    assert read_all(DATASET, tmp_path)[0]
+    assert "found 3 sequences" in caplog.text and "look like" not in caplog.text
+
+
 def test_nothing_of_the_kind(tmp_path):
     touch_film(tmp_path / "a.mp4")
     with pytest.raises(PreparationError, match="holds nothing of the kind"):
