@@ -4,7 +4,9 @@ Lin et al., ECCV 2014. A JSON file lists ``images``, ``annotations``, ``categori
 A ``bbox`` is ``x, y, w, h`` in pixels, counted from 0, with fractions. Left out by rule
 are crowds (``iscrowd``: one box about many objects) and objects with a side below
 ``--min-side``; their number is printed. A ``segmentation`` of polygons is kept as the
-outline along which an object can be cut out.
+outline along which an object can be cut out. CVAT writes a rotated box as the ``bbox``
+before its rotation, whose degrees stand in ``attributes``: it is turned about its
+middle, and the box is what it then covers.
 
 Other files of this form are named by ``--annotations`` and ``--images``. LVIS, whose
 images have an address in place of ``file_name``, is one: ``--annotations
@@ -12,6 +14,7 @@ lvis_v1_train.json --images .``, with the folder ``train2017`` in ``--raw``.
 """
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_prep.tools.shapes import from_box
 from data_prep.stills import still_track
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 from siamrpn_jax.common.files import inside, read_json
@@ -27,7 +31,7 @@ from siamrpn_jax.data.read.stills import read_outlines
 
 KEPT = frozenset(
     "images annotations categories id image_id category_id name file_name coco_url "
-    "width height bbox iscrowd segmentation".split()
+    "width height bbox iscrowd segmentation attributes rotation".split()
 )
 """What is read of the JSON file."""
 
@@ -58,6 +62,9 @@ class Object(NamedTuple):
     category: str
     outlines: tuple[np.ndarray, ...]
     """``float32 [n, 2]`` each."""
+
+    problem: str = ""
+    """What is wrong with its rotation: nothing, as a rule."""
 
 
 class Image(NamedTuple):
@@ -113,12 +120,12 @@ def list_images(
     for image_id in dict.fromkeys([*listed, *found]):
         objects = []
         for number, annotation in enumerate(found.get(image_id, ())):
-            if reason := _rule(annotation, min_side):
-                left_out[reason] += 1
-                continue
             category = names.get(str(annotation.get("category_id")), "")
-            outlines = annotation.get("segmentation", ())
-            objects.append(Object(number, annotation.get("bbox"), category, outlines))
+            item = _object(number, annotation, category)
+            if reason := _rule(annotation, item, min_side):
+                left_out[reason] += 1
+            else:
+                objects.append(item)
         if objects:
             entry = listed.get(image_id)
             path = _path(annotations, images, entry) if entry else None
@@ -140,8 +147,9 @@ def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
         if image.path is None:
             reason = f"an annotation of {unit.key}, which is not listed"
             yield Rejection(str(image.annotations), None, reason)
-        elif box is None:
-            reason = f"{unit.key}: bbox {str(item.bbox)[:80]}, expected x,y,w,h"
+        elif box is None or item.problem:
+            wrong = item.problem or f"bbox {str(item.bbox)[:80]}, expected x,y,w,h"
+            reason = f"{unit.key}: {wrong}"
             yield Rejection(str(image.annotations), None, reason)
         else:
             yield still_track(
@@ -158,6 +166,8 @@ def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
 def _load(path: Path) -> dict[str, Any]:
     def slim(entry: dict[str, Any]) -> dict[str, Any]:
         kept = {key: value for key, value in entry.items() if key in KEPT}
+        if entry.get("segmentation") or isinstance(entry.get("segmentation"), dict):
+            kept.pop("attributes", None)  # what is drawn is rotated already
         if "segmentation" in kept:  # most of the file: as lists it would fill gigabytes
             outlines = read_outlines(kept["segmentation"])
             kept["segmentation"] = tuple(o.astype(np.float32) for o in outlines)
@@ -167,6 +177,28 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise PreparationError(f"{path}: is a list, expected images and annotations")
     return content
+
+
+def _object(number: int, annotation: dict[str, Any], category: str) -> Object:
+    bbox, attributes = annotation.get("bbox"), annotation.get("attributes")
+    item = Object(number, bbox, category, annotation.get("segmentation", ()))
+    angle = attributes.get("rotation") if isinstance(attributes, dict) else None
+    box = _box(bbox)
+    if not angle or box is None or not min(box[2:]) > 0:
+        return item
+    if not math.isfinite(degrees := _number(angle)):
+        return item._replace(problem=f"rotation {str(angle)[:80]!r}, expected degrees")
+    turned = from_box(category, box, angle=degrees)
+    return item._replace(
+        bbox=turned.box, outlines=turned.outlines, problem=turned.problem
+    )
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value) if type(value) in (int, float) else math.nan
+    except OverflowError:
+        return math.inf
 
 
 def _path(annotations: Path, images: Path, entry: dict[str, Any]) -> Path:
@@ -190,11 +222,11 @@ def _size(entry: dict[str, Any] | None) -> tuple[int, int] | None:
         return None
 
 
-def _rule(annotation: dict[str, Any], min_side: float) -> str:
+def _rule(annotation: dict[str, Any], item: Object, min_side: float) -> str:
     """Why an annotation is left out, though nothing is wrong with it."""
     if annotation.get("iscrowd"):
         return "crowds"
-    box = _box(annotation.get("bbox"))
+    box = _box(item.bbox)
     if box and 0 < min(box[2:]) < min_side:
         return f"objects below {min_side:g} pixels"
     return ""

@@ -12,12 +12,16 @@
 What a box file holds is told by its first line of names or, without one, by the number
 of its columns, see ``siamrpn_jax.data.read.tables``: what ``siamrpn track`` writes is
 one. Frames of images are named by the file (``image``) or numbered in natural order
-(2 before 10), those of films numbered or timed (``time``, in seconds). Four times
+(2 before 10), those of films numbered or timed (``time``, in seconds). Where images are
+missing, their names tell which number is whose, see ``data_prep.numbering``. Four times
 ``nan`` or 0, and a box without an area, say that the target is absent.
+
+Files that look like labels and belong to nothing of all this are named in a warning.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -25,6 +29,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from data_prep import coco, tools
+from data_prep.numbering import find_numbers, first_number
 from data_prep.tracks import (
     Dataset,
     Frame,
@@ -35,9 +40,10 @@ from data_prep.tracks import (
     Unit,
     VideoFrame,
 )
+from data_prep.unread import find_unread
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.formats import no_target
-from siamrpn_jax.data.read.images import natural_sort, read_size
+from siamrpn_jax.data.read.images import is_hidden, natural_sort, read_size
 from siamrpn_jax.data.read.rows import read_lines
 from siamrpn_jax.data.read.sequences import (
     GROUND_TRUTH_NAMES,
@@ -113,17 +119,20 @@ class Frames(NamedTuple):
     """None of a film."""
 
     by_name: dict[str, int]
-    """The numbers of the images from 0, by their names with and without suffix."""
+    """The places of the images, by their names with and without suffix."""
+
+    by_number: dict[int, int]
+    """The places of the images by their numbers, rising; none where places tell."""
 
     fps: float | None
 
     def at(self, index: int) -> Frame:
-        """A frame by its number from 0."""
+        """A frame by its place."""
         return self.images[index] if self.images else VideoFrame(self.path, index)
 
 
 Placed = tuple[int, LabelRow]
-"""The number of a frame from 0, and what is said of it."""
+"""The place of a frame, from 0, and what is said of it."""
 
 
 def list_units(options: FolderOptions) -> list[Unit]:
@@ -159,7 +168,53 @@ def list_units(options: FolderOptions) -> list[Unit]:
         *(raw, len(sequences), len(box_files), len(stills), len(folders)),
         len(exports),
     )
-    return sequences + box_files + stills + exports
+    units = sequences + box_files + stills + exports
+    _tell_unread(options, found, units)
+    return units
+
+
+def _tell_unread(
+    options: FolderOptions,
+    found: Sequence[tuple[Path, list[str]]],
+    units: Sequence[Unit],
+) -> None:
+    """Warns of files that look like labels, and that no unit reads."""
+    taken = {_label_file(unit) for unit in units}
+    sequences = {
+        _label_file(unit).parent
+        for unit in units
+        if isinstance(unit.content, SequenceFolder)
+    }
+    for folder, names in found:
+        if folder in sequences:  # benchmarks have more of each frame, in texts
+            taken |= {folder / name for name in names if _suffix(name) == ".txt"}
+    own = [(folder, names) for folder, names in found if _is_raw(folder, options)]
+    if unread := find_unread(own, taken):
+        first = ", ".join(_below(options.raw, path) for path in unread[:5])
+        log.warning(
+            "%s: %d files look like labels, and nothing reads them: %s%s; expected "
+            "tables NAME.csv, .tsv or .txt beside a film NAME (%s) or a folder NAME of "
+            "images, or what data_prep/README.md lists. COCO and VOC have commands of "
+            "their own",
+            *(options.raw, len(unread), first, ", …" if len(unread) > 5 else ""),
+            " ".join(sorted(FILM_SUFFIXES)),
+        )
+
+
+def _label_file(unit: Unit) -> Path:
+    """The file that a unit is read from."""
+    content = unit.content
+    if isinstance(content, SequenceFolder):
+        return _ground_truth(content.path)
+    names = ("annotations", "text", "path")  # the path of a still is its image
+    return next(getattr(content, name) for name in names if hasattr(content, name))
+
+
+def _is_raw(folder: Path, options: FolderOptions) -> bool:
+    """Whether a folder holds raw data: it is not hidden, nor the prepared one."""
+    inner = folder.relative_to(options.raw).parts
+    own = folder.absolute().is_relative_to(options.out.absolute())
+    return not own and not any(map(is_hidden, inner))
 
 
 def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
@@ -201,16 +256,18 @@ def _read_box_file(unit: Unit) -> Iterator[Track | Rejection]:
     content: BoxFile = unit.content
     try:
         table = read_table(content.text)
-        frames = _frames(content)
+        frames = _frames(content, table)
         if size := _frame_size(frames):
             check_sizes(table, size)
         _check_keys(table, frames)
+        first = _first_frame(table, frames, content.options.first_frame)
+        _check_places(table, frames, first)
     except InputError as error:
         reason = str(error).removeprefix(f"{content.text}:").lstrip()
         lines = len(read_lines(content.text)[0])
         yield Rejection(str(content.text), None, reason, max(lines, 1))
         return
-    placed, faults = _place(table, frames, content.options)
+    placed, faults = _place(table, frames, first)
     tracks: dict[str, list[Placed]] = {}
     for index, row in placed:
         tracks.setdefault(row.track, []).append((index, row))
@@ -228,14 +285,30 @@ def _read_box_file(unit: Unit) -> Iterator[Track | Rejection]:
         yield _track(unit.key, name, rows, frames, content.options)
 
 
-def _frames(content: BoxFile) -> Frames:
+def _frames(content: BoxFile, table: LabelTable) -> Frames:
     path, fps = content.frames, content.options.fps
     images = _images(path)
-    names = {image.stem: index for index, image in enumerate(images)}
-    names |= {image.name: index for index, image in enumerate(images)}
+    stems = Counter(image.stem for image in images)
+    places = {image.stem: i for i, image in enumerate(images) if stems[image.stem] == 1}
+    places |= {image.name: i for i, image in enumerate(images)}
     if not images and fps is None and (film := _open(path)):
         fps = film.fps
-    return Frames(path, images, names, fps)
+    return Frames(path, images, places, _by_number(table, images), fps)
+
+
+def _by_number(table: LabelTable, images: tuple[Path, ...]) -> dict[int, int]:
+    """``Frames.by_number``; raises PreparationError, see ``find_numbers``.
+
+    A table that has each number from 0 or 1 to that of the images, as trackers write
+    it, counts the images that are there.
+    """
+    keys = table.columns.keys.keys()
+    if "image" in keys or keys.isdisjoint(("frame", "time", "time_ms")):
+        return {}
+    places = find_numbers(images)
+    numbers = set(table.numbers)
+    counts = any(numbers == set(range(i, i + len(images))) for i in (0, 1))
+    return {} if counts else places
 
 
 def _frame_size(frames: Frames) -> tuple[int, int] | None:
@@ -274,12 +347,53 @@ def _check_keys(table: LabelTable, frames: Frames) -> None:
         raise TableError(f"{path}: names times, expected --fps for {frames.path.name}")
 
 
+def _first_frame(table: LabelTable, frames: Frames, given: int | None) -> int:
+    """The number of the first frame; raises TableError where that is not clear."""
+    if given is not None or not frames.by_number:
+        return given or 0
+    first = first_number(table.numbers, frames.by_number)
+    if first is None:
+        raise TableError(_unclear(table, frames.images))
+    return first
+
+
+def _unclear(table: LabelTable, images: tuple[Path, ...]) -> str:
+    low, high = min(table.numbers), max(table.numbers)
+    return (
+        f"{table.path}: has frames {low} to {high}, and images {images[0].name} to "
+        f"{images[-1].name}, some missing, are there: expected --first-frame, the "
+        f"number of {images[0].name} in it"
+    )
+
+
+def _check_places(table: LabelTable, frames: Frames, first: int) -> None:
+    """Raises TableError where numbers fit as places of images alone."""
+    if not frames.by_number:
+        return
+    steps = [_exact_step(row, frames, first) for row in table.rows]
+    lowest = min(frames.by_number)
+    numbers = [lowest + round(step) for step in steps]
+    missing = [number for number in numbers if number not in frames.by_number]
+    if missing and all(0 <= round(step) < len(frames.images) for step in steps):
+        raise TableError(
+            f"{table.path}: its frames might be the places of the images, or their "
+            f"numbers, of which {frames.path.name} has no {missing[0]}: expected rows "
+            "of images that are there, rows of all, or a column image with their names"
+        )
+
+
+def _exact_step(row: LabelRow, frames: Frames, first: int) -> float:
+    """How many frames after the first a row is that has a number or a time."""
+    if row.frame is not None:
+        return row.frame - first
+    return (row.seconds or 0) * (frames.fps or 0)
+
+
 def _place(
-    table: LabelTable, frames: Frames, options: FolderOptions
+    table: LabelTable, frames: Frames, first: int
 ) -> tuple[list[Placed], dict[int, str]]:
-    """The rows with the numbers of their frames, and what is wrong with others."""
+    """The rows with the places of their frames, and what is wrong with others."""
     placed, faults = [], dict(table.faults)
-    first = options.first_frame or 0
     for row in table.rows:
         index, problem = _frame_of(row, table, frames, first)
         if problem:
@@ -292,29 +406,35 @@ def _place(
 def _frame_of(
     row: LabelRow, table: LabelTable, frames: Frames, first: int
 ) -> tuple[int, str]:
-    """Number of a row's frame from 0, and what is wrong with it: nothing, as a rule.
+    """Place of a row's frame, and what is wrong with it: nothing, as a rule.
 
     Where a table has several keys, the image's name decides before the frame's number,
     and that before the time.
     """
-    count, keys = len(frames.images), table.columns.keys
-    if "image" in keys:
+    if "image" in table.columns.keys:
         name = row.image.replace("\\", "/").rpartition("/")[2]
         if name not in frames.by_name:
-            return 0, f"image {row.image[:80]!r} is not in {frames.path.name}"
+            expected = f"expected the name of one image in {frames.path.name}"
+            return 0, f"image {row.image[:80]!r}, {expected}"
         return frames.by_name[name], ""
-    if row.frame is not None:
-        index = row.frame - first
-        if index < 0 or (count and index >= count):
-            which = f"{first} to {first + count - 1}" if count else f"from {first} on"
-            return 0, f"frame {row.frame}, expected {which}"
-        return index, ""
-    if row.seconds is not None and frames.fps is not None:
-        exact = row.seconds * frames.fps
-        if abs(exact - round(exact)) > _TIME_TOLERANCE or (count and exact >= count):
-            return 0, f"{row.seconds} s lie between two frames, or after the last"
-        return round(exact), ""
-    return row.line - 1 - table.columns.named, ""
+    if row.frame is None and row.seconds is None:
+        return row.line - 1 - table.columns.named, ""
+    exact, count = _exact_step(row, frames, first), len(frames.images)
+    step = round(exact)
+    if abs(exact - step) > _TIME_TOLERANCE:
+        return 0, f"{row.seconds} s lie between two frames"
+    if frames.by_number:
+        number = next(iter(frames.by_number)) + step
+        if number not in frames.by_number:
+            told = f"{row.seconds} s" if row.frame is None else f"frame {row.frame}"
+            return 0, f"{told}: there is no image {number} in {frames.path.name}"
+        return frames.by_number[number], ""
+    if row.frame is None and count and step >= count:
+        return 0, f"{row.seconds} s lie after the last frame"
+    if step < 0 or (count and step >= count):
+        which = f"{first} to {first + count - 1}" if count else f"from {first} on"
+        return 0, f"frame {row.frame}, expected {which}"
+    return step, ""
 
 
 def _track(
@@ -330,13 +450,14 @@ def _track(
         or (row.confidence is not None and row.confidence < options.min_confidence)
         for _, row in rows
     ]
+    shares = np.array([row.visibility for _, row in rows], np.float32)
     return Track(
         name=f"{video}/{name}" if name else video,
         video=video,
         frames=[frames.at(index) for index, _ in rows],
         boxes=boxes,
         numbers=np.array([index for index, _ in rows]),
-        visibility=np.where(given_up, np.float32(0), _visibility(boxes)),
+        visibility=np.where(given_up, np.float32(0), shares * _visibility(boxes)),
         category=rows[0][1].category,
     )
 
@@ -355,19 +476,26 @@ def _check_numbering(box_files: list[BoxFile], first_frame: int | None) -> None:
         return
     suspect = ""
     for content in box_files:
+        images = _images(content.frames)
         try:
-            numbers = read_table(content.text).numbers
+            table = read_table(content.text)
+            by_number = _by_number(table, images)
         except InputError:
             continue  # its worker says so
+        numbers = table.numbers
         if not numbers:
             continue
         low, high = min(numbers), max(numbers)
         if low == 0:
             return
+        if by_number:
+            if first_number(numbers, by_number) is None:
+                suspect = suspect or _unclear(table, images)
+            continue
         steps = np.diff(sorted(set(numbers)))
         from_one = low == 1 and len(steps) > 1 and len(set(steps)) == 1
         film = _open(content.frames)
-        count = len(_images(content.frames)) or (film and film.length) or "some"
+        count = len(images) or (film and film.length) or "some"
         if from_one or high == count:
             suspect = suspect or (
                 f"{content.text}: has frames {low} to {high}, and {count} are there: "

@@ -9,10 +9,13 @@ a split; each has a file in ``Annotations`` with any number of objects:
 - ``difficult``: hard to recognise; left out unless ``--difficult`` is given.
 - ``truncated``: the object goes on beyond the box; ``occluded``: a good part in the box
   is hidden. Either way the visibility is ``OCCLUDED``.
+- ``attributes``, which CVAT writes, not VOC: with a ``rotation`` in degrees the box is
+  turned about its middle, and what it then covers is the box.
 
 The lists of 2007 and 2012 have no image in common.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from data_prep.rows import read_xml
+from data_prep.tools.shapes import LabelledObject, from_box
 from data_prep.stills import still_track
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 from data_prep.vid import OCCLUDED
@@ -94,16 +98,21 @@ def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
             reason = f"object {number} has no bndbox with xmin, ymin, xmax, ymax"
             yield Rejection(str(image.annotations), None, reason)
             continue
-        x0, y0, x1, y1 = corners
+        target = _target(item, corners)
+        if target.problem:
+            reason = f"object {number}: {target.problem}"
+            yield Rejection(str(image.annotations), None, reason)
+            continue
         hidden = _flag(item, "truncated") or _flag(item, "occluded")
         yield still_track(
             unit.key,
             number,
             image.path,
-            (x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1),
-            category=(item.findtext("name") or "").strip(),
+            target.box,
+            category=target.category,
             visibility=OCCLUDED if hidden else 1.0,
             size=(int(size[0]), int(size[1])) if size else None,
+            outlines=target.outlines,
         )
 
 
@@ -115,6 +124,29 @@ def _numbers(parent: ElementTree.Element | None, *names: str) -> list[float]:
         return [parse_number((parent.findtext(name) or "").strip()) for name in names]
     except ValueError:
         return []
+
+
+def _target(item: ElementTree.Element, corners: list[float]) -> LabelledObject:
+    x0, y0, x1, y1 = corners
+    box = (x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1)
+    category = (item.findtext("name") or "").strip()
+    rotation = _rotation(item)
+    try:
+        angle = parse_number(rotation)
+    except ValueError:
+        angle = math.nan
+    if not math.isfinite(angle):
+        problem = f"rotation {rotation[:80]!r}, expected degrees"
+        return LabelledObject(category, box, problem=problem)
+    return from_box(category, box, angle=angle if min(box[2:]) > 0 else 0.0)
+
+
+def _rotation(item: ElementTree.Element) -> str:
+    """Degrees, as CVAT writes them."""
+    for attribute in item.iterfind("attributes/attribute"):
+        if (attribute.findtext("name") or "").strip() == "rotation":
+            return (attribute.findtext("value") or "").strip()
+    return "0"
 
 
 def _flag(item: ElementTree.Element, name: str) -> bool:

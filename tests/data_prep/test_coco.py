@@ -99,6 +99,48 @@ def test_outlines_of_other_forms_are_none(segmentation, tmp_path):
     assert not rejections and sum(map(len, track.outlines)) == rings
 
 
+def rotated(rotation, bbox=(20, 18, 30, 12), segmentation=(), **attributes):
+    attributes = {"occluded": False, "rotation": rotation, **attributes}
+    return annotation(9, bbox, segmentation=segmentation, attributes=attributes)
+
+
+def test_rotated_boxes_of_cvat_are_turned_about_their_middle(tmp_path):
+    mask = {"counts": [2, 4], "size": [48, 64]}
+    drawn = [[20, 18, 50, 18, 50, 30]]
+    objects = [
+        rotated(90.0),
+        rotated(0.0),
+        rotated(90, segmentation=drawn),
+        rotated(90, segmentation=mask),
+        rotated(45, bbox=[20, 18, 0, 12]),  # no box: nothing to turn
+        annotation(9, [20, 18, 30, 12], segmentation=[], attributes=["rotation"]),
+    ]
+    write_coco(tmp_path, [image(9)], objects)
+    tracks, rejections = read_all(DATASET, tmp_path)
+    first, *others = tracks.values()
+    np.testing.assert_allclose(first.boxes, [[29, 9, 12, 30]])
+    (outline,) = first.outlines[0]
+    np.testing.assert_allclose(outline, [[41, 9], [41, 39], [29, 39], [29, 9]])
+    boxes = [one.boxes[0].tolist() for one in others]
+    assert boxes == [[20, 18, 30, 12]] * 3 + [[20, 18, 0, 12], [20, 18, 30, 12]]
+    counts = [sum(map(len, one.outlines)) for one in others]
+    assert counts == [0, 1, 0, 0, 0] and not rejections
+
+
+def test_the_smallest_side_is_that_of_the_turned_box(tmp_path):
+    thin = rotated(45, bbox=[20, 20, 30, 4])
+    write_coco(tmp_path, [image(9)], [thin, rotated(90, bbox=[20, 20, 30, 4])])
+    assert list(read_all(DATASET, tmp_path)[0]) == ["000000000009.jpg#0"]
+
+
+@pytest.mark.parametrize("rotation", ["left", float("nan"), 10**400, True, [90]])
+def test_a_rotation_that_is_no_number_is_rejected(tmp_path, rotation):
+    write_coco(tmp_path, [image(9)], [rotated(rotation)])
+    tracks, (rejection,) = read_all(DATASET, tmp_path)
+    assert not tracks and rejection.reason.startswith("000000000009.jpg: rotation '")
+    assert rejection.reason.endswith("', expected degrees")
+
+
 def test_crowds_and_small_objects_are_left_out_by_rule(tmp_path, caplog):
     crowd = {"counts": [272, 2, 4], "size": [48, 64]}
     write_coco(

@@ -1,11 +1,13 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data_folders import write_sequence, write_stills
 from data_prep.folder import DATASET
+from data_prep.frames import frame_file
 from data_prep.tracks import PreparationError, VideoFrame
 from paths import SHARED_DATA
 from raw_folders import (
@@ -146,10 +148,10 @@ def test_named_columns(tmp_path):
 @pytest.mark.parametrize("inner", [".", "img"])
 def test_images_and_a_box_file(tmp_path, inner):
     folder = tmp_path / "clip" / inner
-    touch_frames(folder, "f%d.png", [2, 10, 1])
+    touch_frames(folder, "f%d.png", [10, 11, 9])
     write_lines(tmp_path / "clip.csv", "frame,x,y,w,h", "2,1,2,3,4", "1,1,2,3,4")
     (track,) = read_all(DATASET, tmp_path)[0].values()
-    assert track.frames == [folder / "f2.png", folder / "f10.png"]
+    assert track.frames == [folder / "f10.png", folder / "f11.png"]
     write_lines(tmp_path / "clip.csv", "3,1,2,3,4", "0,1,2,3,4", "-1,1,2,3,4")
     tracks, rejections = read_all(DATASET, tmp_path)
     assert tracks["clip.csv"].numbers.tolist() == [0]
@@ -204,6 +206,46 @@ def test_what_is_found_is_told(tmp_path, caplog):
     read_all(DATASET, tmp_path)
     told = "found 1 sequences, 1 box files, 3 stills in 1 folders"
     assert told in caplog.text
+
+
+BOX = "0,10,10,30,30"
+
+
+def test_labels_that_nothing_reads_are_told(tmp_path, caplog):
+    for name in ("a.mp4", "b1.mp4", "c.MTS", "p.jpg"):
+        touch_film(tmp_path / name)
+    write_lines(tmp_path / "a.csv", BOX)
+    for name in ("b2.csv", "c.csv", "deep/er/d.txt"):
+        write_lines(tmp_path / name, BOX)
+    shapes = [{"points": [[10, 10], [50, 50]]}]
+    (tmp_path / "p.json").write_text(json.dumps({"shapes": shapes}))
+    (tmp_path / "q.xml").write_text("<a><b>1</b><b>2</b><b>3</b><b>4</b></a>")
+    coco = {"images": [], "annotations": [{"bbox": [1, 1, 40, 40]}]}
+    (tmp_path / "instances_default.json").write_text(json.dumps(coco))
+    for name in ("README.txt", ".hidden/e.csv", "out/rejected.json"):
+        write_lines(tmp_path / name, BOX)
+    tracks, _ = read_all(DATASET, tmp_path)
+    assert list(tracks) == ["a.csv"]
+    told = "6 files look like labels, and nothing reads them: b2.csv, c.csv, "
+    assert f"{told}instances_default.json, p.json, q.xml, …; expected" in caplog.text
+
+
+def test_nothing_is_told_of_labels_that_are_read(tmp_path, caplog):
+    write_sequence(tmp_path / "seq", 0, length=3)
+    write_lines(tmp_path / "seq/full_occlusion.txt", "0,0,0,1")
+    for number in (1, 2):
+        touch_frames(tmp_path / "otb/img", "%d.jpg", [1])
+        write_lines(tmp_path / f"otb/groundtruth_rect.{number}.txt", "1,1,5,5")
+    write_stills(tmp_path / "stills", 3)
+    touch_film(tmp_path / "a.mp4")
+    write_lines(tmp_path / "a.csv", BOX)
+    write_lines(tmp_path / "yolo/labels/1.txt", "0 .5 .5 .1 .1")
+    touch_frames(tmp_path / "yolo/images", "%d.jpg", [1])
+    touch_frames(tmp_path / "mot/img1", "%d.jpg", [1])
+    for name in ("gt/gt.txt", "det/det.txt"):
+        write_lines(tmp_path / "mot" / name, "1,1,10,20,30,40,1")
+    assert read_all(DATASET, tmp_path)[0]
+    assert "found 3 sequences" in caplog.text and "look like" not in caplog.text
 
 
 def test_nothing_of_the_kind(tmp_path):
@@ -283,9 +325,106 @@ def test_images_by_their_names_and_times_by_the_speed(tmp_path):
     (track,) = read_all(DATASET, tmp_path, fps=25.0)[0].values()
     assert track.numbers.tolist() == [0, 2]
     _, (rejection,) = read_all(DATASET, tmp_path, fps=20.0)
-    assert (
-        rejection.reason == "line 3: 0.08 s lie between two frames, or after the last"
+    assert rejection.reason == "line 3: 0.08 s lie between two frames"
+    write_lines(tmp_path / "clip.csv", "time,x,y,w,h", "0,1,2,3,4", ".12,1,2,3,4")
+    _, (rejection,) = read_all(DATASET, tmp_path, fps=25.0)
+    assert rejection.reason == "line 3: 0.12 s lie after the last frame"
+
+
+def write_numbered(tmp_path, images, frames, *, key="frame"):
+    """A folder of these images, and a table of these frames."""
+    shutil.rmtree(tmp_path / "clip", ignore_errors=True)
+    touch_frames(tmp_path / "clip", "frame_%04d.jpg", images)
+    rows = [f"{frame},1,2,30,40" for frame in frames]
+    write_lines(tmp_path / "clip.csv", f"{key},x,y,w,h", *rows)
+
+
+def frames_of(tmp_path, **options):
+    """The numbers of the images that are read, and what is wrong."""
+    tracks, rejections = read_all(DATASET, tmp_path, **options)
+    names = [frame_file(frame) for one in tracks.values() for frame in one.frames]
+    return [int(Path(name).stem[-4:]) for name in names], [
+        one.reason for one in rejections
+    ]
+
+
+@pytest.mark.parametrize(
+    ("images", "frames", "first_frame", "expected"),
+    [
+        ((0, 1, 3, 4), (0, 1, 3, 4), None, (0, 1, 3, 4)),
+        ((0, 1, 3, 4), (1, 3, 4), None, (1, 3, 4)),
+        ((1, 2, 4, 5), (1, 2, 4, 5), None, (1, 2, 4, 5)),
+        ((1, 2, 4, 5), (0, 1, 3, 4), None, (1, 2, 4, 5)),
+        ((1, 2, 4, 5, 6), (1, 2), 1, (1, 2)),
+        ((1, 2, 4, 5, 6), (0, 1), 0, (1, 2)),
+        ((17, 18, 20), (17, 20), None, (17, 20)),
+        ((0, 5, 10, 15), (0, 10), None, (0, 10)),
+        # As many as there are images, each once: places, as trackers write them.
+        ((0, 5, 10, 15), (0, 1, 2, 3), None, (0, 5, 10, 15)),
+        ((0, 5, 10, 15), (1, 2, 3, 4), 1, (0, 5, 10, 15)),
+        # Without a gap the first image is the first frame, whatever its name.
+        ((7, 8, 9), (0, 2), None, (7, 9)),
+    ],
+)
+def test_frames_go_by_the_names_of_images(
+    tmp_path, images, frames, first_frame, expected
+):
+    write_numbered(tmp_path, images, frames)
+    found, faults = frames_of(tmp_path, first_frame=first_frame)
+    assert found == list(expected) and not faults
+
+
+def test_frames_whose_image_is_missing_are_rejected(tmp_path):
+    write_numbered(tmp_path, (0, 1, 3, 4), range(5))
+    found, (fault,) = frames_of(tmp_path)
+    assert found == [0, 1, 3, 4]
+    assert fault == "line 4: frame 2: there is no image 2 in clip"
+    write_numbered(tmp_path, (0, 1, 3, 4), (0, 1, 2))
+    found, (fault,) = frames_of(tmp_path)
+    assert not found and "might be the places of the images, or their numbers" in fault
+    assert "of which clip has no 2" in fault
+
+
+def test_a_first_frame_that_is_not_clear_where_images_are_missing(tmp_path):
+    write_numbered(tmp_path, (1, 2, 3, 5, 6), (2, 3, 5))
+    reason = (
+        r"clip\.csv: has frames 2 to 5, and images frame_0001\.jpg to "
+        r"frame_0006\.jpg, some missing, .*expected --first-frame, the number of "
     )
+    with pytest.raises(PreparationError, match=reason):
+        read_all(DATASET, tmp_path)
+    assert frames_of(tmp_path, first_frame=1)[0] == [2, 3, 5]
+    # Another table that begins with 0 says nothing of this one.
+    touch_frames(tmp_path / "other", "%d.jpg", range(3))
+    write_lines(tmp_path / "other.txt", "0,1,5,5,9,9")
+    shutil.move(tmp_path / "clip", tmp_path / "z")
+    shutil.move(tmp_path / "clip.csv", tmp_path / "z.csv")
+    found, (fault,) = frames_of(tmp_path)
+    assert len(found) == 1 and "expected --first-frame, the number of" in fault
+
+
+def test_times_and_rows_in_turn_where_images_are_missing(tmp_path):
+    write_numbered(tmp_path, (1, 2, 4, 5), (0, 0.4, 0.6), key="time")
+    found, (fault,) = frames_of(tmp_path, fps=10.0)
+    assert found == [1, 5]
+    assert fault == "line 4: 0.6 s: there is no image 7 in clip"
+    write_lines(tmp_path / "clip.csv", *["1,2,30,40"] * 4)
+    assert frames_of(tmp_path) == ([1, 2, 4, 5], [])
+
+
+def test_images_beside_their_masks(tmp_path):
+    write_numbered(tmp_path, range(4), range(4))
+    touch_frames(tmp_path / "clip", "frame_%04d_mask.png", range(4))
+    found, (fault,) = frames_of(tmp_path)
+    assert not found
+    names = "frame_0000.jpg and frame_0000_mask.png have one number"
+    assert fault.startswith(f"{names}, expected images that are numbered, one for")
+    write_lines(tmp_path / "clip.csv", "image,x,y,w,h", "frame_0003.jpg,1,2,3,4")
+    assert frames_of(tmp_path) == ([3], [])
+    touch_frames(tmp_path / "clip", "frame_%04d.png", [3])
+    write_lines(tmp_path / "clip.csv", "image,x,y,w,h", "frame_0003,1,2,3,4")
+    _, (fault,) = frames_of(tmp_path)
+    assert "'frame_0003', expected the name of one image in clip" in fault
 
 
 def test_what_the_tracker_writes_is_read(tmp_path):
@@ -301,6 +440,19 @@ def test_what_the_tracker_writes_is_read(tmp_path):
     first, second = read_all(DATASET, tmp_path, **options)[0].values()
     assert first.visibility.tolist() == [1, 1, 1, 0]
     assert second.visibility.tolist() == [1, 1, 1, 1]
+
+
+def test_what_is_not_visible_is_absent(tmp_path):
+    touch_film(tmp_path / "film.avi")
+    write_lines(
+        tmp_path / "film.csv",
+        "frame,x,y,w,h,visible,score",
+        *("0,1,2,30,40,1,.9", "1,1,2,30,40,0,.9", "2,1,2,30,40,.5,.9"),
+        "3,1,2,30,40,1,.3",
+    )
+    options = {"lost": "keep", "min_confidence": 0.5}
+    (track,) = read_all(DATASET, tmp_path, **options)[0].values()
+    assert track.visibility.tolist() == [1, 0, 0.5, 0]
 
 
 def test_the_same_fault_of_all_targets_loses_the_file(tmp_path):

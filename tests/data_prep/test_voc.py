@@ -117,6 +117,32 @@ def test_marks(tmp_path):
     assert "a#0" in read_all(DATASET, tmp_path, difficult=True)[0]
 
 
+def rotated(rotation):
+    other = "<attribute><name>keyframe</name><value>True</value></attribute>"
+    own = f"<attribute><name>rotation</name><value>{rotation}</value></attribute>"
+    return f"<attributes>{other}{own}</attributes>"
+
+
+def test_rotated_boxes_of_cvat_are_turned_about_their_middle(tmp_path):
+    corners = (21, 19, 50, 30)
+    write_list(tmp_path / "VOC2012", "a")
+    write_image(
+        tmp_path / "VOC2012",
+        "a",
+        *(item(corners, extra=rotated(value)) for value in ("90.0", "0.0", "left")),
+        item((21, 19, 10, 30), extra=rotated(45)),  # no box: for the writer to reject
+    )
+    tracks, (rejection,) = read_all(DATASET, tmp_path)
+    first, second, third = tracks.values()
+    np.testing.assert_allclose(first.boxes, [[29, 9, 12, 30]])
+    (outline,) = first.outlines[0]
+    np.testing.assert_allclose(outline, [[41, 9], [41, 39], [29, 39], [29, 9]])
+    np.testing.assert_array_equal(second.boxes, [[20, 18, 30, 12]])
+    np.testing.assert_array_equal(third.boxes, [[20, 18, -10, 12]])
+    assert not second.outlines and not third.outlines
+    assert rejection.reason == "object 2: rotation 'left', expected degrees"
+
+
 def test_years_and_splits(tmp_path):
     devkit = tmp_path / "VOCdevkit"
     for year, key in (("2007", "000005"), ("2012", "2008_000008")):

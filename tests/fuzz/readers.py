@@ -194,7 +194,8 @@ def _trackingnet(root: Path) -> Path:
 
 VOC_XML = """<annotation><size><width>64</width><height>48</height></size>
 <object><name>dog</name><difficult>0</difficult><truncated>1</truncated><bndbox>
-<xmin>5</xmin><ymin>6</ymin><xmax>30</xmax><ymax>40</ymax></bndbox></object>
+<xmin>5</xmin><ymin>6</ymin><xmax>30</xmax><ymax>40</ymax></bndbox>
+<attributes><attribute><name>rotation</name><value>9.5</value></attribute></attributes></object>
 </annotation>"""
 
 
@@ -421,7 +422,12 @@ def _recipe_survives(recipe: Any) -> bool:
 
 READERS: dict[str, Reader] = {
     "table": Reader(
-        _text("t.csv", "frame,track,x,y,w,h,lost", "0,a,1,2,3,4,0", "1,a,2,2,3,4,1"),
+        _text(
+            "t.csv",
+            "frame,track,x,y,w,h,lost,visible,angle",
+            "0,a,1,2,3,4,0,1,0",
+            "1,a,2,2,3,4,1,0.5,0",
+        ),
         tables.read_table,
         lambda t: all(row.frame is None or row.frame >= 0 for row in t.rows),
     ),

@@ -10,8 +10,9 @@ are frames. Without names the columns are, by their number,
 
 Boxes are ``x, y, w, h`` (top-left corner and size), ``x1, y1, x2, y2`` (two corners) or
 ``cx, cy, w, h`` (centre and size), in pixels counted from 0, where a pixel is 1 wide.
-Columns that are not understood are left out only where they cannot be a frame, a
-target or a box under another name.
+What is not visible at all is absent, whatever its box says. Columns that are not
+understood are left out only where they cannot be a frame, a target or a box under
+another name; rotated boxes are refused.
 
 Nothing is guessed: what has two meanings, or numbers that speak against the columns, is
 refused, and the message says which names are understood.
@@ -50,11 +51,18 @@ NAMES = {
     "category": "category class label class_name category_name label_name class_id "
     "category_id label_id object_class object_type class_label category_label",
     "lost": "lost is_lost absent outside out_of_view",
+    "visible": "visible is_visible visibility present is_present in_view is_in_view "
+    "in_frame exists",
+    "angle": "angle theta rotation rot rotation_angle angle_deg angle_rad box_angle "
+    "bbox_angle",
     "confidence": "confidence conf",
 }
 """The usual names of each column that is no part of a box, separated by spaces."""
 
 _KEYS = {name: key for key, names in NAMES.items() for name in names.split()}
+_SCORES = frozenset("score probability prob".split())
+"""They name the confidence where no column has that name."""
+
 _SIZES = (("w", "h"), ("width", "height"))
 _LEFT_TOP = (
     ("x", "y"),
@@ -106,7 +114,7 @@ _ABOUT_SIZE = frozenset("width height w h size rate count url attributes".split(
 EXPECTED = (
     "x,y,w,h or frame,x,y,w,h or frame,track,x,y,w,h, or a first line of names: "
     "x,y,w,h or left,top,width,height or x1,y1,x2,y2 or xmin,ymin,xmax,ymax or "
-    "cx,cy,w,h; frame, image or time; track; category; lost; confidence"
+    "cx,cy,w,h; frame, image or time; track; category; lost; visible; confidence"
 )
 
 _UNNAMED = {
@@ -160,7 +168,12 @@ class LabelRow(NamedTuple):
     track: str = ""
     category: str = ""
     lost: bool = False
+    visibility: float = 1.0
+    """The visible share of the target, 0 to 1."""
+
     confidence: float | None = None
+    angle: float = 0.0
+    """Of the box, in the unit of the file."""
 
 
 class LabelTable(NamedTuple):
@@ -253,7 +266,7 @@ def find_columns(fields: Sequence[str]) -> Columns:
     plain = [normal_name(name) for name in names]
     keys: dict[str, int] = {}
     for place, name in enumerate(plain):
-        key = _KEYS.get(name)
+        key = _key_of(name, plain)
         if key in keys:
             raise TableError(
                 f"columns {names[keys[key]]!r} and {names[place]!r} both name the "
@@ -263,11 +276,21 @@ def find_columns(fields: Sequence[str]) -> Columns:
             keys[key] = place
     form, chosen = _choose_box(plain)
     for place, name in enumerate(plain):
-        if name not in _KEYS and place not in chosen and _may_matter(name, form):
+        if place in keys.values() or place in chosen:
+            continue
+        if _may_matter(name, form):
             raise TableError(
                 f"column {names[place]!r} is not understood, expected {EXPECTED}"
             )
     return Columns(names, keys, chosen, form, named)
+
+
+def _key_of(name: str, plain: Sequence[str]) -> str | None:
+    """Which of ``NAMES`` a column is, beside all others; None: none of them."""
+    if name not in _SCORES:
+        return _KEYS.get(name)
+    named = any(_KEYS.get(other) == "confidence" for other in plain)
+    return None if named else "confidence"
 
 
 def have_names(fields: Sequence[str]) -> bool:
@@ -353,14 +376,23 @@ def _read_row(number: int, fields: Sequence[str], columns: Columns) -> LabelRow:
             row = row._replace(frame=_whole(values["frame"]))
         if "time" in values or "time_ms" in values:
             row = row._replace(seconds=_seconds(values))
-        if "confidence" in values and values["confidence"]:
+        if values.get("confidence"):
             row = row._replace(confidence=parse_number(values["confidence"]))
+        if values.get("angle"):
+            row = row._replace(angle=parse_number(values["angle"]))
     except ValueError:
         raise ValueError(expected) from None
     lost = values.get("lost", "").lower()
     if lost not in _FLAGS:
         raise ValueError(f"expected 0 or 1 as {columns.names[columns.keys['lost']]}")
+    try:
+        visibility = _share(values.get("visible", ""))
+    except ValueError:
+        name = columns.names[columns.keys["visible"]]
+        raise ValueError(f"expected 0 to 1 as {name}") from None
     return row._replace(
+        ltwh=row.ltwh if visibility > 0 else (math.nan,) * 4,
+        visibility=visibility,
         image=values.get("image", ""),
         track=values.get("track", ""),
         category=values.get("category", ""),
@@ -375,6 +407,18 @@ def _as_ltwh(box: Sequence[float], form: str) -> tuple[float, float, float, floa
     return (a - c / 2, b - d / 2, c, d) if form == "cxcywh" else (a, b, c, d)
 
 
+def _share(text: str) -> float:
+    """From 0 to 1, or yes or no; 1 where nothing is said."""
+    if not text:
+        return 1.0
+    if (flag := _FLAGS.get(text.lower())) is not None:
+        return float(flag)
+    value = parse_number(text)
+    if not 0 <= value <= 1:
+        raise ValueError
+    return value
+
+
 def _whole(text: str) -> int:
     """A frame number; spreadsheets write ``5.0``."""
     value = parse_number(text)
@@ -385,15 +429,13 @@ def _whole(text: str) -> int:
 
 def _seconds(values: dict[str, str]) -> float:
     """From seconds, ``minutes:seconds``, ``hours:minutes:seconds`` or milliseconds."""
-    if "time" not in values:
-        return parse_number(values["time_ms"]) / 1000
-    parts = values["time"].split(":")
+    parts = values["time"].split(":") if "time" in values else []
     if len(parts) > 3:
         raise ValueError
-    total = 0.0
+    total = 0.0 if parts else parse_number(values["time_ms"]) / 1000
     for part in parts:
         total = 60 * total + parse_number(part)
-    if not 0 <= total < math.inf:
+    if not 0 <= total < 2**53:
         raise ValueError
     return total
 
@@ -408,6 +450,18 @@ def _contradiction(table: LabelTable) -> str:
             "the first of four columns counts 1, 2, 3, …, expected x,y,w,h (or a first "
             "line of names)"
         )
+    return _rotation(table)
+
+
+def _rotation(table: LabelTable) -> str:
+    """The first box that is not upright; nothing, as a rule."""
+    for row, absent in zip(table.rows, no_target(table.boxes), strict=True):
+        if row.angle != 0 and not absent:
+            name = table.columns.names[table.columns.keys["angle"]]
+            return (
+                f"column {name!r} is {row.angle:g} in line {row.line}, expected 0 in "
+                "all lines: boxes are read as upright"
+            )
     return ""
 
 

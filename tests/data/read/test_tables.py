@@ -111,6 +111,40 @@ def test_what_else_a_row_says(tmp_path):
     assert np.isnan(second.ltwh).all()
 
 
+@pytest.mark.parametrize("name", ["visible", "Present", "in_view", "visibility"])
+def test_what_is_not_visible_has_no_box(tmp_path, name):
+    cells = ["1", "0", "", "true", "no", "0.25", "2", "partly"]
+    rows = [f"{i},10,20,30,40,{cell}" for i, cell in enumerate(cells)]
+    found = table(tmp_path, f"frame,x,y,w,h,{name}", *rows)
+    assert [row.visibility for row in found.rows] == [1, 0, 1, 1, 0, 0.25]
+    absent = np.isnan(found.boxes).all(axis=1)
+    assert absent.tolist() == [row.visibility == 0 for row in found.rows]
+    assert list(found.faults) == [8, 9]
+    assert found.faults[9].endswith(f"expected 0 to 1 as {name}")
+
+
+def test_a_score_is_the_confidence_where_nothing_else_is(tmp_path):
+    for names in ("x,y,w,h,score", "x,y,w,h,Probability"):
+        (row,) = table(tmp_path, names, "1,2,3,4,.25").rows
+        assert row.confidence == 0.25
+    for names in ("x,y,w,h,score,confidence", "x,y,w,h,score,conf"):
+        (row,) = table(tmp_path, names, "1,2,3,4,high,.25").rows
+        assert row.confidence == 0.25
+    with pytest.raises(TableError, match="'score' and 'prob' both name the confidence"):
+        find_columns("x,y,w,h,score,prob".split(","))
+
+
+@pytest.mark.parametrize("name", ["angle", "Theta", "rotation", "angle (deg)"])
+def test_rotated_boxes_are_refused(tmp_path, name):
+    names = f"frame,x,y,w,h,{name}"
+    rows = ["0,1,2,3,4,0", "1,1,2,3,4,0.0", "2,1,2,3,4,", "3,0,0,0,0,7"]
+    assert len(table(tmp_path, names, *rows).rows) == 4
+    with pytest.raises(TableError, match=r"is -0.5 in line 6, expected 0 in all") as e:
+        table(tmp_path, names, *rows, "4,1,2,3,4,-0.5", "5,1,2,3,4,9")
+    assert f"a.csv: column '{name}' is" in str(e.value)
+    assert table(tmp_path, names, "0,1,2,3,4,left").faults
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("1.5", 1.5), ("01:02.5", 62.5), ("1:00:00", 3600)]
 )
