@@ -10,6 +10,7 @@ are frames. Without names the columns are, by their number,
 
 Boxes are ``x, y, w, h`` (top-left corner and size), ``x1, y1, x2, y2`` (two corners) or
 ``cx, cy, w, h`` (centre and size), in pixels counted from 0, where a pixel is 1 wide.
+A negative width or height is a fault of its line: corners drawn from bottom right, say.
 Columns that are not understood are left out only where they cannot be a frame, a
 target or a box under another name.
 
@@ -50,6 +51,7 @@ NAMES = {
     "category": "category class label class_name category_name label_name class_id "
     "category_id label_id object_class object_type class_label category_label",
     "lost": "lost is_lost absent outside out_of_view",
+    "present": "present is_present visible is_visible",
     "confidence": "confidence conf",
 }
 """The usual names of each column that is no part of a box, separated by spaces."""
@@ -106,7 +108,7 @@ _ABOUT_SIZE = frozenset("width height w h size rate count url attributes".split(
 EXPECTED = (
     "x,y,w,h or frame,x,y,w,h or frame,track,x,y,w,h, or a first line of names: "
     "x,y,w,h or left,top,width,height or x1,y1,x2,y2 or xmin,ymin,xmax,ymax or "
-    "cx,cy,w,h; frame, image or time; track; category; lost; confidence"
+    "cx,cy,w,h; frame, image or time; track; category; lost or visible; confidence"
 )
 
 _UNNAMED = {
@@ -160,6 +162,8 @@ class LabelRow(NamedTuple):
     track: str = ""
     category: str = ""
     lost: bool = False
+    """By its own column, or by a 0 in one of what is visible."""
+
     confidence: float | None = None
 
 
@@ -357,15 +361,44 @@ def _read_row(number: int, fields: Sequence[str], columns: Columns) -> LabelRow:
             row = row._replace(confidence=parse_number(values["confidence"]))
     except ValueError:
         raise ValueError(expected) from None
-    lost = values.get("lost", "").lower()
-    if lost not in _FLAGS:
-        raise ValueError(f"expected 0 or 1 as {columns.names[columns.keys['lost']]}")
+    _check_sides(row, columns)
     return row._replace(
         image=values.get("image", ""),
         track=values.get("track", ""),
         category=values.get("category", ""),
-        lost=_FLAGS[lost],
+        lost=_is_lost(values, columns),
     )
+
+
+def _check_sides(row: LabelRow, columns: Columns) -> None:
+    """Raises ValueError for a negative side, but for the -1 of an absent target."""
+    width, height = row.ltwh[2:]
+    if columns.form == "corners":
+        if width < 0 or height < 0:
+            names = ",".join(columns.names[place] for place in columns.box)
+            raise ValueError(f"expected {names} from top left to bottom right")
+    elif (width < 0 or height < 0) and not width == height == -1:
+        raise ValueError("expected a width and a height that are not negative")
+
+
+def _is_lost(values: dict[str, str], columns: Columns) -> bool:
+    """Whether a row says that its target is not there; cells may be empty."""
+    lost, present = (values.get(key, "").lower() for key in ("lost", "present"))
+    if lost not in _FLAGS:
+        raise ValueError(f"expected 0 or 1 as {columns.names[columns.keys['lost']]}")
+    try:  # some write the share that is visible
+        absent = not (_FLAGS[present] if present in _FLAGS else _share(present))
+    except ValueError:
+        name = columns.names[columns.keys["present"]]
+        raise ValueError(f"expected 0 or 1 as {name}") from None
+    return _FLAGS[lost] or (present != "" and absent)
+
+
+def _share(text: str) -> float:
+    value = parse_number(text)
+    if not 0 <= value < math.inf:
+        raise ValueError
+    return value
 
 
 def _as_ltwh(box: Sequence[float], form: str) -> tuple[float, float, float, float]:

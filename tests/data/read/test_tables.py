@@ -111,6 +111,40 @@ def test_what_else_a_row_says(tmp_path):
     assert np.isnan(second.ltwh).all()
 
 
+def test_what_is_not_visible_is_lost(tmp_path):
+    rows = [f"1,2,3,4,{cell}" for cell in ("1", "0", "", "true", "no", "0.4", "0.0")]
+    for name in ("visible", "is_present", "Present"):
+        found = table(tmp_path, f"x,y,w,h,{name}", *rows)
+        expected = [False, True, False, False, True, False, True]
+        assert [row.lost for row in found.rows] == expected
+    both = table(tmp_path, "x,y,w,h,lost,visible", "1,2,3,4,1,1", "1,2,3,4,0,0")
+    assert [row.lost for row in both.rows] == [True, True]
+    for cell in ("-1", "seen", "nan"):
+        found = table(tmp_path, "x,y,w,h,visible", f"1,2,3,4,{cell}")
+        assert found.faults[2].endswith("expected 0 or 1 as visible")
+
+
+@pytest.mark.parametrize(
+    ("names", "row", "message"),
+    [
+        ("x1,y1,x2,y2", "80,80,40,40", "expected x1,y1,x2,y2 from top left to bottom"),
+        ("x1,y1,x2,y2", "80,10,40,40", "expected x1,y1,x2,y2 from top left to bottom"),
+        ("xmin,ymin,xmax,ymax", "8,80,40,40", "expected xmin,ymin,xmax,ymax from top"),
+        ("x,y,w,h", "80,80,-40,-40", "expected a width and a height that are not neg"),
+        ("cx,cy,w,h", "80,80,40,-1", "expected a width and a height that are not neg"),
+        ("x1,y1,x2,y2", "-1,-1,-1,-1", ""),
+        ("x1,y1,x2,y2", "0,0,0,0", ""),
+        ("x,y,w,h", "-1,-1,-1,-1", ""),
+        ("x,y,w,h", "1,1,-1,-1", ""),
+        ("x,y,w,h", "nan,nan,nan,nan", ""),
+    ],
+)
+def test_negative_sizes_are_faults_and_no_absence(tmp_path, names, row, message):
+    found = table(tmp_path, names, "10,10,20,20", row)
+    assert bool(found.faults) == bool(message)
+    assert message in found.faults.get(3, "")
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("1.5", 1.5), ("01:02.5", 62.5), ("1:00:00", 3600)]
 )
