@@ -65,7 +65,9 @@ class Video:
 
     Raises:
         FileNotFoundError: there is no such file, or no image in the folder or pattern.
-        InputError: the file opens but no frame comes out of it.
+        InputError: the file opens but no frame comes out of it, or it is interlaced,
+            which PyAV alone decodes, and that is not installed. In films that are
+            interlaced in part it comes with the first such frame.
     """
 
     def __init__(self, source: str | os.PathLike[str] | int | Iterable[np.ndarray]):
