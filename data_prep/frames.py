@@ -9,6 +9,7 @@ import numpy as np
 from data_prep.tracks import Frame, ImageBytes, VideoFrame
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import ImageError, decode_image, read_image
+from siamrpn_jax.media.captures import InterlacedError, Retriever
 from siamrpn_jax.media.video import Video
 
 
@@ -57,11 +58,22 @@ class _Film:
     def __init__(self, path: Path):
         self.path = path
         self._fault = ""  # why no frame of it can be read
+        self._decode = _opencv_pictures
         self._restart()
 
     def read(self, index: int) -> np.ndarray:
         if self._fault:
             raise ImageError(self._fault)
+        try:
+            return self._read(index)
+        except InterlacedError:
+            if self._decode is _video_pictures:
+                raise
+        self._decode = _video_pictures
+        self._restart()
+        return self.read(index)
+
+    def _read(self, index: int) -> np.ndarray:
         if index < self._position:
             self._restart()
         try:
@@ -79,10 +91,13 @@ class _Film:
         )
 
     def _restart(self) -> None:
-        self._pictures, self._position = _pictures(self.path), 0
+        self._pictures, self._position = self._decode(self.path), 0
 
 
-def _pictures(path: Path) -> Iterator[Callable[[], np.ndarray]]:
+_Picture = Callable[[], np.ndarray]
+
+
+def _opencv_pictures(path: Path) -> Iterator[_Picture]:
     """The frames in order; calling one converts it, so that others can be skipped.
 
     Only the latest may be called.
@@ -90,10 +105,10 @@ def _pictures(path: Path) -> Iterator[Callable[[], np.ndarray]]:
     if not path.is_file():
         raise ImageError(f"{path}: no such file, expected a video")
     capture = cv2.VideoCapture(str(path))
+    retrieve = Retriever(capture, str(path))
 
     def convert() -> np.ndarray:
-        decoded, image = capture.retrieve()
-        if not decoded:
+        if (image := retrieve()) is None:
             raise ImageError(f"{path}: a frame cannot be decoded")
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
@@ -101,6 +116,11 @@ def _pictures(path: Path) -> Iterator[Callable[[], np.ndarray]]:
         yield convert
         while capture.grab():
             yield convert
-    else:  # it knows other decoders, or says what is wrong
-        for image in Video(path):
-            yield lambda image=image: image
+    else:
+        yield from _video_pictures(path)
+
+
+def _video_pictures(path: Path) -> Iterator[_Picture]:
+    """The same by `Video`: it knows other decoders, or says what is wrong."""
+    for image in Video(path):
+        yield lambda image=image: image

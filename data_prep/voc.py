@@ -25,7 +25,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from data_prep.rows import read_xml
-from data_prep.tools.shapes import LabelledObject, from_box
+from data_prep.shapes import LabelledObject, from_box
 from data_prep.stills import still_track
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 from data_prep.vid import OCCLUDED

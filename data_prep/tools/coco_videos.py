@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_prep.tools.shapes import Box
+from data_prep.shapes import Box
 from data_prep.tools.units import (
     BROKEN,
     Unreadable,

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from data_prep.rows import read_xml
-from data_prep.tools.shapes import (
+from data_prep.shapes import (
     LabelledObject,
     from_box,
     from_ellipse,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_prep.tools.shapes import (
+from data_prep.shapes import (
     Box,
     LabelledObject,
     from_box,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.tools.shapes import LabelledObject
+from data_prep.shapes import LabelledObject
 from data_prep.tracks import Frame, PreparationError, Track, VideoFrame
 from siamrpn_jax.common.files import inside
 from siamrpn_jax.data.read.formats import no_target

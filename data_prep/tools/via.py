@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.tools.shapes import (
+from data_prep.shapes import (
     LabelledObject,
     from_ellipse,
     from_polygons,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.tools.shapes import LabelledObject, from_polygons, unusable
+from data_prep.shapes import LabelledObject, from_polygons, unusable
 from data_prep.tools.units import BROKEN, LabelledStill, Unreadable, key_of
 from data_prep.tracks import Unit
 from siamrpn_jax.data.read.formats import parse_numbers

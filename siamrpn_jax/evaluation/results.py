@@ -64,14 +64,14 @@ def read_otb_results(path: str | Path, *, origin: Origin = 1) -> np.ndarray:
         origin: as for ``write_otb_results``.
 
     Raises:
-        ResultError: a line does not hold four finite numbers, or there is no line.
+        ResultError: a line does not hold four finite numbers, is empty and not at the
+            end, or there is no line.
     """
-    rows = []
-    for number, line in enumerate(
-        annotations.read_text(Path(path)).splitlines(), start=1
-    ):
-        if line.strip():
-            rows.append(_parse_row(line, where=f"{path}:{number}"))
+    lines = annotations.read_text(Path(path)).rstrip().splitlines()
+    rows = [
+        _parse_row(line, where=f"{path}:{number}")
+        for number, line in enumerate(lines, start=1)
+    ]
     if not rows:
         raise ResultError(f"{path}: empty, expected a line x,y,w,h for each frame")
     return np.array(rows) - annotations.shift_of(origin)
@@ -424,6 +424,8 @@ def _write(path: str | Path, lines: Iterable[str]) -> None:
 
 
 def _parse_row(line: str, *, where: str) -> list[float]:
+    if not line.strip():
+        raise ResultError(f"{where}: is empty, expected a box x,y,w,h of its frame")
     row = parse_numbers(line)
     if len(row) != 4 or not np.isfinite(row).all():
         raise ResultError(f"{where}: {line!r}, expected four finite numbers x,y,w,h")

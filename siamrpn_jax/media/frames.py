@@ -23,13 +23,8 @@ import numpy as np
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import read_image
-from siamrpn_jax.media.video import (
-    Video,
-    find_images,
-    is_live,
-    open_capture,
-    open_container,
-)
+from siamrpn_jax.media.captures import Retriever, open_capture
+from siamrpn_jax.media.video import Video, find_images, is_live, open_container
 
 Item = TypeVar("Item")
 Frame = np.ndarray
@@ -345,6 +340,7 @@ class _OpencvFilm(_Film):
 
     def jump(self, index: int) -> Iterator[tuple[int, Callable[[], Frame]]]:
         with open_capture(str(self.path)) as capture:
+            retrieve = Retriever(capture, str(self.path))
             number = 0
             if index:
                 capture.set(cv2.CAP_PROP_POS_FRAMES, index)
@@ -354,8 +350,7 @@ class _OpencvFilm(_Film):
                     return
                 if capture.get(cv2.CAP_PROP_POS_MSEC) != self.times[number]:
                     return
-                decoded, frame = capture.retrieve()
-                if not decoded:
+                if (frame := retrieve()) is None:
                     return
                 yield number, lambda frame=frame: cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
                 number += 1

@@ -5,6 +5,7 @@ Frames are RGB uint8 [H, W, 3] everywhere; OpenCV's BGR stays inside this module
 
 import contextlib
 import glob
+import itertools
 import logging
 import os
 import re
@@ -28,6 +29,12 @@ from siamrpn_jax.data.read.images import (
     read_image,
 )
 from siamrpn_jax.data.read.sequences import FRAME_FOLDERS
+from siamrpn_jax.media.captures import (
+    InterlacedError,
+    Retriever,
+    open_capture,
+    stderr_aside,
+)
 
 FILM_SUFFIXES = frozenset(
     {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}
@@ -58,7 +65,9 @@ class Video:
 
     Raises:
         FileNotFoundError: there is no such file, or no image in the folder or pattern.
-        InputError: the file opens but no frame comes out of it.
+        InputError: the file opens but no frame comes out of it, or it is interlaced,
+            which PyAV alone decodes, and that is not installed. In films that are
+            interlaced in part it comes with the first such frame.
     """
 
     def __init__(self, source: str | os.PathLike[str] | int | Iterable[np.ndarray]):
@@ -102,33 +111,25 @@ class Video:
     def _open_file(self, path: str) -> None:
         self.name = Path(path).stem
         with open_capture(path) as capture:
-            opened, decoded = capture.isOpened(), capture.read()[0]
+            problem = _problem(capture, path)
             self.fps = _positive(capture.get(cv2.CAP_PROP_FPS))
             length = _positive(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.length = None if length is None else int(length)
-        frames = _opencv_frames
-        if not decoded:
-            self._open_with_pyav(path, opened=opened)
+        frames = _film_frames
+        if problem:
+            self._open_with_pyav(path, *problem)
             frames = _pyav_frames
         self._frames = lambda: _warned_if_cut(
             frames(path), path, length=self.length, fps=self.fps
         )
 
-    def _open_with_pyav(self, path: str, *, opened: bool) -> None:
+    def _open_with_pyav(self, path: str, problem: str, mend: str) -> None:
         """Tries the decoders of PyAV; OpenCV's wheel has none for AV1, for one."""
-        problem = (
-            "no frame of this video can be decoded by OpenCV (AV1 is one such codec)"
-            if opened
-            else "not a video that OpenCV can open"
-        )
         try:
             next(_pyav_frames(path))
             fps, length = _pyav_declared(path)
         except MissingExtraError as error:
-            raise InputError(
-                f"{path}: {problem}: re-encode it (for example as H.264), or "
-                "pip install 'siamrpn-jax[video]'"
-            ) from error
+            raise InputError(f"{path}: {problem}: {mend}") from error
         except (InputError, StopIteration) as error:
             raise InputError(f"{path}: {problem}, nor by PyAV") from error
         self.fps, self.length = self.fps or fps, self.length or length
@@ -267,32 +268,51 @@ def _checked_frames(source: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield check_frame(frame, name=f"frame {index}")
 
 
-@contextlib.contextmanager
-def open_capture(source: str | int) -> Iterator[cv2.VideoCapture]:
-    """OpenCV's reader of a film, a camera or an address, which may not be open."""
-    # A missing camera is one line of ours, not eight of OpenCV's.
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        capture = cv2.VideoCapture(source)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-    try:
-        yield capture
-    finally:
-        capture.release()
-
-
 _Timed = tuple[float, np.ndarray]
 """The second in which a frame begins, and the frame."""
 
 
+def _problem(capture: cv2.VideoCapture, path: str) -> tuple[str, str] | None:
+    """Why OpenCV cannot decode a film, and what to do; None where it can."""
+    problem = "not a video that OpenCV can open"
+    if capture.isOpened():
+        problem = (
+            "no frame of this video can be decoded by OpenCV (AV1 is one such codec)"
+        )
+    try:
+        if capture.grab() and Retriever(capture, path)() is not None:
+            return None
+    except InterlacedError as error:
+        return error.problem, error.mend
+    return problem, (
+        "re-encode it (for example as H.264), or pip install 'siamrpn-jax[video]'"
+    )
+
+
+def _film_frames(path: str) -> Iterator[_Timed]:
+    """By OpenCV; from the first frame on that it cannot decode as interlaced, by PyAV.
+
+    Films are interlaced in parts, too: broadcasts, and DVDs of different sources.
+    """
+    count = 0
+    try:
+        for timed in _opencv_frames(path):
+            yield timed
+            count += 1
+    except InterlacedError as error:
+        try:
+            yield from itertools.islice(_pyav_frames(path), count, None)
+        except MissingExtraError:
+            raise error from None
+
+
 def _opencv_frames(source: str | int) -> Iterator[_Timed]:
     with open_capture(source) as capture:
+        retrieve = Retriever(capture, source)
         while True:
             try:
-                decoded, frame = capture.read()
-                if not decoded:
+                frame = retrieve() if capture.grab() else None
+                if frame is None:
                     return
                 image = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
             except cv2.error as error:
@@ -380,7 +400,7 @@ def _pyav_frames(path: str) -> Iterator[_Timed]:
 class _WebmEncoder:
     def __init__(self, path: Path, fps: float, size: tuple[int, int]):
         fourcc = cv2.VideoWriter.fourcc(*"VP80")
-        with _silent_stderr():  # OpenCV prints that WebM has no such tag, and goes on
+        with stderr_aside():  # OpenCV prints that WebM has no such tag, and goes on
             self._writer = cv2.VideoWriter(str(path), fourcc, fps, size)
         if not self._writer.isOpened():  # it would drop every frame silently
             raise InputError(f"{path}: OpenCV cannot write VP8 video here")
@@ -433,19 +453,3 @@ class _Mp4Encoder:
     def abandon(self) -> None:
         # The last frames are not asked for: after a failed write FFmpeg would crash.
         self._container.close()
-
-
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Sends what libraries print to the process's stderr nowhere.
-
-    OpenCV's video writer prints with C's means and has no switch for it.
-    """
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

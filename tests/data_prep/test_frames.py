@@ -1,5 +1,7 @@
 """Reading frames: files, bytes, and frames of videos."""
 
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from data_folders import write_image
 from data_prep import frames
 from data_prep.frames import FrameReader, frame_file
 from data_prep.tracks import ImageBytes, VideoFrame
+from films import write_interlaced
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.media.video import Video, VideoWriter
 
@@ -135,3 +138,22 @@ def test_what_cannot_be_read_is_named_every_time(film, tmp_path):
             reader.read(frame)
         assert str(caught.value).startswith(f"{frame_file(frame)}: ")
     assert level(reader.read(VideoFrame(film, 4))) == 4
+
+
+@pytest.mark.parametrize("progressive", [0, 3])
+@pytest.mark.parametrize("order", [range(8), [1, 6, 2, 7]])
+def test_interlaced_films(tmp_path, progressive, order):
+    path, reader = tmp_path / "film.m2v", FrameReader()
+    levels = write_interlaced(path, progressive=progressive)
+    found = [reader.read(VideoFrame(path, number)).mean() for number in order]
+    assert found == pytest.approx([levels[number] for number in order], abs=2)
+
+
+def test_interlaced_films_without_pyav_are_refused(tmp_path, monkeypatch):
+    path, reader = tmp_path / "film.m2v", FrameReader()
+    write_interlaced(path, progressive=3)
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert reader.read(VideoFrame(path, 2)).mean() == pytest.approx(80, abs=2)
+    for _ in range(2):
+        with pytest.raises(InputError, match="film.m2v: is interlaced"):
+            reader.read(VideoFrame(path, 5))

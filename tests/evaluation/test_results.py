@@ -62,6 +62,20 @@ def test_bad_lines_are_named(tmp_path, line):
         results.read_otb_results(path)
 
 
+@pytest.mark.parametrize("text", ["1,2,3,4\n{}\n1,2,3,4\n", "1,2,3,4\n{}\n\n1,2,3,4"])
+@pytest.mark.parametrize("line", ["", "  "])
+def test_empty_lines_but_at_the_end_are_named(tmp_path, text, line):
+    """The boxes after one would be scored a frame early."""
+    path = tmp_path / "a.txt"
+    path.write_text(text.format(line))
+    with pytest.raises(
+        results.ResultError, match=r"a\.txt:2: is empty, expected a box"
+    ):
+        results.read_otb_results(path)
+    path.write_text(f"1,2,3,4\n{line}\n\n")
+    assert len(results.read_otb_results(path)) == 1
+
+
 def test_empty_file_and_bad_boxes(tmp_path):
     (tmp_path / "a.txt").write_text("\n")
     with pytest.raises(results.ResultError, match=r"a\.txt: empty"):

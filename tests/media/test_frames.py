@@ -1,10 +1,12 @@
 import importlib.util
+import sys
 import threading
 
 import cv2
 import numpy as np
 import pytest
 
+from films import write_interlaced
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import read_image
 from siamrpn_jax.media import frames as media
@@ -153,6 +155,25 @@ def test_what_is_no_film(tmp_path):
     (tmp_path / "film.mp4").write_bytes(b"no film")
     with pytest.raises(InputError, match="film.mp4: not a video"):
         open_frames(tmp_path / "film.mp4")
+
+
+@pytest.mark.parametrize("progressive", [0, 3])
+def test_interlaced_films(tmp_path, progressive):
+    path = tmp_path / "film.m2v"
+    levels = write_interlaced(path, progressive=progressive)
+    frames = Frames(path)
+    found = [frames[number].mean() for number in range(len(frames))]
+    assert found == pytest.approx(levels, abs=2)
+
+
+@pytest.mark.parametrize("progressive", [0, 3])
+def test_interlaced_films_without_pyav_are_refused(tmp_path, monkeypatch, progressive):
+    path = tmp_path / "film.m2v"
+    write_interlaced(path, progressive=progressive)
+    monkeypatch.setattr(media, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(InputError, match="film.m2v: is interlaced.*yadif"):
+        Frames(path)[7]
 
 
 def test_frames_of_a_camera_come_once(monkeypatch):

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
+from films import write_interlaced
 from siamrpn_jax.common.errors import InputError, MissingExtraError
 from siamrpn_jax.data.read.images import ImageError
 from siamrpn_jax.media import video
@@ -349,8 +350,8 @@ def test_codec_without_decoder_names_the_extra(tmp_path, monkeypatch):
         def __getattr__(self, name):
             return getattr(self._capture, name)
 
-        def read(self):
-            return False, None
+        def grab(self):
+            return False
 
     open_capture = cv2.VideoCapture
     monkeypatch.setattr(cv2, "VideoCapture", Undecodable)
@@ -379,3 +380,33 @@ def test_a_codec_that_nobody_knows(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"MJPG", b"QQQQ"))
     with pytest.raises(InputError, match="film.avi: .*nor by PyAV"):
         Video(path)
+
+
+@pytest.mark.parametrize("progressive", [0, 3])
+def test_interlaced_films_are_read_by_pyav(tmp_path, progressive):
+    """OpenCV hands out frames of them that it has not written."""
+    path = tmp_path / "film.m2v"
+    levels = write_interlaced(path, progressive=progressive)
+    film = Video(path)
+    for _ in range(2):
+        assert [frame.mean() for frame in film] == pytest.approx(levels, abs=2)
+
+
+def test_interlaced_films_without_pyav_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "film.m2v"
+    write_interlaced(path)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(InputError) as caught:
+        Video(path)
+    for part in (f"{path}: is interlaced", "'siamrpn-jax[video]'", f"{path} -vf yadif"):
+        assert part in str(caught.value)
+
+
+def test_films_interlaced_in_part_end_in_an_error_without_pyav(tmp_path, monkeypatch):
+    path, found = tmp_path / "film.m2v", []
+    levels = write_interlaced(path, progressive=3)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(InputError, match="film.m2v: is interlaced"):
+        for frame in Video(path):
+            found.append(frame.mean())
+    assert found == pytest.approx(levels[:3], abs=2)

@@ -1,10 +1,19 @@
-"""What image files say of themselves before they are decoded: sizes and a turn."""
+"""What image files say of themselves before they are decoded.
 
+Sizes, turns, the bits of a sample, and how many pages there are.
+"""
+
+import io
 import struct
+from collections.abc import Iterator
 from typing import BinaryIO
 
+_TIFF_MARKS = (b"II*\0", b"MM\0*")
+_PNG_MARK = b"\x89PNG\r\n\x1a\n"
 _TIFF_SIZES = {1: "B", 3: "H", 4: "I"}  # Types of numbers: byte, short, long.
-_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_ORIENTATION = 256, 257, 274
+_TIFF_TAGS = (254, 256, 257, 258, 274)
+_TIFF_KIND, _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_ORIENTATION = _TIFF_TAGS
+_BROKEN = (struct.error, KeyError, OverflowError, StopIteration, ValueError)
 
 
 def image_size(file: BinaryIO) -> tuple[int, int] | None:
@@ -20,7 +29,7 @@ def image_size(file: BinaryIO) -> tuple[int, int] | None:
     try:
         if head[:2] == b"\xff\xd8":
             return _jpeg_size(file)
-        if head[:8] == b"\x89PNG\r\n\x1a\n":
+        if head[:8] == _PNG_MARK:
             return struct.unpack(">II", head[16:24])
         if head[:4] in (b"GIF8",):
             return struct.unpack("<HH", head[6:10])
@@ -28,13 +37,65 @@ def image_size(file: BinaryIO) -> tuple[int, int] | None:
             return _bmp_size(head)
         if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
             return _webp_size(head)
-        if head[:4] in (b"II*\0", b"MM\0*"):
+        if head[:4] in _TIFF_MARKS:
             file.seek(0)
-            found = _tiff_entries(file)
+            found = next(_tiff_directories(file))
             return found[_TIFF_WIDTH][0], found[_TIFF_HEIGHT][0]
-    except (struct.error, KeyError, OverflowError, ValueError):
+    except _BROKEN:
         pass
     return None
+
+
+def sample_bits(data: bytes) -> int:
+    """Bits of a sample of a PNG or TIFF file; 8 where the format is another."""
+    try:
+        if data[:8] == _PNG_MARK:
+            return data[24]
+        if data[:4] in _TIFF_MARKS:
+            return next(_tiff_directories(io.BytesIO(data)))[_TIFF_BITS][0]
+    except (*_BROKEN, IndexError):
+        pass
+    return 8
+
+
+def count_pages(data: bytes) -> int:
+    """Number of images in a TIFF file; 1 where the format is another.
+
+    Smaller copies of an image, and masks, do not count.
+    """
+    count = 0
+    if data[:4] in _TIFF_MARKS:
+        try:
+            for entries in _tiff_directories(io.BytesIO(data)):
+                count += not entries.get(_TIFF_KIND, (0, 0))[0] & 0b101
+        except _BROKEN:
+            pass
+    return max(count, 1)
+
+
+def jpeg_orientation(file: BinaryIO) -> int:
+    """How a JPEG file is to be turned, as EXIF counts it; 1 where it does not say.
+
+    Args:
+        file: at its start.
+    """
+    if file.read(2) != b"\xff\xd8":
+        return 1
+    # DA starts the pixels: what describes them comes before.
+    while len(marker := file.read(4)) == 4 and marker[:2] != b"\xff\xda":
+        length = max(0, int.from_bytes(marker[2:], "big") - 2)
+        if marker[1] != 0xE1:
+            file.seek(length, 1)
+            continue
+        content = file.read(length)
+        if content[:6] == b"Exif\0\0":
+            try:
+                entries = next(_tiff_directories(io.BytesIO(content[6:])))
+                orientation = entries[_TIFF_ORIENTATION][0]
+            except _BROKEN:
+                return 1
+            return orientation if 1 <= orientation <= 8 else 1
+    return 1
 
 
 def without_turn(data: bytes, file: BinaryIO) -> bytes:
@@ -44,11 +105,11 @@ def without_turn(data: bytes, file: BinaryIO) -> bytes:
         data: the whole file.
         file: the same, at its start.
     """
-    if data[:4] not in (b"II*\0", b"MM\0*"):
+    if data[:4] not in _TIFF_MARKS:
         return data
     try:
-        orientation, place = _tiff_entries(file)[_TIFF_ORIENTATION]
-    except (struct.error, KeyError, OverflowError, ValueError):
+        orientation, place = next(_tiff_directories(file))[_TIFF_ORIENTATION]
+    except _BROKEN:
         return data
     if orientation == 1:
         return data
@@ -90,18 +151,26 @@ def _webp_size(head: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _tiff_entries(file: BinaryIO) -> dict[int, tuple[int, int]]:
-    """The first directory: each tag's first number, and where it is in the file."""
+def _tiff_directories(file: BinaryIO) -> Iterator[dict[int, tuple[int, int]]]:
+    """Of each directory, the known tags' first number, and where it is in the file."""
     head = file.read(8)
     order = "<" if head[:1] == b"I" else ">"
     (start,) = struct.unpack(order + "I", head[4:])
-    file.seek(start)
-    (count,) = struct.unpack(order + "H", file.read(2))
-    found = {}
-    for number in range(count):
-        entry = file.read(12)
-        tag, kind = struct.unpack(order + "HH", entry[:4])
-        if kind in _TIFF_SIZES:
-            (value,) = struct.unpack_from(order + _TIFF_SIZES[kind], entry, 8)
-            found[tag] = value, start + 2 + 12 * number + 8
-    return found
+    seen = {0}
+    while start not in seen:
+        seen.add(start)
+        file.seek(start)
+        (count,) = struct.unpack(order + "H", file.read(2))
+        directory = file.read(12 * count + 4)
+        found = {}
+        for place in range(0, 12 * count, 12):
+            tag, kind, values = struct.unpack_from(order + "HHI", directory, place)
+            if tag not in _TIFF_TAGS or kind not in _TIFF_SIZES:
+                continue
+            layout, at = order + _TIFF_SIZES[kind], start + 2 + place + 8
+            if values * struct.calcsize(layout) > 4:  # too many to stand here
+                (at,) = struct.unpack_from(order + "I", directory, place + 8)
+            file.seek(at)
+            found[tag] = *struct.unpack(layout, file.read(struct.calcsize(layout))), at
+        yield found
+        (start,) = struct.unpack_from(order + "I", directory, 12 * count)

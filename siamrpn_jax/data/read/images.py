@@ -13,7 +13,13 @@ import cv2
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.data.read.headers import image_size, without_turn
+from siamrpn_jax.data.read.headers import (
+    count_pages,
+    image_size,
+    jpeg_orientation,
+    sample_bits,
+    without_turn,
+)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 """File names that count as frames, in lower case."""
@@ -112,6 +118,12 @@ def decode_image(data: bytes, *, name: str) -> np.ndarray:
     annotations refer to the stored pixels. Grey images are repeated over the three
     channels and transparency is dropped.
 
+    Of 16 bits the upper 8 are kept, where the values use that range: the largest one
+    reaches its upper half, and a sixteenth of it lies between smallest and largest.
+    Others, as thermal cameras and those of 12 bits write them, would be nearly black or
+    nearly one grey, and only their owner knows what range they have: they are refused.
+    So is a TIFF file of several pages.
+
     Args:
         data: the whole file.
         name: what error messages call it.
@@ -120,8 +132,8 @@ def decode_image(data: bytes, *, name: str) -> np.ndarray:
         RGB ``uint8 [H, W, 3]``.
 
     Raises:
-        ImageError: the bytes are empty, truncated or no image, or declare more than
-            ``MAX_PIXELS``.
+        ImageError: the bytes are empty, truncated or no image, declare more than
+            ``MAX_PIXELS``, hold several pages, or 16 bits of a range that is not known.
     """
     if not data:
         raise ImageError(f"{name}: the file is empty, expected an image")
@@ -129,6 +141,11 @@ def decode_image(data: bytes, *, name: str) -> np.ndarray:
     size = image_size(file)
     if size is not None:
         _check_pixels(size, name)
+    if (pages := count_pages(data)) > 1:
+        raise ImageError(
+            f"{name}: has {pages} pages, expected one image a file: "
+            "magick IN.tiff OUT-%05d.png writes a file for each"
+        )
     file.seek(0)
     data = without_turn(data, file)
     # cv2.imread would return a truncated jpeg with a grey tail; imdecode refuses it.
@@ -142,7 +159,47 @@ def decode_image(data: bytes, *, name: str) -> np.ndarray:
             f"{name}: cannot be decoded; expected a complete image file, found "
             f"{len(data)} bytes that are truncated or in no known format"
         )
+    if sample_bits(data) == 16:
+        _check_depth(data, name)
     return image
+
+
+def _check_depth(data: bytes, name: str) -> None:
+    """Raises ImageError for a file of 16 bits whose values do not use them."""
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    values = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), flags))
+    low, high = int(values.min()), int(values.max())
+    if values.dtype == np.uint16 and high >= 2**15 and high - low >= 2**12:
+        return
+    if values.dtype == np.uint16 and low == high in (0, 2**16 - 1):
+        return
+    raise ImageError(
+        f"{name}: holds values {low} to {high} in 16 bits, expected 8 bits, or values "
+        "that use the range of 0 to 65535. Convert all files with the one range that "
+        "yours have: magick IN -level LOW,HIGH -depth 8 OUT.png"
+    )
+
+
+def exif_orientation(image: bytes | str | PathLike[str]) -> int:
+    """How EXIF says that a photo is to be turned; ``decode_image`` does not turn it.
+
+    Args:
+        image: a file, or all of its bytes. Of JPEG files alone it is looked at.
+
+    Returns:
+        1 to 8, where 1 is upright as stored, and what is meant where nothing is said.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    if isinstance(image, bytes):
+        return jpeg_orientation(io.BytesIO(image))
+    try:
+        with open(image, "rb") as file:
+            return jpeg_orientation(file)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{image}: cannot be read ({reason})") from error
 
 
 def as_array(image: object) -> np.ndarray:

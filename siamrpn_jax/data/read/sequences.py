@@ -6,7 +6,8 @@ its frames in ``img/``, in ``color/`` or beside the text file. A line is four nu
 of a VOT polygon; commas, tabs, semicolons or spaces separate them. A first line of
 names may say what the columns are, see ``tables``. ``groundtruth_rect.txt`` is OTB's:
 it counts pixels from 1, and 1 is subtracted. A row that is ``nan`` or has no area says
-that the target is absent, see ``formats.no_target``. Rows that fit as two corners, and
+that the target is absent, see ``formats.no_target``, and so does a column ``lost`` or
+``visible`` beside such a box. Rows that fit as two corners, and
 not as a corner and a size, are refused.
 
 Two peculiarities of OTB are known. A folder with ``groundtruth_rect.1.txt``,
@@ -306,12 +307,17 @@ def _read_named(path: Path, faults: dict[int, str] | None) -> np.ndarray:
         )
     if "frame" in keys and not (len(table.rows) < 5 or counts(np.array(table.numbers))):
         raise SequenceError(f"{path}: expected frames numbered in turn, from 0 or 1")
-    for line, reason in table.faults.items():
+    lines = read_lines(path, error=SequenceError)
+    blank = [line for line, text in enumerate(lines, start=1) if not text.strip()]
+    wrong = dict.fromkeys(blank, "is empty, expected a box") | table.faults
+    for line, reason in sorted(wrong.items()):
         if faults is None:
             raise SequenceError(f"{path}:{line}: {reason}")
         faults[line - 2] = reason
-    boxes = np.full((len(table.rows) + len(table.faults), 4), np.nan)
-    boxes[[row.line - 2 for row in table.rows]] = table.boxes
+    boxes = np.full((len(lines) - 1, 4), np.nan)
+    for row in table.rows:
+        if not row.lost:
+            boxes[row.line - 2] = row.ltwh
     boxes[no_target(boxes)] = np.nan
     return boxes
 
@@ -338,8 +344,28 @@ def _parse_line(line: str, *, polygons: bool) -> np.ndarray:
         )
     if np.isinf(values).any():
         raise SequenceError(f"box {line!r}, expected finite numbers (nan: absent)")
+    if len(values) == 8 and _crosses_itself(values):
+        raise SequenceError(
+            f"the sides of polygon {line!r} cross, expected corners in order around "
+            "the target (or, with decimal commas, semicolons between four numbers)"
+        )
     box = polygon_to_ltwh(values) if len(values) == 8 else values
     return np.full(4, np.nan) if no_target(box) else box
+
+
+def _crosses_itself(polygon: np.ndarray) -> bool:
+    """Whether opposite sides of a quadrilateral cross."""
+    a, b, c, d = polygon.reshape(4, 2)
+
+    def turn(p: np.ndarray, q: np.ndarray, r: np.ndarray) -> float:
+        (px, py), (qx, qy) = q - p, r - p
+        return px * qy - py * qx
+
+    def crossing(p: np.ndarray, q: np.ndarray, r: np.ndarray, s: np.ndarray) -> bool:
+        apart = turn(p, q, r) * turn(p, q, s) < 0
+        return apart and turn(r, s, p) * turn(r, s, q) < 0
+
+    return crossing(a, b, c, d) or crossing(b, c, d, a)
 
 
 def _find_ground_truth(folder: Path) -> Path:

@@ -10,6 +10,7 @@ are frames. Without names the columns are, by their number,
 
 Boxes are ``x, y, w, h`` (top-left corner and size), ``x1, y1, x2, y2`` (two corners) or
 ``cx, cy, w, h`` (centre and size), in pixels counted from 0, where a pixel is 1 wide.
+A negative width or height is a fault of its line: corners drawn from bottom right, say.
 What is not visible at all is absent, whatever its box says. Columns that are not
 understood are left out only where they cannot be a frame, a target or a box under
 another name; rotated boxes are refused.
@@ -390,6 +391,7 @@ def _read_row(number: int, fields: Sequence[str], columns: Columns) -> LabelRow:
     except ValueError:
         name = columns.names[columns.keys["visible"]]
         raise ValueError(f"expected 0 to 1 as {name}") from None
+    _check_sides(row, columns)
     return row._replace(
         ltwh=row.ltwh if visibility > 0 else (math.nan,) * 4,
         visibility=visibility,
@@ -398,6 +400,17 @@ def _read_row(number: int, fields: Sequence[str], columns: Columns) -> LabelRow:
         category=values.get("category", ""),
         lost=_FLAGS[lost],
     )
+
+
+def _check_sides(row: LabelRow, columns: Columns) -> None:
+    """Raises ValueError for a negative side, but for the -1 of an absent target."""
+    width, height = row.ltwh[2:]
+    if columns.form == "corners":
+        if width < 0 or height < 0:
+            names = ",".join(columns.names[place] for place in columns.box)
+            raise ValueError(f"expected {names} from top left to bottom right")
+    elif (width < 0 or height < 0) and not width == height == -1:
+        raise ValueError("expected a width and a height that are not negative")
 
 
 def _as_ltwh(box: Sequence[float], form: str) -> tuple[float, float, float, float]:

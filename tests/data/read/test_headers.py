@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from siamrpn_jax.data.read.headers import image_size
+from siamrpn_jax.data.read.headers import count_pages, image_size, sample_bits
 from siamrpn_jax.data.read.images import ImageError, decode_image, read_size
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (37, 53, 3), np.uint8)
@@ -79,3 +79,35 @@ def test_a_turn_of_a_tiff_is_not_followed(order, turn):
         data += struct.pack(order + "HHI", tag, kind, 1) + packed
     data += bytes(4)
     np.testing.assert_array_equal(decode_image(data, name="turned.tiff"), IMAGE)
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_files_of_one_page_and_eight_bits(kind):
+    assert count_pages(FILES[kind]) == 1
+    assert sample_bits(FILES[kind]) == 8
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 3), (9, 7, 4)])
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_sixteen_bits_are_told_by_the_header(suffix, shape):
+    data = cv2.imencode(suffix, np.full(shape, 500, np.uint16))[1].tobytes()
+    assert sample_bits(data) == 16
+    for length in range(0, len(data), 3):
+        assert sample_bits(data[:length]) in (8, 16)
+
+
+def tiff_of(kinds, *, following=0):
+    """A TIFF file of nothing but directories of these kinds."""
+    data = b"II*\0" + struct.pack("<I", 8)
+    for number, kind in enumerate(kinds, start=1):
+        place = 8 + 18 * number if number < len(kinds) else following
+        data += struct.pack("<HHHIII", 1, 254, 4, 1, kind, place)
+    return data
+
+
+def test_small_copies_and_masks_are_no_pages():
+    assert count_pages(tiff_of([0, 0, 0])) == 3
+    assert count_pages(tiff_of([0, 1, 4, 5])) == 1
+    assert count_pages(tiff_of([2, 2])) == 2  # pages of a document
+    assert count_pages(tiff_of([0, 0], following=8)) == 2  # in a circle
+    assert count_pages(tiff_of([0, 0], following=10**6)) == 2

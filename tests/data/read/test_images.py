@@ -1,3 +1,5 @@
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from siamrpn_jax.data.read.images import (
     ImageError,
     check_frame,
     decode_image,
+    exif_orientation,
     list_images,
     read_image,
     read_size,
@@ -123,3 +126,88 @@ def test_hidden_files_are_no_images(tmp_path):
         (tmp_path / name).touch()
     assert [path.name for path in list_images(tmp_path)] == ["2.JPG", "10.jpg"]
     assert list_images(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_sixteen_bits_that_are_used_keep_the_upper_eight(suffix, channels):
+    rng = np.random.default_rng(0)
+    deep = rng.integers(500, 60_000, (20, 30, channels), np.uint16)
+    deep[..., 3:] = 65_535
+    decoded = decode_image(encode(deep, suffix), name="x").astype(int)
+    expected = check_frame((deep[..., :3] >> 8).astype(np.uint8))[..., ::-1]
+    assert np.abs(decoded - expected).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("level", [0, 2**16 - 1])
+def test_sixteen_bits_of_black_and_white_are_understood(suffix, level):
+    deep = np.full((8, 8), level, np.uint16)
+    assert (decode_image(encode(deep, suffix), name="x") == level >> 8).all()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize(
+    ("low", "high"), [(8000, 8200), (0, 4095), (0, 16_383), (29_500, 33_300), (7, 7)]
+)
+def test_sixteen_bits_of_a_range_that_is_not_known_are_refused(suffix, low, high):
+    for channels in (1, 3):
+        deep = np.full((20, 30, channels), low, np.uint16)
+        deep[4:9, 4:9] = high
+        with pytest.raises(
+            ImageError, match=f"hot: holds values {low} to {high} in 16"
+        ):
+            decode_image(encode(deep, suffix), name="hot")
+
+
+def test_signed_numbers_are_refused():
+    with pytest.raises(ImageError, match="holds values -700 to -700 in 16 bits"):
+        decode_image(encode(np.full((8, 8), -700, np.int16), ".tiff"), name="x")
+
+
+def test_pages_of_a_tiff_are_refused_with_their_number():
+    pages = [RAMP, RAMP, RAMP]
+    data = cv2.imencodemulti(".tiff", pages)[1].tobytes()
+    with pytest.raises(ImageError, match="a.tiff: has 3 pages, expected one image"):
+        decode_image(data, name="a.tiff")
+    decoded = decode_image(encode(RAMP, ".tiff"), name="x")
+    np.testing.assert_array_equal(decoded[..., ::-1], RAMP)
+
+
+def turned(orientation: int, order: str = "<", *, before: bytes = b"") -> bytes:
+    """A JPEG file with an EXIF orientation, and ``before`` in front of it."""
+    entry = struct.pack(order + "HHIHH", 274, 3, 1, orientation, 0)
+    tiff = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, 1)
+    content = b"Exif\0\0" + tiff + entry + bytes(4)
+    segment = b"\xff\xe1" + (len(content) + 2).to_bytes(2, "big") + content
+    data = encode(RAMP, ".jpg")
+    return data[:2] + before + segment + data[2:]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_photos(tmp_path, order, orientation):
+    xmp = b"http://ns.adobe.com/xap/1.0/\0"
+    other = b"\xff\xe1" + (len(xmp) + 2).to_bytes(2, "big") + xmp
+    for before in (b"", other):
+        data = turned(orientation, order, before=before)
+        assert exif_orientation(data) == orientation
+        assert decode_image(data, name="x").shape == RAMP.shape  # as it is stored
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    assert exif_orientation(path) == exif_orientation(str(path)) == orientation
+
+
+def test_photos_that_say_nothing_of_a_turn(tmp_path):
+    for data in (encode(RAMP, ".jpg"), encode(RAMP, ".png"), b"", turned(0), turned(9)):
+        assert exif_orientation(data) == 1
+    with pytest.raises(ImageError, match="none.jpg: cannot be read"):
+        exif_orientation(tmp_path / "none.jpg")
+
+
+def test_broken_photos_have_some_orientation():
+    rng = np.random.default_rng(2)
+    for _ in range(300):
+        data = bytearray(turned(6)[: rng.integers(2, 200)])
+        data[rng.integers(len(data))] = rng.integers(256)
+        assert 1 <= exif_orientation(bytes(data)) <= 8

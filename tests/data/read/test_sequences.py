@@ -11,6 +11,7 @@ from siamrpn_jax.data.read.benchmark_lists import OTB_FRAMES
 from siamrpn_jax.data.read.images import natural_sort
 from siamrpn_jax.data.read.sequences import (
     SequenceError,
+    _crosses_itself,
     find_sequences,
     play_there_and_back,
     polygon_to_ltwh,
@@ -135,6 +136,52 @@ def test_a_line_of_names_decides(tmp_path):
     (folder / "groundtruth.txt").write_text("track,x,y,w,h\n1,1,2,3,4\n2,1,2,3,4\n")
     with pytest.raises(SequenceError, match="names columns beside x,y,w,h"):
         read_sequence(folder)
+
+
+def test_columns_say_that_a_target_is_absent(tmp_path):
+    path = tmp_path / "groundtruth.txt"
+    for name, (there, gone) in {"lost": "01", "visible": "10", "present": "10"}.items():
+        path.write_text(f"x,y,w,h,{name}\n1,2,3,4,{there}\n1,2,3,4,{gone}\n")
+        np.testing.assert_array_equal(
+            read_ground_truth(path), [[1, 2, 3, 4], [np.nan] * 4]
+        )
+
+
+@pytest.mark.parametrize("names", ["frame,x,y,w,h", "lost,x,y,w,h"])
+def test_empty_lines_within_a_table_are_named(tmp_path, names):
+    path = tmp_path / "groundtruth.txt"
+    path.write_text(f"{names}\n0,1,2,3,4\n\n1,5,6,7,8\n\n\n")
+    with pytest.raises(SequenceError, match=r"groundtruth.txt:3: is empty, expected"):
+        read_ground_truth(path)
+    faults: dict[int, str] = {}
+    assert len(read_ground_truth(path, faults=faults)) == 3
+    assert list(faults) == [1]
+
+
+def test_corners_from_bottom_right_are_named(tmp_path):
+    path = tmp_path / "groundtruth.txt"
+    path.write_text("x1,y1,x2,y2\n1,2,11,22\n11,22,1,2\n")
+    with pytest.raises(SequenceError, match=r"txt:3: .* from top left to bottom right"):
+        read_ground_truth(path)
+
+
+def test_polygons_whose_sides_cross_are_named(tmp_path):
+    """Decimal commas between commas, and corners row by row."""
+    path = tmp_path / "groundtruth.txt"
+    for line in ("12,5,30,7,40,2,50,9", "0,0,9,0,0,9,9,9"):
+        path.write_text(f"0,0,9,0,9,9,0,9\n{line}\n")
+        with pytest.raises(SequenceError, match="txt:2: the sides of polygon .* cross"):
+            read_ground_truth(path)
+
+
+pixels = st.floats(1, 999)
+
+
+@given(st.tuples(coordinate, coordinate), pixels, pixels, st.floats(0, 7))
+def test_sides_of_rectangles_do_not_cross(corner, w, h, angle):
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]]) @ turn + corner
+    assert not _crosses_itself(corners.round(2).ravel())
 
 
 def test_corners_are_not_taken_as_sizes(tmp_path):

@@ -146,6 +146,27 @@ def test_rotated_boxes_are_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize(
+    ("names", "row", "message"),
+    [
+        ("x1,y1,x2,y2", "80,80,40,40", "expected x1,y1,x2,y2 from top left to bottom"),
+        ("x1,y1,x2,y2", "80,10,40,40", "expected x1,y1,x2,y2 from top left to bottom"),
+        ("xmin,ymin,xmax,ymax", "8,80,40,40", "expected xmin,ymin,xmax,ymax from top"),
+        ("x,y,w,h", "80,80,-40,-40", "expected a width and a height that are not neg"),
+        ("cx,cy,w,h", "80,80,40,-1", "expected a width and a height that are not neg"),
+        ("x1,y1,x2,y2", "-1,-1,-1,-1", ""),
+        ("x1,y1,x2,y2", "0,0,0,0", ""),
+        ("x,y,w,h", "-1,-1,-1,-1", ""),
+        ("x,y,w,h", "1,1,-1,-1", ""),
+        ("x,y,w,h", "nan,nan,nan,nan", ""),
+    ],
+)
+def test_negative_sizes_are_faults_and_no_absence(tmp_path, names, row, message):
+    found = table(tmp_path, names, "10,10,20,20", row)
+    assert bool(found.faults) == bool(message)
+    assert message in found.faults.get(3, "")
+
+
+@pytest.mark.parametrize(
     ("text", "seconds"), [("1.5", 1.5), ("01:02.5", 62.5), ("1:00:00", 3600)]
 )
 def test_times(tmp_path, text, seconds):

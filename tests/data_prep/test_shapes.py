@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.tools.shapes import from_box, from_ellipse, from_polygons
+from data_prep.shapes import from_box, from_ellipse, from_polygons
 
 side = st.floats(1, 300)
 place = st.floats(-200, 900)
