@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_prep.shapes import from_box
-from data_prep.stills import still_track
+from data_prep.stills import still_track, turned
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 from siamrpn_jax.common.files import inside, read_json
 from siamrpn_jax.data.read.stills import read_outlines
@@ -142,6 +142,10 @@ def list_images(
 def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
     """A track for each object of one image."""
     image: Image = unit.content
+    problem = turned(image.path, image.size) if image.path else ""
+    if image.path and problem:
+        yield Rejection(str(image.path), None, problem, len(image.objects))
+        return
     for item in image.objects:
         box = _box(item.bbox)
         if image.path is None:

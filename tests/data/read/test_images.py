@@ -1,11 +1,10 @@
-import struct
-
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from photos import turned_photo
 from siamrpn_jax.data.read.images import (
     ImageError,
     check_frame,
@@ -174,23 +173,13 @@ def test_pages_of_a_tiff_are_refused_with_their_number():
     np.testing.assert_array_equal(decoded[..., ::-1], RAMP)
 
 
-def turned(orientation: int, order: str = "<", *, before: bytes = b"") -> bytes:
-    """A JPEG file with an EXIF orientation, and ``before`` in front of it."""
-    entry = struct.pack(order + "HHIHH", 274, 3, 1, orientation, 0)
-    tiff = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, 1)
-    content = b"Exif\0\0" + tiff + entry + bytes(4)
-    segment = b"\xff\xe1" + (len(content) + 2).to_bytes(2, "big") + content
-    data = encode(RAMP, ".jpg")
-    return data[:2] + before + segment + data[2:]
-
-
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_of_photos(tmp_path, order, orientation):
     xmp = b"http://ns.adobe.com/xap/1.0/\0"
     other = b"\xff\xe1" + (len(xmp) + 2).to_bytes(2, "big") + xmp
     for before in (b"", other):
-        data = turned(orientation, order, before=before)
+        data = turned_photo(RAMP, orientation, order, before=before)
         assert exif_orientation(data) == orientation
         assert decode_image(data, name="x").shape == RAMP.shape  # as it is stored
     path = tmp_path / "a.jpg"
@@ -199,7 +188,13 @@ def test_orientation_of_photos(tmp_path, order, orientation):
 
 
 def test_photos_that_say_nothing_of_a_turn(tmp_path):
-    for data in (encode(RAMP, ".jpg"), encode(RAMP, ".png"), b"", turned(0), turned(9)):
+    for data in (
+        encode(RAMP, ".jpg"),
+        encode(RAMP, ".png"),
+        b"",
+        turned_photo(RAMP, 0),
+        turned_photo(RAMP, 9),
+    ):
         assert exif_orientation(data) == 1
     with pytest.raises(ImageError, match="none.jpg: cannot be read"):
         exif_orientation(tmp_path / "none.jpg")
@@ -208,6 +203,6 @@ def test_photos_that_say_nothing_of_a_turn(tmp_path):
 def test_broken_photos_have_some_orientation():
     rng = np.random.default_rng(2)
     for _ in range(300):
-        data = bytearray(turned(6)[: rng.integers(2, 200)])
+        data = bytearray(turned_photo(RAMP, 6)[: rng.integers(2, 200)])
         data[rng.integers(len(data))] = rng.integers(256)
         assert 1 <= exif_orientation(bytes(data)) <= 8
