@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_prep.shapes import from_box
-from data_prep.stills import still_track, turned
+from data_prep.stills import still_track
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 from siamrpn_jax.common.files import inside, read_json
-from siamrpn_jax.data.read.stills import read_outlines
+from siamrpn_jax.data.read.stills import read_outlines, turn_problem
 
 KEPT = frozenset(
     "images annotations categories id image_id category_id name file_name coco_url "
@@ -142,7 +142,7 @@ def list_images(
 def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
     """A track for each object of one image."""
     image: Image = unit.content
-    problem = turned(image.path, image.size) if image.path else ""
+    problem = turn_problem(image.path, image.size) if image.path else ""
     if image.path and problem:
         yield Rejection(str(image.path), None, problem, len(image.objects))
         return

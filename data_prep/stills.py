@@ -1,39 +1,8 @@
 """Stills: each object of an image is a track of one frame."""
 
-from pathlib import Path
-
 import numpy as np
 
 from data_prep.tracks import Frame, Track
-from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.data.read.images import exif_orientation
-
-_QUARTER_TURNS = (5, 6, 7, 8)
-"""Values of EXIF's orientation that exchange width and height."""
-
-
-def turned(image: Path, size: tuple[int, int] | None) -> str:
-    """Why boxes on a photo cannot be placed; nothing, as a rule.
-
-    Pixels are read as they are stored, and tools show photos as EXIF turns them. Where
-    the annotated size tells which was meant, it decides: the writer compares it.
-
-    Args:
-        image: the file.
-        size: annotated width and height, if there are any.
-    """
-    try:
-        orientation = exif_orientation(image)
-    except InputError:
-        return ""  # for the writer to say
-    told = size is not None and size[0] != size[1] and orientation in _QUARTER_TURNS
-    if orientation == 1 or told:
-        return ""
-    return (
-        f"EXIF turns it (orientation {orientation}), and whether boxes are of the "
-        "picture as it is stored or as it is shown is not known: expected pixels that "
-        "are upright (magick mogrify -auto-orient), or no such mark"
-    )
 
 
 def still_track(

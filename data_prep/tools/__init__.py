@@ -31,13 +31,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from data_prep import coco
-from data_prep.stills import still_track, turned
+from data_prep.stills import still_track
 from data_prep.tools import coco_videos, cvat, label_studio, mot, via, yolo
 from data_prep.tools.units import LabelledStill, Unreadable, is_film, key_of
 from data_prep.tracks import Rejection, Track, Unit
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import read_json
 from siamrpn_jax.data.read.images import is_image
+from siamrpn_jax.data.read.stills import turn_problem
 
 ToolContent = (
     mot.Mot
@@ -108,7 +109,7 @@ def read_unit(unit: Unit) -> Iterator[Track | Rejection]:
 
 
 def _read_still(key: str, content: LabelledStill) -> Iterator[Track | Rejection]:
-    if problem := turned(content.image, content.size):
+    if problem := turn_problem(content.image, content.size):
         yield Rejection(str(content.image), None, problem, len(content.objects))
         return
     for number, one in enumerate(content.objects):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from data_prep.folder import DATASET
-from data_prep.stills import turned
 from photos import turned_photo
 from raw_folders import read_all, write_lines
+from siamrpn_jax.data.read.stills import turn_problem
 
 PHOTO = np.zeros((48, 64, 3), np.uint8)
 
@@ -17,14 +17,16 @@ PHOTO = np.zeros((48, 64, 3), np.uint8)
 def test_the_annotated_size_decides_where_it_can(tmp_path, orientation):
     path = tmp_path / "a.jpg"
     path.write_bytes(turned_photo(PHOTO, orientation))
-    known = {size: turned(path, size) == "" for size in (None, (64, 48), (48, 48))}
+    known = {
+        size: turn_problem(path, size) == "" for size in (None, (64, 48), (48, 48))
+    }
     upright, quarter = orientation == 1, orientation >= 5
     assert known == {None: upright, (64, 48): upright or quarter, (48, 48): upright}
-    assert upright or f"(orientation {orientation})" in turned(path, None)
+    assert upright or f"(orientation {orientation})" in turn_problem(path, None)
 
 
 def test_what_is_no_photo_is_left_to_the_writer(tmp_path):
-    assert turned(tmp_path / "missing.jpg", None) == ""
+    assert turn_problem(tmp_path / "missing.jpg", None) == ""
 
 
 def test_yolo_and_coco_on_turned_photos(tmp_path):

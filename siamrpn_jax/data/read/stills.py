@@ -14,6 +14,7 @@ Boxes that cannot be used are skipped, counted by reason and reported in one war
 import logging
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ import numpy as np
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import inside, read_json
-from siamrpn_jax.data.read.images import natural_sort
+from siamrpn_jax.data.read.images import exif_orientation, natural_sort
 from siamrpn_jax.data.read.sequences import walk
 
 ANNOTATIONS_NAME = "annotations.json"
@@ -31,6 +32,9 @@ LAYOUT = (
     "a folder with images and annotations.json (COCO: images with id, file_name, "
     "width, height; annotations with image_id, bbox)"
 )
+
+_QUARTER_TURNS = (5, 6, 7, 8)
+"""Values of EXIF's orientation that exchange width and height."""
 
 log = logging.getLogger(__name__)
 
@@ -136,9 +140,9 @@ def read_stills(folder: str | os.PathLike[str]) -> Stills:
             rejected[reason] += 1
             if len(examples) < 3:
                 examples.append(f"{entry['file_name']} {annotation['bbox']} ({reason})")
-        images = tuple(
+        images = [
             _still(path.parent, entry, objects[key]) for key, entry in entries.items()
-        )
+        ]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -146,6 +150,12 @@ def read_stills(folder: str | os.PathLike[str]) -> Stills:
             f"{path}: malformed ({error!r}); expected {LAYOUT}"
         ) from error
     _check_images(path, images, listed=len(content["images"]))
+    for place, image in enumerate(images):
+        size = (image.width, image.height)
+        if image.objects and (problem := turn_problem(image.path, size)):
+            rejected["on a photo that EXIF turns"] += len(image.objects)
+            examples.append(f"{image.path}: {problem}")
+            images[place] = image._replace(objects=())
     if rejected:
         counts = ", ".join(f"{n} {reason}" for reason, n in rejected.most_common())
         log.warning(
@@ -153,9 +163,9 @@ def read_stills(folder: str | os.PathLike[str]) -> Stills:
             path,
             rejected.total(),
             counts,
-            "; ".join(examples),
+            "; ".join(examples[:3]),
         )
-    return Stills(images, dict(rejected))
+    return Stills(tuple(images), dict(rejected))
 
 
 def _read_json(path: Path) -> Any:
@@ -205,6 +215,30 @@ def read_outlines(segmentation: Any) -> list[np.ndarray]:
     return [np.array(points, float) for ring in rings if (points := _points(ring))]
 
 
+def turn_problem(image: Path, size: tuple[int, int] | None) -> str:
+    """Why boxes on a photo cannot be placed; nothing, as a rule.
+
+    Pixels are read as they are stored, and tools show photos as EXIF turns them. Where
+    the annotated size tells which was meant, it decides.
+
+    Args:
+        image: the file.
+        size: annotated width and height, if there are any.
+    """
+    try:
+        orientation = exif_orientation(image)
+    except InputError:
+        return ""  # for those who read it to say
+    told = size is not None and size[0] != size[1] and orientation in _QUARTER_TURNS
+    if orientation == 1 or told:
+        return ""
+    return (
+        f"EXIF turns it (orientation {orientation}), and whether boxes are of the "
+        "picture as it is stored or as it is shown is not known: expected pixels that "
+        "are upright (magick mogrify -auto-orient), or no such mark"
+    )
+
+
 def _is_side(value: Any) -> bool:
     return type(value) in (int, float) and 0 < value < 2**31
 
@@ -230,7 +264,7 @@ def _still(folder: Path, entry: dict[str, Any], objects: list[StillObject]) -> S
     )
 
 
-def _check_images(path: Path, images: tuple[Still, ...], *, listed: int) -> None:
+def _check_images(path: Path, images: Sequence[Still], *, listed: int) -> None:
     if not images:
         raise StillsError(f"{path}: lists no image")
     if len(images) != listed:

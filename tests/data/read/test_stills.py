@@ -4,6 +4,7 @@ import logging
 import numpy as np
 import pytest
 
+from photos import turned_photo
 from siamrpn_jax.data.read.stills import StillsError, find_stills, read_stills
 
 GOOD = {"image_id": 1, "bbox": [2, 3, 10, 12]}
@@ -136,3 +137,17 @@ def test_the_layout_of_coco_is_explained(tmp_path):
     for root in (tmp_path, tmp_path / "annotations"):
         with pytest.raises(StillsError, match="COCO's own layout, which is not read"):
             find_stills(root)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_boxes_on_photos_that_exif_turns(tmp_path, caplog, orientation):
+    """Of a quarter turn the annotated size tells; of half a turn nothing does."""
+    folder = write(tmp_path / "set", [GOOD, GOOD])
+    photo = turned_photo(np.zeros((30, 40, 3), np.uint8), orientation)
+    (folder / "a.jpg").write_bytes(photo)
+    with caplog.at_level(logging.WARNING):
+        stills = read_stills(folder)
+    half = orientation == 3
+    assert len(stills.images[0].objects) == (0 if half else 2)
+    assert stills.rejected == ({"on a photo that EXIF turns": 2} if half else {})
+    assert ("orientation 3" in caplog.text) == half
