@@ -85,7 +85,7 @@ class Schema(NamedTuple):
     """What a dataset calls the things that are wanted."""
 
     features: Any
-    """Those alone, to TFDS."""
+    """The wanted features alone, as TFDS describes them."""
 
     image: str
     objects: str

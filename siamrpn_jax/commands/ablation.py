@@ -44,7 +44,7 @@ REDUCED_SETS = {"first": (8, 5000), "second": (16, 6000)}
 """Number of generated sequences, and the seed of the first one."""
 
 _FRAMES = 16
-"""Of each of those sequences."""
+"""Number of frames of each of those sequences."""
 
 _NOTE = (
     "A reduced study: small networks, few steps, generated scenes. ",
@@ -120,7 +120,7 @@ def _reduced(config: Config, data: Path) -> Config:
 
 
 def _write_scenes(folder: Path, count: int, seed: int) -> None:
-    """Whole or not at all: the jobs of a study may be started side by side."""
+    """Writes generated scenes, whole or not at all: other jobs may write the same."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
     try:

@@ -49,7 +49,8 @@ class Config:
     dataset: Literal["vot2015", "vot2016", "vot2017", "vot2018", "vot2019"] | None = (
         None
     )
-    """Its year says which lengths EAO is about. None: generated sequences."""
+    """Data set; its year decides over which sequence lengths EAO is averaged. Default:
+    four generated sequences."""
     root: Path | None = None
     """The data set: a folder that ``vot initialize`` made (sequences/list.txt), or one
     with a folder for each sequence."""
@@ -57,8 +58,8 @@ class Config:
     """Instead of root: PySOT's JSON file of the data set; for --results-only. Beside
     it, root is the folder of the frames, for the sizes that some such files lack."""
     experiment: Literal["baseline", "realtime", "unsupervised"] = "baseline"
-    """baseline: started anew after each failure. realtime: so too, and frames do not
-    wait for the tracker. unsupervised: started once."""
+    """baseline: restart after each failure. realtime: the same, and frames do not wait
+    for the tracker. unsupervised: no restart."""
     weights: tuple[str, ...] = ()
     """Names of released weights, .safetensors files, or training runs' folders. Default
     small, if there is no --tracker."""
@@ -66,7 +67,7 @@ class Config:
     """Others to compare with: static repeats the first box; kcf and csrt need
     opencv-contrib-python."""
     results_only: tuple[Path, ...] = ()
-    """Run nothing, score raw results: folders of trackers, that hold
+    """Run nothing, score raw results: one folder for each tracker, with
     [<experiment>/]<sequence>/<sequence>_001.txt."""
     convention: Literal["legacy", "toolkit"] = "legacy"
     """Whose formulas: legacy as in published tables up to VOT2019, or those of VOT's

@@ -160,19 +160,19 @@ def _fingerprints(recipe: Recipe) -> dict[str, str]:
 
 
 def _tuned_on(init: str | None) -> dict[str, str]:
-    """Constants come with the weights, and so does what they were chosen on."""
+    """Sequences that the first weights' constants were chosen on, by fingerprint."""
     known = weights.load_weights(init).card.get("tuned_on") if init else None
     return {one["fingerprint"]: one["name"] for one in known or []}
 
 
 def _trained_on(init: str | None) -> str:
-    """What the first weights learned from the new ones know, too."""
+    """Names of the videos that the first weights were trained on, packed."""
     known = weights.load_weights(init).card.get("trained_on") if init else None
     return (known or {}).get("names", "")
 
 
 def _thaw(recipe: Recipe, pretrained: str | None) -> Recipe:
-    """Layers stay frozen only where they hold trained weights."""
+    """The recipe with frozen layers only where weights are given to start from."""
     frozen = recipe.train.optimizer.frozen_layers
     if not frozen or pretrained:
         return recipe

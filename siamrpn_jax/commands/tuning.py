@@ -143,7 +143,7 @@ class Tried(NamedTuple):
     """Settings and how they did."""
 
     settings: np.ndarray
-    """``[S, P]``, columns as in ``tuning.NAMES``."""
+    """``[S, P]``, columns as in ``tracking.search.NAMES``."""
     scores: np.ndarray
     """``[S, C]``: success AUC on each clip."""
 
@@ -251,12 +251,12 @@ class Calibration(NamedTuple):
     before: float
     """Area under the ROC curve of the score alone."""
     after: float
-    """That of the confidence, on the clips that it was fitted to."""
+    """Area under the curve of the confidence, on the clips that it was fitted to."""
     cross_validated: float
-    """The same by two-fold cross-validation over the clips."""
+    """That area by two-fold cross-validation over the clips."""
 
     def __str__(self) -> str:
-        """In a line."""
+        """The fit in one line."""
         return (
             f"confidence: {self.followed} frames followed, {self.lost} lost; area "
             f"under the ROC curve {self.after:.3f} (cross-validated over the clips "
@@ -465,7 +465,7 @@ def _report_search(result: Result | None, sources: Sequence[str]) -> dict[str, A
 
 
 def _out(config: Config) -> Path:
-    """Where to; found out, and checked, before anything is run."""
+    """Path of the new weights; checked before anything is run."""
     if config.out is None:
         source = weights.find(config.weights)
         if config.weights in weights.bundled():

@@ -46,9 +46,9 @@ class Scored:
     warm_up: float | None
     """Seconds; None where nothing was run."""
     sequences: "tuple[VotSequence, ...]"
-    """Those that were scored."""
+    """Sequences that were scored."""
     broken: tuple[str, ...] = ()
-    """Those that were not, as their files cannot be used."""
+    """Names of those that were not, as their files cannot be used."""
     filter_seconds: float | None = None
     """What VOT's filter takes on this machine, where EFO is asked for."""
 

@@ -42,7 +42,7 @@ Calls = dict[str, list[Arrays]]
 
 
 class Calibration(NamedTuple):
-    """On what, and how much of it."""
+    """What models are calibrated on, and how much of it."""
 
     count: int
     """Generated scenes, or pairs of the folders."""

@@ -335,7 +335,7 @@ def _check_devices_of_all(options: RunOptions, devices: list[training.Device]) -
 
 
 def check_processes_agree(options: RunOptions) -> None:
-    """Other steps or other lines of metrics, and the processes would wait forever.
+    """Checks that all processes have the same options: else they might wait forever.
 
     Raises:
         InputError: in every process but the first that has other options than it.
@@ -406,7 +406,7 @@ class _StopSignal:
 
     def __init__(self):
         self.number = 0
-        """Of the first signal that came."""
+        """Number of the first signal that came."""
         self._previous: dict[int, Any] = {}
 
     @property

@@ -69,13 +69,13 @@ class LabelledConfig:
     """Smallest share of an image that a crop shows; the largest is all of it."""
 
     flip_probability: float = 0.5
-    """How many crops are mirrored."""
+    """Share of the crops that are mirrored."""
 
     color_probability: float = 0.8
-    """How many crops change gamma, gain and bias."""
+    """Share of the crops whose gamma, gain and bias are changed."""
 
     color_strength: float = 1.0
-    """How much: see ``AugmentConfig``."""
+    """Strength of those changes; see ``AugmentConfig``."""
 
     skip_unreadable: bool = False
     """Where an image cannot be decoded, warn and take the next one of the epoch."""

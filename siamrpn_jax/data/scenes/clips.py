@@ -137,7 +137,7 @@ def composite_clips(
 
 
 def generated_clips(count: int, *, length: int, seed: int) -> Iterator[Clip]:
-    """Generated scenes, see ``synthetic``; arguments as of ``composite_clips``."""
+    """Generated scenes, see ``scenes.generated``; arguments as ``composite_clips``."""
     for number in range(count):
         frames, boxes = make_sequence(
             _UNDRAWN_SEED + 2**20 * seed + number, length=length
