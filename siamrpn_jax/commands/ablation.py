@@ -18,7 +18,7 @@ from siamrpn_jax import weights
 from siamrpn_jax.commands import eval_vot, train
 from siamrpn_jax.commands.ablate import Config, job_command, source_of
 from siamrpn_jax.commands.studies import PLANS, Column, Job, Place, Plan, plan_frozen
-from siamrpn_jax.common import configs
+from siamrpn_jax.common import configs, provenance
 from siamrpn_jax.common.errors import InputError, MissingExtraError, require
 from siamrpn_jax.common.files import read_json, replacing, write_json
 from siamrpn_jax.evaluation.report.data import Report, Study, StudyColumn
@@ -258,7 +258,8 @@ def _write_table(config: Config, out: Path, study: Study) -> dict[str, Any]:
     }
     write_json(out / "table.json", table)
     print(_as_text(study))
-    about = {"command": run.command_line(), "siamrpn_jax": siamrpn_jax.__version__}
+    command = provenance.command_line()
+    about = {"command": command, "siamrpn_jax": siamrpn_jax.__version__}
     page = write_report(out, Report(study.title, studies=(study,), about=about))
     print(f"table   {out / 'table.json'}\nreport  {page}")
     return table

@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,11 +12,10 @@ from siamrpn_jax.commands.constants import Constants, ConstantsOption, settings_
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.commands.tracker_specs import (
     TrackerSpec,
+    add_sources,
     check_names,
     make_tracker_specs,
     open_tracker_spec,
-    report_training,
-    report_tuning,
 )
 from siamrpn_jax.common.errors import InputError, check_least
 from siamrpn_jax.common.files import lock_folder, write_json
@@ -147,11 +144,7 @@ def run(config: Config) -> dict[str, Any]:
     for name, found in _compare(config, entries).items():
         output.print_difference(name, found)
         rows[name]["compared"] = dataclasses.asdict(found)
-    for one in specs:
-        if tuned_on := report_tuning(one, benchmark.truths):
-            rows[one.name]["tuned_on"] = tuned_on
-        if trained_on := report_training(one, benchmark.truths):
-            rows[one.name]["trained_on"] = trained_on
+    add_sources(rows, specs, benchmark.truths)
     report = {"trackers": rows} if len(rows) > 1 else next(iter(rows.values()))
     if config.json:
         write_json(config.json, _made() | report)
@@ -168,7 +161,7 @@ def _made() -> dict[str, Any]:
 
     packages = "jax", "onnxruntime", "opencv-python", "opencv-contrib-python"
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": provenance.command_line(),
         "date": provenance.today(),
         "machine": provenance.machine(packages),
     }

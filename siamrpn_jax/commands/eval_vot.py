@@ -13,11 +13,10 @@ from siamrpn_jax.commands.constants import Constants, ConstantsOption, settings_
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.commands.tracker_specs import (
     TrackerSpec,
+    add_sources,
     check_names,
     make_tracker_specs,
     open_tracker_spec,
-    report_training,
-    report_tuning,
 )
 from siamrpn_jax.commands.vot_output import (
     Scored,
@@ -155,11 +154,7 @@ def run(config: Config) -> dict[str, Any]:
             for one in scored:
                 _check_with_toolkit(data, one)
         rows = {one.name: as_json(config, data, one) for one in scored}
-        for one in specs:
-            if tuned_on := report_tuning(one, _truths(data)):
-                rows[one.name]["tuned_on"] = tuned_on
-            if trained_on := report_training(one, _truths(data)):
-                rows[one.name]["trained_on"] = trained_on
+        add_sources(rows, specs, _truths(data))
         report = {"trackers": rows} if len(rows) > 1 else next(iter(rows.values()))
         if config.json:
             write_json(config.json, report)

@@ -436,12 +436,8 @@ def _version(folder: Path) -> list[int]:
 
 
 def _open_tfds(folder: Path) -> _Parts:
+    every = tfds.read_features(folder)
     features = require("tensorflow_datasets", extra="train").features
-    try:
-        every = dict(features.FeatureConnector.from_config(str(folder)).items())
-    except ImportError:
-        require("tensorflow", extra="tf")
-        raise
     images = [name for name, f in every.items() if type(f) is features.Image]
     labels = [name for name, f in every.items() if isinstance(f, features.ClassLabel)]
     if not images or not labels:
