@@ -36,7 +36,7 @@ class Summary:
 
     folder: Path
     videos: int
-    """That have records; of stills: images."""
+    """Number of videos (of stills: images) that have records."""
 
     tracks: int
     records: int
@@ -54,7 +54,7 @@ class Summary:
     """Records that this run wrote or rejected."""
 
     seconds: float
-    """That it took for them."""
+    """Seconds that this run took for them."""
 
     @property
     def rejected(self) -> int:
@@ -78,7 +78,7 @@ class Summary:
         return next((k for k in self._kinds() if len(k.places) >= least), None)
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The summary as lines of text."""
         lines = [
             f"{self.tracks:,} tracks, {self.records:,} records, "
             f"{self.size / 1e9:.3g} GB in {self.folder}",

@@ -85,7 +85,7 @@ class Schema(NamedTuple):
     """What a dataset calls the things that are wanted."""
 
     features: Any
-    """Those alone, to TFDS."""
+    """The wanted features alone, as TFDS describes them."""
 
     image: str
     objects: str
@@ -181,12 +181,8 @@ def read_schema(folder: Path) -> Schema:
         PreparationError: it has no images or boxes, or boxes of another form.
         MissingExtraError: TFDS is not installed, or needs TensorFlow for this dataset.
     """
+    every = tfds_files.read_features(folder)
     features = require("tensorflow_datasets", extra="train").features
-    try:
-        every = dict(features.FeatureConnector.from_config(str(folder)).items())
-    except ImportError:
-        require("tensorflow", extra="tf")
-        raise
     images = [name for name, f in every.items() if type(f) is features.Image]
     boxes = [
         (objects, name, group)

@@ -17,7 +17,7 @@ SHAPES = "a rectangle, polygon, ellipse or mask"
 """What is expected where a tool has many kinds."""
 
 _ELLIPSE_CORNERS = 48
-"""Of the polygon that stands for an ellipse: within .2 % of its radius."""
+"""Corners of the polygon that stands for an ellipse: within .2 % of its radius."""
 
 
 class LabelledObject(NamedTuple):

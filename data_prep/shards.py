@@ -56,7 +56,7 @@ class ShardJob:
     """The dataset's."""
 
     units: tuple[Unit, ...]
-    """Those in this shard."""
+    """The units in this shard."""
 
     first_unit: int
     """The number of their first in the dataset."""

@@ -76,7 +76,7 @@ class Track:
     """Whether boxes and outlines are fractions of the frame's width and height."""
 
     outlines: Sequence[tuple[np.ndarray, ...]] = ()
-    """Of each frame the target's polygons ``[n, 2]``, in the unit of the boxes; none at
+    """The target's polygons ``[n, 2]`` in each frame, in the unit of the boxes; none at
     all where none are annotated."""
 
 
@@ -87,7 +87,7 @@ class Unit(NamedTuple):
     """Unique; does not depend on where the raw data lies."""
 
     content: Any
-    """What the dataset's ``read`` needs; picklable."""
+    """What the dataset's ``read_unit`` needs; picklable."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Options:
     workers: int = 0
     """Processes; 0: one for each core."""
     every_k: int = 1
-    """Keep every so-manieth annotated frame of a track."""
+    """Keep every K-th annotated frame of a track; 1 keeps all."""
     limit: int | None = None
     """Keep only this number of first videos (of stills: images)."""
     max_bad: str = "1%"

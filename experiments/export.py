@@ -1,4 +1,4 @@
-"""Exports a tracker as StableHLO: ``python experiments/export.py [OPTIONS]``."""
+"""Exports a tracker for other runtimes: ``python experiments/export.py [OPTIONS]``."""
 
 from siamrpn_jax.commands.export import main
 

@@ -1,4 +1,4 @@
-"""Track through a film; the same as ``siamrpn track``."""
+"""Tracks through a film; the same as ``siamrpn track``."""
 
 from siamrpn_jax.commands.track import main
 

@@ -196,7 +196,7 @@ class Tracker:
         return cxcywh_to_ltwh(boxes.astype(np.float64))
 
     def _change_frame_size(self, size: tuple[int, ...]) -> None:
-        """For films whose frames change their size on the way."""
+        """Goes on with frames of another size."""
         self._frame_size = size
         if self._many:
             state = _with_frame_size(self._slots.state, size)

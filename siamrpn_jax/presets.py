@@ -59,7 +59,7 @@ def paper() -> Recipe:
 
 
 def small() -> Recipe:
-    """0.59 M parameters, 0.4 GFLOP a frame: trains and runs in real time on a laptop.
+    """A small network of 0.59 M parameters, which trains and runs on a laptop.
 
     Strided stem, residual 3x3 layers, depthwise head; hard and in-batch negatives,
     AdamW, averaged weights. Eight short epochs, which is enough for generated scenes.
@@ -99,7 +99,7 @@ def small() -> Recipe:
 
 
 def base() -> Recipe:
-    """0.77 M parameters, 0.43 GFLOP a frame: on features of ImageNet's.
+    """A small network on features of ImageNet's: 0.77 M parameters, 0.43 GFLOP.
 
     EfficientNet-Lite0 up to stride 16, which stays as it is, a neck, and a hybrid head.
     Meant for ``--backbone efficientnet-lite0-57934424.pth``; from nothing all of it

@@ -144,7 +144,7 @@ class Session:
 
     @property
     def seconds_left(self) -> float:
-        """Until the deadline."""
+        """Seconds until the deadline."""
         return self.deadline - time.perf_counter()
 
     def race(

@@ -86,7 +86,7 @@ class TorchTraining:
 def total_loss(
     outputs: tuple[Tensor, ...], targets: list[Tensor], config: LossConfig
 ) -> Tensor:
-    """The loss of ``training.pair_loss``.
+    """The loss of ``training.step.pair_loss``.
 
     Args:
         outputs: maps ``[B, 2K, F, F]``, ``[B, 4K, F, F]`` and, for in-batch negatives,

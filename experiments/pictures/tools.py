@@ -26,6 +26,9 @@ FILM = {"seed": 7, "length": 73, "height": 360, "width": 480}
 SECOND_BOX = "79,39,128,113"
 """A second object of its first frame."""
 
+DPI = 110
+"""Dots an inch of figures by matplotlib."""
+
 Image = np.ndarray | Path
 """RGB uint8 ``[H, W, 3]``, or a file that is WebP already."""
 
@@ -71,11 +74,11 @@ def read_png(path: Path) -> np.ndarray:
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-def figure_pixels(figure: Any, *, dpi: int = 110) -> np.ndarray:
+def figure_pixels(figure: Any) -> np.ndarray:
     """A figure of matplotlib as RGB uint8 ``[H, W, 3]``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    figure.set_dpi(dpi)
+    figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

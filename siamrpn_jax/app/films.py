@@ -21,7 +21,7 @@ class Film:
 
     @property
     def name(self) -> str:
-        """Of the file or folder, as the page shows it."""
+        """Name of the file or folder, as the page shows it."""
         return self.path.name
 
     def session_files(self) -> Iterator[Path]:

@@ -31,7 +31,7 @@ class Change:
     """``ltwh float32 [N, 4]``, pixels; NaN where nothing is known."""
 
     def as_json(self) -> dict[str, Any]:
-        """With the arrays' bytes, little-endian, in base64."""
+        """The change as JSON; its arrays as little-endian bytes in base64."""
         return {
             "id": self.object_id,
             "start": self.start,
@@ -167,7 +167,7 @@ def _differing(before: Reach, now: Reach, *, every: bool) -> list[tuple[int, int
 
 
 def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same frames in rising ranges that do not meet."""
+    """Joins ranges of frames that meet or overlap, in rising order."""
     merged: list[tuple[int, int]] = []
     for start, stop in sorted(ranges):
         if merged and start <= merged[-1][1]:

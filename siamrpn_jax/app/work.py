@@ -31,11 +31,11 @@ class Job:
     """What is going on."""
 
     label: str
-    """In a word, as ``Tracking``."""
+    """Name of the job in a word, as ``Tracking``."""
     done: int = 0
     """Frames that are done."""
     total: int = 0
-    """Of how many; 0: not known yet."""
+    """Number of frames in all; 0: not known yet."""
     frame: int | None = None
     """The last frame of which there are results."""
 

@@ -46,11 +46,11 @@ class Config:
     dataset: tuple[
         Literal["vot2015", "vot2016", "vot2017", "vot2018", "vot2019"], ...
     ] = ()
-    """What to evaluate on, any number of years."""
+    """VOT data sets to evaluate on, one or several years."""
     root: tuple[Path, ...] = ()
-    """The folder of each, see ``siamrpn eval-vot``."""
+    """Folder of each data set, in the same order; see ``siamrpn eval-vot``."""
     preset: Literal["small", "paper", "pysot", "dasiamrpn"] = "paper"
-    """What is trained."""
+    """Preset to train."""
     train: str = ""
     """Further options of ``siamrpn train`` for every job, in one string:
     --train='--epochs 20 --workers 16'."""

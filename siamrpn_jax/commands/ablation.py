@@ -18,7 +18,7 @@ from siamrpn_jax import weights
 from siamrpn_jax.commands import eval_vot, train
 from siamrpn_jax.commands.ablate import Config, job_command, source_of
 from siamrpn_jax.commands.studies import PLANS, Column, Job, Place, Plan, plan_frozen
-from siamrpn_jax.common import configs
+from siamrpn_jax.common import configs, provenance
 from siamrpn_jax.common.errors import InputError, MissingExtraError, require
 from siamrpn_jax.common.files import read_json, replacing, write_json
 from siamrpn_jax.evaluation.report.data import Report, Study, StudyColumn
@@ -44,7 +44,7 @@ REDUCED_SETS = {"first": (8, 5000), "second": (16, 6000)}
 """Number of generated sequences, and the seed of the first one."""
 
 _FRAMES = 16
-"""Of each of those sequences."""
+"""Number of frames of each of those sequences."""
 
 _NOTE = (
     "A reduced study: small networks, few steps, generated scenes. ",
@@ -120,7 +120,7 @@ def _reduced(config: Config, data: Path) -> Config:
 
 
 def _write_scenes(folder: Path, count: int, seed: int) -> None:
-    """Whole or not at all: the jobs of a study may be started side by side."""
+    """Writes generated scenes, whole or not at all: other jobs may write the same."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
     try:
@@ -258,7 +258,8 @@ def _write_table(config: Config, out: Path, study: Study) -> dict[str, Any]:
     }
     write_json(out / "table.json", table)
     print(_as_text(study))
-    about = {"command": run.command_line(), "siamrpn_jax": siamrpn_jax.__version__}
+    command = provenance.command_line()
+    about = {"command": command, "siamrpn_jax": siamrpn_jax.__version__}
     page = write_report(out, Report(study.title, studies=(study,), about=about))
     print(f"table   {out / 'table.json'}\nreport  {page}")
     return table

@@ -52,7 +52,7 @@ ConstantsOption = Annotated[
     tyro.conf.arg(
         name="tracker",
         help="Constants of tracking in place of those of the weights; several values "
-        "make several trackers, of several options one for each combination.",
+        "make several trackers; with several such options, one for each combination.",
     ),
 ]
 """The type of the field that holds them."""

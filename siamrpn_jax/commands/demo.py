@@ -197,7 +197,7 @@ def _figures(results: list["Results"], truth: "np.ndarray") -> str:
 
 
 def _speed(results: list["Results"]) -> str:
-    """Leaves out the first two frames, which compile ``init`` and ``update``."""
+    """The speed in a line, without the first two frames, which compile."""
     steady = statistics.median(result.speed_ms for result in results[2:])
     started = sum(result.speed_ms for result in results[:2]) / 1000
     count = len(results[0].lost)

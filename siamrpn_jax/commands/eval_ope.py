@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,11 +12,10 @@ from siamrpn_jax.commands.constants import Constants, ConstantsOption, settings_
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.commands.tracker_specs import (
     TrackerSpec,
+    add_sources,
     check_names,
     make_tracker_specs,
     open_tracker_spec,
-    report_training,
-    report_tuning,
 )
 from siamrpn_jax.common.errors import InputError, check_least
 from siamrpn_jax.common.files import lock_folder, write_json
@@ -46,9 +43,9 @@ class Config:
     """Evaluate trackers in one pass: success AUC, precision, speed; GOT-10k's AO."""
 
     sequences: Path | None = None
-    """Folder of the benchmark; without one, a sequence folder (img/ and
-    groundtruth.txt) or a folder that holds some. Those that the weights were trained or
-    tuned on are named, as far as the weights know them."""
+    """Folder of the benchmark; for --benchmark folder, one sequence (img/ and
+    groundtruth.txt) or a folder with some. Sequences that the weights were trained or
+    tuned on are named, if the weights know them."""
     benchmark: Literal["folder"] | BenchmarkName = "folder"
     """What the folder holds, as its authors hand it out; folder: any sequences. Test
     sets of that name have no truth: results and a zip for the server are written."""
@@ -70,17 +67,17 @@ class Config:
     """Run nothing, score raw results: a folder for each tracker with <sequence>.txt, or
     <sequence>/<sequence>_001.txt for GOT-10k."""
     convention: Literal["plain", "toolkit"] | None = None
-    """plain: the first frame and those without the target count for nothing. toolkit:
+    """plain: the first frame and those without the target do not count. toolkit:
     as in published figures, the first frame counts with its true box and those without
     the target as missed. Default: plain for folders and GOT-10k, else toolkit."""
     compare: str | None = None
-    """A tracker of the table, by its name there: the others' success AUC less its own,
-    with the 95 % interval of a paired bootstrap over sequences."""
+    """Name of one tracker of the table: print each other tracker's success AUC minus
+    its AUC, with the 95 % interval of a paired bootstrap over sequences."""
     json: Path | None = None
     """Write the figures to this file, with command, date and machine."""
     results: Path | None = None
     """Write boxes to <sequence>.txt in this folder, a line x,y,w,h a frame (OTB), or in
-    GOT-10k's layout; of several trackers to a folder each. What is there is not run
+    GOT-10k's layout; with several trackers, one folder each. What is there is not run
     again."""
     results_origin: tuple[Literal[0, 1], ...] = ()
     """Coordinate of the first pixel in those files: 1 as in OTB's own, or 0. One for
@@ -147,11 +144,7 @@ def run(config: Config) -> dict[str, Any]:
     for name, found in _compare(config, entries).items():
         output.print_difference(name, found)
         rows[name]["compared"] = dataclasses.asdict(found)
-    for one in specs:
-        if tuned_on := report_tuning(one, benchmark.truths):
-            rows[one.name]["tuned_on"] = tuned_on
-        if trained_on := report_training(one, benchmark.truths):
-            rows[one.name]["trained_on"] = trained_on
+    add_sources(rows, specs, benchmark.truths)
     report = {"trackers": rows} if len(rows) > 1 else next(iter(rows.values()))
     if config.json:
         write_json(config.json, _made() | report)
@@ -168,7 +161,7 @@ def _made() -> dict[str, Any]:
 
     packages = "jax", "onnxruntime", "opencv-python", "opencv-contrib-python"
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": provenance.command_line(),
         "date": provenance.today(),
         "machine": provenance.machine(packages),
     }
@@ -222,7 +215,7 @@ def _check_options(config: Config) -> None:
 
 
 def _check_compared(config: Config, specs: list[TrackerSpec]) -> None:
-    """Two trackers and more are there, and the one that others are compared with."""
+    """Checks that ``--compare`` names one of at least two trackers."""
     trackers = [one.name for one in specs]
     trackers += [folder.resolve().name for folder in config.results_only]
     if config.compare and (config.compare not in trackers or len(trackers) < 2):
@@ -294,7 +287,7 @@ def read_sequences(root: Path) -> "tuple[Sequence, ...]":
 
 
 def _check_sequences(benchmark: "Benchmark") -> None:
-    """A tracker can start on each, and be evaluated on each that has a truth."""
+    """Checks that a tracker can start on each sequence, and that it can be scored."""
     import numpy as np
 
     from siamrpn_jax.evaluation.ope.table import evaluate_runs
@@ -341,7 +334,7 @@ def _origins(config: Config) -> tuple[Literal[0, 1], ...]:
 
 
 def _together(opened: "list[Opened]") -> "list[Opened]":
-    """On an accelerator settings that differ in numbers alone run together."""
+    """Lets settings that differ in numbers alone run together, on an accelerator."""
     from siamrpn_jax.api import Tracker
     from siamrpn_jax.commands import together
 
@@ -472,7 +465,7 @@ def _read_runs(
 
 
 def _compare(config: Config, entries: "list[Entry]") -> "dict[str, Comparison]":
-    """Name of a tracker -> how it stands to the one that was named."""
+    """Compares the other trackers with the one that ``--compare`` names."""
     from siamrpn_jax.evaluation.ope.comparison import compare
 
     if not config.compare:

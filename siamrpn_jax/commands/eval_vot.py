@@ -13,11 +13,10 @@ from siamrpn_jax.commands.constants import Constants, ConstantsOption, settings_
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.commands.tracker_specs import (
     TrackerSpec,
+    add_sources,
     check_names,
     make_tracker_specs,
     open_tracker_spec,
-    report_training,
-    report_tuning,
 )
 from siamrpn_jax.commands.vot_output import (
     Scored,
@@ -49,7 +48,8 @@ class Config:
     dataset: Literal["vot2015", "vot2016", "vot2017", "vot2018", "vot2019"] | None = (
         None
     )
-    """Its year says which lengths EAO is about. None: generated sequences."""
+    """Data set; its year decides over which sequence lengths EAO is averaged. Default:
+    four generated sequences."""
     root: Path | None = None
     """The data set: a folder that ``vot initialize`` made (sequences/list.txt), or one
     with a folder for each sequence."""
@@ -57,8 +57,8 @@ class Config:
     """Instead of root: PySOT's JSON file of the data set; for --results-only. Beside
     it, root is the folder of the frames, for the sizes that some such files lack."""
     experiment: Literal["baseline", "realtime", "unsupervised"] = "baseline"
-    """baseline: started anew after each failure. realtime: so too, and frames do not
-    wait for the tracker. unsupervised: started once."""
+    """baseline: restart after each failure. realtime: the same, and frames do not wait
+    for the tracker. unsupervised: no restart."""
     weights: tuple[str, ...] = ()
     """Names of released weights, .safetensors files, or training runs' folders. Default
     small, if there is no --tracker."""
@@ -66,7 +66,7 @@ class Config:
     """Others to compare with: static repeats the first box; kcf and csrt need
     opencv-contrib-python."""
     results_only: tuple[Path, ...] = ()
-    """Run nothing, score raw results: folders of trackers, that hold
+    """Run nothing, score raw results: one folder for each tracker, with
     [<experiment>/]<sequence>/<sequence>_001.txt."""
     convention: Literal["legacy", "toolkit"] = "legacy"
     """Whose formulas: legacy as in published tables up to VOT2019, or those of VOT's
@@ -154,11 +154,7 @@ def run(config: Config) -> dict[str, Any]:
             for one in scored:
                 _check_with_toolkit(data, one)
         rows = {one.name: as_json(config, data, one) for one in scored}
-        for one in specs:
-            if tuned_on := report_tuning(one, _truths(data)):
-                rows[one.name]["tuned_on"] = tuned_on
-            if trained_on := report_training(one, _truths(data)):
-                rows[one.name]["trained_on"] = trained_on
+        add_sources(rows, specs, _truths(data))
         report = {"trackers": rows} if len(rows) > 1 else next(iter(rows.values()))
         if config.json:
             write_json(config.json, report)

@@ -21,7 +21,7 @@ CHECKED_FRAMES = 100
 """Frames of a clip on which files are compared with JAX."""
 
 LEAST_SIDE = 32
-"""Of frames, in pixels."""
+"""Smallest width and height of frames, in pixels."""
 
 GENERATED_SIZE = (320, 240)
 """Width and height of the generated scene, unless frames have another size."""
@@ -53,10 +53,10 @@ class Config:
     """
 
     format: tuple[Format, ...] = ("stablehlo",)
-    """What to write; of several, each goes into a folder of its name."""
+    """Formats to write; with several, each goes into a folder of its name."""
     part: Part | None = None
-    """What to write: the whole tracker, the network alone, or both. Default: both; of
-    stablehlo and web the whole."""
+    """What to write: the whole tracker, the network alone, or both. Default: both; for
+    stablehlo and web: whole."""
     opset: int = 18
     """With onnx: version of its operators, 18 to 20; for --part network 11 to 20."""
     int8: int = 0
@@ -71,14 +71,15 @@ class Config:
     by the files in a process of their own and by JAX, and print the largest difference.
     A film needs --box; with tflite its frames must have the size exported for."""
     out: Path = Path("export")
-    """Folder for the files and for export.json, which describes them."""
+    """Folder for the files and the card that describes them: export.json, onnx.json,
+    tflite.json or web.json."""
     weights: str = "small"
     """Name of released weights, a .safetensors file, or a training run's folder."""
     frame_size: str | None = None
     """Width and height of the frames, such as 640x480, or 'any'. Default: any; with
     --template-from the image's size. onnx and web take any, tflite needs one."""
     platforms: tuple[str, ...] = ("cpu", "cuda", "tpu")
-    """What to export for; this machine need not have it."""
+    """Platforms to export for; this machine need not have them."""
     template_from: Path | None = None
     """Image that shows the one target to follow; needs --box."""
     node_modules: Path | None = None
@@ -156,7 +157,7 @@ def _check_formats(config: Config) -> None:
 
 
 def _check_part(config: Config) -> None:
-    """What the network alone has no use for."""
+    """Raises InputError on options that the network alone has no use for."""
     if config.part == "network":
         wrong = {
             "--check": (config.check, "compares whole trackers"),

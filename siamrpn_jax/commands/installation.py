@@ -286,7 +286,7 @@ def _preferred(providers: list[str]) -> str:
 
 
 def _mend_opencv(problem: str, providers: list[str]) -> str:
-    """Containers mostly lack the system's libraries that the plain wheel links to."""
+    """The command that mends OpenCV: in containers mostly the headless wheel."""
     name = providers[0] if providers else "opencv-python"
     if any(library in problem for library in ("libGL", "libgthread", "libglib")):
         return (

@@ -11,6 +11,7 @@ import numpy as np
 
 from siamrpn_jax import weights
 from siamrpn_jax.commands.pretrain import Config, RunConfig, parse_options
+from siamrpn_jax.common import provenance
 from siamrpn_jax.data.pairs import loader
 from siamrpn_jax.data.pairs.labelled import LabelledDataset, open_labelled
 from siamrpn_jax.evaluation.report import plots
@@ -125,7 +126,7 @@ def _describe_run(config: Config, data: LabelledDataset) -> RunConfig:
         train = dataclasses.replace(train, steps_per_epoch=steps)
         recipe = dataclasses.replace(recipe, train=train)
     if not config.resume:
-        return RunConfig(recipe, data.classes, run.command_line(), config.preset)
+        return RunConfig(recipe, data.classes, provenance.command_line(), config.preset)
     path = config.out / run.CONFIG_FILE
     stored = checkpoints.read_config(path, RunConfig)
     wanted = dataclasses.replace(stored, recipe=recipe, classes=data.classes)

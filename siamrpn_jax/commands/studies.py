@@ -62,7 +62,7 @@ class Column(NamedTuple):
 
     name: str
     places: tuple[Place | None, ...] = ()
-    """Of each row; None where there is no such figure."""
+    """Where the figure of each row comes from; None where there is none."""
     reported: tuple[float, ...] = ()
     """The paper's figures instead."""
     dashed: bool = False

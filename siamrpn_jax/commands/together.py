@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from siamrpn_jax.data.read.images import read_image
-from siamrpn_jax.data.read.sequences import Sequence as Clip
+from siamrpn_jax.data.read.sequences import Sequence as AnnotatedSequence
 from siamrpn_jax.evaluation.runner import (
     OnePassTracker,
     Run,
@@ -52,7 +52,7 @@ class Together:
         """A tracker for each setting, in their order."""
         return [Member(self, place) for place in range(len(self._trackers))]
 
-    def run(self, sequence: Clip) -> list[Run]:
+    def run(self, sequence: AnnotatedSequence) -> list[Run]:
         """The runs of all settings on a sequence; kept for when they are asked again.
 
         Each has its share of the time. Where frames change their size, the settings run
@@ -69,7 +69,7 @@ class Together:
                 self._runs[sequence.name] = found
         return self._runs[sequence.name]
 
-    def _track(self, sequence: Clip) -> list[Run]:
+    def _track(self, sequence: AnnotatedSequence) -> list[Run]:
         box = check_sequence(sequence)
         start = ltwh_to_cxcywh(box).astype(np.float32)
 
@@ -103,7 +103,7 @@ class Member:
     def __init__(self, together: Together, place: int):
         self._together, self._place = together, place
 
-    def run(self, sequence: Clip) -> Run:
+    def run(self, sequence: AnnotatedSequence) -> Run:
         """Its run on a sequence."""
         return self._together.run(sequence)[self._place]
 

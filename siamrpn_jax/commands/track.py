@@ -327,7 +327,7 @@ def _rows(result: "Results") -> list[list[object]]:
 
 
 def _speed_line(speeds: list[float]) -> str:
-    """Leaves out the first two frames, which compile ``init`` and ``update``."""
+    """The speed in a line, without the first two frames, which compile."""
     steady = speeds[2:]
     if not steady:
         return f"frames {len(speeds)}"

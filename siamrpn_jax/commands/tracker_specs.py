@@ -142,6 +142,26 @@ def open_tracker_spec(spec: TrackerSpec) -> "tuple[OnePassTracker, dict[str, Any
     return tracker, settings
 
 
+def add_sources(
+    rows: Mapping[str, dict[str, Any]],
+    specs: Iterable[TrackerSpec],
+    truths: "Mapping[str, np.ndarray]",
+) -> None:
+    """Adds, and prints, on which of the sequences trackers were tuned or trained.
+
+    Args:
+        rows: name of a tracker -> its figures; ``tuned_on`` and ``trained_on`` are
+            added where there are such sequences.
+        specs: the trackers.
+        truths: name of a sequence -> its boxes.
+    """
+    for one in specs:
+        if tuned_on := report_tuning(one, truths):
+            rows[one.name]["tuned_on"] = tuned_on
+        if trained_on := report_training(one, truths):
+            rows[one.name]["trained_on"] = trained_on
+
+
 def report_tuning(spec: TrackerSpec, truths: "Mapping[str, np.ndarray]") -> list[str]:
     """Prints, in a line, which sequences a tracker's constants were chosen on.
 

@@ -46,16 +46,17 @@ class Config(RunOptions):
     preset: tyro.conf.Suppress[str | None] = None
     """What the recipe was called, for the model card."""
     init: str | None = None
-    """Train on from these weights (name, file or run). Network and tracking constants
-    are theirs, but for what other options say. --model.head.kind hybrid takes features
-    and boxes of a depthwise head; with it --model.anchors.ratios 1."""
+    """Continue from these weights (name, file or run). Network and tracking constants
+    come from them, unless other options change them. --model.head.kind hybrid, with
+    --model.anchors.ratios 1, takes features and boxes of a depthwise head."""
     backbone: str | None = None
     """Start from this backbone: a file or run of ``siamrpn pretrain``, a tracker's
-    weights, or a PyTorch file (alexnet-bn.pth, torchvision's AlexNet, SiamFC, …). What
-    the input looks like is its, but for what other options say."""
+    weights, or a PyTorch file (alexnet-bn.pth, torchvision's AlexNet, SiamFC, …). The
+    normalisation of the input comes with it, unless options change it."""
     augment_on: Annotated[AugmentOn, tyro.conf.arg(name="augment")] = "host"
-    """Where pairs are cropped and coloured. An accelerator spares the host a quarter
-    of its time for pairs of prepared folders, and gets 2.8 times as many bytes."""
+    """Where pairs are cropped and coloured: host, or device. device takes a quarter of
+    the work off the host for pairs of prepared folders, but sends 2.8 times as many
+    bytes to the device."""
     evaluate: int = 8
     """Unseen generated scenes to track at the end; 0: none."""
 

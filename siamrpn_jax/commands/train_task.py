@@ -13,7 +13,7 @@ import numpy as np
 from siamrpn_jax import weights
 from siamrpn_jax.commands import start
 from siamrpn_jax.commands.train import Config, RunConfig, parse_options
-from siamrpn_jax.common import files
+from siamrpn_jax.common import files, provenance
 from siamrpn_jax.data.crops import index, reader
 from siamrpn_jax.data.pairs import loader
 from siamrpn_jax.data.pairs.pairs import PairDataset
@@ -29,9 +29,6 @@ from siamrpn_jax.training import checkpoints, distributed, logs, run, step
 from siamrpn_jax.training.batch import Batch
 from siamrpn_jax.training.step import TrainState
 from siamrpn_jax.weights import cards
-
-_UNSEEN_SEED = 2**32
-"""Training draws 32-bit seeds: scenes with this one and later ones are never seen."""
 
 
 def train(config: Config, writers: Sequence[logs.MetricWriter]) -> dict[str, Any]:
@@ -126,7 +123,7 @@ def describe_run(config: Config) -> RunConfig:
         return RunConfig(
             _thaw(config.recipe, config.init or config.backbone),
             config.init,
-            run.command_line(),
+            provenance.command_line(),
             config.augment_on,
             config.backbone,
             config.preset,
@@ -160,19 +157,19 @@ def _fingerprints(recipe: Recipe) -> dict[str, str]:
 
 
 def _tuned_on(init: str | None) -> dict[str, str]:
-    """Constants come with the weights, and so does what they were chosen on."""
+    """Sequences that the first weights' constants were chosen on, by fingerprint."""
     known = weights.load_weights(init).card.get("tuned_on") if init else None
     return {one["fingerprint"]: one["name"] for one in known or []}
 
 
 def _trained_on(init: str | None) -> str:
-    """What the first weights learned from the new ones know, too."""
+    """Names of the videos that the first weights were trained on, packed."""
     known = weights.load_weights(init).card.get("trained_on") if init else None
     return (known or {}).get("names", "")
 
 
 def _thaw(recipe: Recipe, pretrained: str | None) -> Recipe:
-    """Layers stay frozen only where they hold trained weights."""
+    """The recipe with frozen layers only where weights are given to start from."""
     frozen = recipe.train.optimizer.frozen_layers
     if not frozen or pretrained:
         return recipe
@@ -291,7 +288,7 @@ def _track_unseen(config: Config, model: SiamRPN, variables: Any) -> dict[str, f
     tracked, repeated = [], []
     strip: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]] = []
     for i in range(config.evaluate):
-        frames, truth = generated.make_sequence(_UNSEEN_SEED + i)
+        frames, truth = generated.make_sequence(generated.UNSEEN_SEED + i)
         predicted = _track(config, model, variables, frames, truth)
         static = np.repeat(truth[:1], len(truth), axis=0)
         tracked.append(metrics.evaluate(predicted, truth).auc)

@@ -30,9 +30,9 @@ class Config:
     weights: str = "small"
     """Name of released weights, a .safetensors file, or a training run's folder."""
     data: tuple[Path, ...] = ()
-    """The folders of training, all of them: what it held out is used. None: generated
-    scenes for the confidence, the constants stay. Sequences that training learned from
-    are refused by their names, as far as the weights know them."""
+    """All folders of the training: its held-out part is used. Without any, generated
+    scenes fit the confidence and the constants stay. Sequences that training learned
+    from are refused by their names, as far as the weights know them."""
     sequences: tuple[Path, ...] = ()
     """Use all sequences below these folders, too; needs --also-quoted."""
     also_quoted: bool = False
@@ -46,9 +46,9 @@ class Config:
     clips: int = 24
     """Pasted clips, and as many generated ones, for the confidence."""
     learned: int = 0
-    """Number of sequences to use that training learned from, spread over their origins:
-    where little real film was held out. The weights know them and follow them too
-    well."""
+    """Also use this many sequences that training learned from, spread over their
+    origins: for when little real film was held out. The weights follow them too well.
+    """
     frames: int = 60
     """Frames of a clip at most."""
     seed: int = 0

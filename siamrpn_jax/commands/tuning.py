@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from siamrpn_jax import weights
 from siamrpn_jax.commands.tune import Config
-from siamrpn_jax.common import configs
+from siamrpn_jax.common import configs, provenance
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import write_json
 from siamrpn_jax.data.crops import reader
@@ -22,17 +22,19 @@ from siamrpn_jax.data.scenes.clips import Clip
 from siamrpn_jax.evaluation.ope import metrics
 from siamrpn_jax.model import boxes, fused
 from siamrpn_jax.tracking import confidence
-from siamrpn_jax.tracking import search as tuning
+from siamrpn_jax.tracking import search as settings_search
 from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.tracking.state import Loaded, TrackOutput
-from siamrpn_jax.training.run import command_line
 from siamrpn_jax.weights import cards
 
 _MIB = 2**20
 _ROUND_2 = 0.4  # Reach of the second round, as a share of the first one's.
 _STAMPED = ("clips", "settings_tried", "seed", "command", "gain", "gain_apart")
 _SHOWN = 8  # Rows of the table on the terminal.
-_FOLLOWED, _LOST = 0.2, 0.1  # Overlaps: at least, and below.
+_FIT_FOLLOWED, _FIT_LOST = 0.2, 0.1
+"""Overlaps that the confidence is fitted with: at least the first in a followed frame,
+below the second in a lost one. They bound frames; ``evaluation.failures`` has bounds of
+its own, for whole scenes."""
 
 _JUDGES = ("real", "learned")
 MIN_JUDGES = 8
@@ -53,7 +55,7 @@ def tune(config: Config) -> dict[str, Any]:
     if len(judges) >= MIN_JUDGES:
         result = search(loaded, judges, settings=config.settings, seed=config.seed)
         print(format_result(result, [clip.source for clip in judges]))
-        chosen = dict(zip(tuning.NAMES, result.chosen.tolist(), strict=True))
+        chosen = dict(zip(settings_search.NAMES, result.chosen.tolist(), strict=True))
         tracker = dataclasses.replace(tracker, **chosen)
     else:
         print(
@@ -69,7 +71,7 @@ def tune(config: Config) -> dict[str, Any]:
         print(f"confidence not fitted: {error}")
     report = {
         "weights": config.weights,
-        "command": command_line(),
+        "command": provenance.command_line(),
         "clips": dict(counts),
         "seed": config.seed,
         "quoted": bool(config.sequences),
@@ -143,7 +145,7 @@ class Tried(NamedTuple):
     """Settings and how they did."""
 
     settings: np.ndarray
-    """``[S, P]``, columns as in ``tuning.NAMES``."""
+    """``[S, P]``, columns as in ``tracking.search.NAMES``."""
     scores: np.ndarray
     """``[S, C]``: success AUC on each clip."""
 
@@ -203,32 +205,38 @@ def search(loaded: Loaded, used: Sequence[Clip], *, settings: int, seed: int) ->
             for clip in tqdm(used, desc=title, unit="clip", disable=None)
         ]
         scores = np.stack(rows, axis=1)
-        best = tuning.mean_score(scores, sources).max()
+        best = settings_search.mean_score(scores, sources).max()
         print(f"{title}: {len(tried)} settings, best score {best:.3f}", flush=True)
         return Tried(tried, scores)
 
-    drawn = tuning.draw_settings(settings, seed=seed)
+    drawn = settings_search.draw_settings(settings, seed=seed)
     wide = attempt(np.concatenate([current, drawn]), "round 1")
-    middle = tuning.choose(*wide, sources).center
+    middle = settings_search.choose(*wide, sources).center
     # One more than in the first round stands for the current one: equal shapes.
-    near = tuning.draw_settings(
+    near = settings_search.draw_settings(
         settings + 1, seed=seed + 1, middle=middle, reach=_ROUND_2
     )
     tried = wide + attempt(near, "round 2")
-    choice = tuning.choose(*tried, sources)
-    second = tuning.second_fold(sources)
+    choice = settings_search.choose(*tried, sources)
+    second = settings_search.second_fold(sources)
     centers = [
-        tuning.choose(wide.settings, wide.scores[:, fold], _of(sources, fold)).center
+        settings_search.choose(
+            wide.settings, wide.scores[:, fold], _of(sources, fold)
+        ).center
         for fold in (~second, second)
     ]
     last = attempt(np.stack([current[0], choice.center, *centers]), "check")
     found, scores = choice.center, last.scores[1]
-    behind, _ = tuning.mean_difference(tried.scores[choice.best], scores, sources)
+    behind, _ = settings_search.mean_difference(
+        tried.scores[choice.best], scores, sources
+    )
     if behind > choice.error:  # the plateau has a hollow middle
         found, scores = tried.settings[choice.best], tried.scores[choice.best]
-    gain = tuning.mean_difference(scores, last.scores[0], sources)
+    gain = settings_search.mean_difference(scores, last.scores[0], sources)
     ways = [
-        tuning.mean_difference(row[fold], last.scores[0][fold], _of(sources, fold))
+        settings_search.mean_difference(
+            row[fold], last.scores[0][fold], _of(sources, fold)
+        )
         for row, fold in zip(last.scores[2:], (second, ~second), strict=True)
     ]
     cross_validated = np.mean([gain for gain, _ in ways])
@@ -251,12 +259,12 @@ class Calibration(NamedTuple):
     before: float
     """Area under the ROC curve of the score alone."""
     after: float
-    """That of the confidence, on the clips that it was fitted to."""
+    """Area under the curve of the confidence, on the clips that it was fitted to."""
     cross_validated: float
-    """The same by two-fold cross-validation over the clips."""
+    """That area by two-fold cross-validation over the clips."""
 
     def __str__(self) -> str:
-        """In a line."""
+        """The fit in one line."""
         return (
             f"confidence: {self.followed} frames followed, {self.lost} lost; area "
             f"under the ROC curve {self.after:.3f} (cross-validated over the clips "
@@ -307,7 +315,7 @@ def _watch(
     """By frame: evidence, score, whether followed, whether in the second fold."""
     fused_weights = fused.fuse(loaded.model, loaded.variables)
     setting = _current(loaded)
-    second = tuning.second_fold([clip.source for clip in used])
+    second = settings_search.second_fold([clip.source for clip in used])
     parts = []
     for number, clip in enumerate(tqdm(used, desc="confidence", disable=None)):
         other = used[(number + 1) % len(used)]
@@ -315,11 +323,11 @@ def _watch(
         output = track(loaded, fused_weights, cut, setting)
         predicted = boxes.cxcywh_to_ltwh(np.asarray(output.box[:, 0], np.float64))
         overlap = np.nan_to_num(metrics.overlaps(predicted, cut.boxes[1:]))
-        clear = (overlap >= _FOLLOWED) | (overlap < _LOST)
+        clear = (overlap >= _FIT_FOLLOWED) | (overlap < _FIT_LOST)
         columns = (
             np.asarray(output.evidence[:, 0], np.float64),
             np.asarray(output.score[:, 0], np.float64),
-            overlap >= _FOLLOWED,
+            overlap >= _FIT_FOLLOWED,
             np.full(len(overlap), second[number]),
         )
         parts.append(tuple(column[clear] for column in columns))
@@ -345,18 +353,20 @@ def track(
     loaded: Loaded, fused_weights: Any, clip: Clip, settings: np.ndarray
 ) -> TrackOutput:
     """Outputs ``[T - 1, S, …]`` of settings ``[S, P]`` on a clip."""
-    return tuning.track_frames(
+    return settings_search.track_frames(
         fused_weights,
         clip.frames,
         boxes.ltwh_to_cxcywh(clip.boxes[0]),
-        tuning.make_settings(loaded.tracker_config, settings),
+        settings_search.make_settings(loaded.tracker_config, settings),
         model=loaded.model,
     )
 
 
 def _current(loaded: Loaded) -> np.ndarray:
     """The constants of the weights as a table of one setting, ``[1, P]``."""
-    return np.array([[getattr(loaded.tracker_config, name) for name in tuning.NAMES]])
+    return np.array(
+        [[getattr(loaded.tracker_config, name) for name in settings_search.NAMES]]
+    )
 
 
 def _of(sources: Sequence[str], fold: np.ndarray) -> list[str]:
@@ -398,15 +408,19 @@ def stamp(
 def format_result(result: Result, sources: Sequence[str]) -> str:
     """The best settings, the current one and what was found, as a table."""
     kinds = sorted(set(sources))
-    means = tuning.mean_score(result.tried.scores, sources)
+    means = settings_search.mean_score(result.tried.scores, sources)
     order = np.argsort(-means, kind="stable")[:_SHOWN]
 
     def row(name: str, setting: np.ndarray, scores: np.ndarray) -> str:
         by_kind = _by_source(scores, sources)
-        cells = [*setting, tuning.mean_score(scores, sources), *by_kind.values()]
+        cells = [
+            *setting,
+            settings_search.mean_score(scores, sources),
+            *by_kind.values(),
+        ]
         return f"{name:10}" + "".join(f"{value:18.3f}" for value in cells)
 
-    head = [*tuning.NAMES, "score", *kinds]
+    head = [*settings_search.NAMES, "score", *kinds]
     lines = [f"{'':10}" + "".join(f"{name:>18}" for name in head)]
     lines += [
         row(f"best {i}", result.tried.settings[k], result.tried.scores[k])
@@ -445,8 +459,8 @@ def _report_search(result: Result | None, sources: Sequence[str]) -> dict[str, A
 
     def figures(setting: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
         return {
-            **dict(zip(tuning.NAMES, setting.tolist(), strict=True)),
-            "score": float(tuning.mean_score(scores, sources)),
+            **dict(zip(settings_search.NAMES, setting.tolist(), strict=True)),
+            "score": float(settings_search.mean_score(scores, sources)),
             **_by_source(scores, sources),
         }
 
@@ -465,7 +479,7 @@ def _report_search(result: Result | None, sources: Sequence[str]) -> dict[str, A
 
 
 def _out(config: Config) -> Path:
-    """Where to; found out, and checked, before anything is run."""
+    """Path of the new weights; checked before anything is run."""
     if config.out is None:
         source = weights.find(config.weights)
         if config.weights in weights.bundled():

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from siamrpn_jax.evaluation.vot import years
+
 if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.commands.eval_vot import Config
     from siamrpn_jax.evaluation.report.data import VotBenchmark
@@ -17,9 +19,6 @@ if TYPE_CHECKING:  # --help must not wait for JAX
     )
     from siamrpn_jax.evaluation.vot.protocols import VotRun
 
-WHOLE = 60
-"""Sequences of VOT2015 to VOT2019."""
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class VotData:
@@ -30,9 +29,14 @@ class VotData:
     interval: tuple[int, int]
 
     @property
+    def whole(self) -> int:
+        """Number of sequences of the whole data set."""
+        return len(years.NAMES[self.name]) if self.name in years.NAMES else 0
+
+    @property
     def complete(self) -> bool:
         """Whether these are all sequences of the data set."""
-        return self.name == "synthetic" or len(self.sequences) == WHOLE
+        return self.name == "synthetic" or len(self.sequences) == self.whole
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,9 +50,9 @@ class Scored:
     warm_up: float | None
     """Seconds; None where nothing was run."""
     sequences: "tuple[VotSequence, ...]"
-    """Those that were scored."""
+    """Sequences that were scored."""
     broken: tuple[str, ...] = ()
-    """Those that were not, as their files cannot be used."""
+    """Names of those that were not, as their files cannot be used."""
     filter_seconds: float | None = None
     """What VOT's filter takes on this machine, where EFO is asked for."""
 
@@ -103,7 +107,8 @@ def print_head(config: "Config", data: VotData) -> None:
         print()
     else:
         print(
-            f": not the {WHOLE} of the whole set, figures do not compare with its own"
+            f": not the {data.whole} of the whole set, figures do not compare "
+            "with its own"
         )
     timing = f" at {config.fps:g} frames/s, grace {config.grace}"
     known = config.experiment == "realtime" and not config.results_only

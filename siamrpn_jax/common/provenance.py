@@ -4,6 +4,8 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import shlex
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,11 @@ _INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd")
 def today() -> str:
     """The date, ``YYYY-MM-DD``, UTC."""
     return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def command_line() -> str:
+    """How this program was called, as a shell takes it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def machine(packages: Iterable[str]) -> dict[str, Any]:

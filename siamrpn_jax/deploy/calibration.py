@@ -14,7 +14,7 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.crops.windows import AugmentConfig
 from siamrpn_jax.data.pairs.loader import open_datasets
 from siamrpn_jax.data.pairs.pairs import DataConfig, PairDataset
-from siamrpn_jax.data.scenes.generated import make_sequence
+from siamrpn_jax.data.scenes.generated import CALIBRATION_SEED, make_sequence
 from siamrpn_jax.deploy.runtime import Arrays, Run, Tracker
 from siamrpn_jax.model.config import ModelConfig
 from siamrpn_jax.tracking.state import Loaded
@@ -31,9 +31,6 @@ LEAST_PAIRS = 32
 LEAST_TARGETS = 4
 """Sequences, stills and tracks that those pairs are drawn from."""
 
-_SEED = 3 * 2**32
-"""Of the first scene; those of training and of its evaluation are below."""
-
 _SEARCHED = AugmentConfig(search_shift=0.1, search_scale=0.1)
 """How far targets are from where the tracker looks."""
 
@@ -42,7 +39,7 @@ Calls = dict[str, list[Arrays]]
 
 
 class Calibration(NamedTuple):
-    """On what, and how much of it."""
+    """What models are calibrated on, and how much of it."""
 
     count: int
     """Generated scenes, or pairs of the folders."""
@@ -118,7 +115,7 @@ def _follow_scenes(opened: Mapping[str, _Recorder], scenes: int) -> None:
     tracker = Tracker([])
     tracker.models = [opened[name].run for name in ("init", "step")]
     for scene in range(scenes):
-        frames, truth = make_sequence(_SEED + scene, length=FRAMES)
+        frames, truth = make_sequence(CALIBRATION_SEED + scene, length=FRAMES)
         tracker.init(frames[0], np.asarray(truth[0], np.float64))
         for frame in frames[1:]:
             tracker.update(frame)

@@ -40,7 +40,7 @@ class Export(NamedTuple):
     tracker_config: TrackerConfig
     """The constants that are in its models."""
     frame_shape: tuple[int | str, ...]
-    """Of the frames that it takes; a name: any size."""
+    """Shape of the frames that it takes; a name in it: any size."""
 
 
 class ExportedTracker:

@@ -285,7 +285,7 @@ class _Search:
     model: ModelConfig
     config: TrackerConfig
     center: Value
-    """Of the search patch in the frame, ``[2]``."""
+    """Centre of the search patch in the frame, ``[2]``."""
     scale: Value
     """Patch pixels per frame pixel."""
 

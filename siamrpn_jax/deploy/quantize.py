@@ -17,7 +17,7 @@ from siamrpn_jax.deploy.calibration import Calls
 from siamrpn_jax.deploy.runtime import Arrays
 
 LEAST_OPSET = 13
-"""Of models with 8-bit convolutions: before it, weights had one range for a layer."""
+"""Lowest opset for 8-bit convolutions: before it, weights had one range for a layer."""
 
 
 def quantize(models: Mapping[str, Any], calls: Calls) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def quantize(models: Mapping[str, Any], calls: Calls) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without advice on a preparation that these graphs, built folded, do not need."""
+    """Silences advice on a preparation that these graphs do not need."""
     logging.disable(logging.WARNING)
     try:
         yield

@@ -45,7 +45,7 @@ class Tracker:
         """``init`` and ``step``, as functions from inputs to outputs."""
         self._memory: Arrays = {}
         self.score, self.confidence, self.lost = float("nan"), float("nan"), False
-        """Of the last update: 0 to 1, 0 to 1, and whether the target is lost."""
+        """Figures of the last update: 0 to 1, 0 to 1, whether the target is lost."""
 
     def init(self, image: Any, box: Any) -> None:
         """Starts on a frame with the target's box."""

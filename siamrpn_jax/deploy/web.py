@@ -26,7 +26,7 @@ PACKAGES = {
         "source": "https://github.com/Vanilagy/mediabunny",
     },
 }
-"""Of npm, by name."""
+"""Packages of npm, by name."""
 
 _FILES = {
     "onnxruntime-web": (

@@ -29,14 +29,18 @@ TITLES: dict[Difficulty, str] = {
 LENGTH = 48
 """Frames of a clip."""
 
-FOLLOWED = 0.3
-"""Overlap in every frame of a scene that is followed."""
+SCENE_FOLLOWED = 0.3
+"""Overlap above which a frame counts as followed: in every frame of a followed scene.
 
-LOST = 0.1
-"""Overlap in none of the last frames of a scene in which the target is lost."""
+It is higher than the bound that the confidence is fitted with (``commands.tuning``): a
+failure is to begin with a tracker that is clearly on its target."""
+
+SCENE_LOST = 0.1
+"""Overlap below which a frame counts as lost: in all of the last frames of a scene in
+which the target is lost."""
 
 LAST = 8
-"""Those last frames, and the fewest before a target leaves the frame."""
+"""Number of those last frames, and of the fewest before a target leaves the frame."""
 
 SMALLEST = 24.0
 """Sides in pixels that the first box has at least: smaller ones are hard to see."""
@@ -74,12 +78,12 @@ class TrackedScene:
     @property
     def followed(self) -> bool:
         """The target was there and was followed in all frames."""
-        return bool((self.overlaps > FOLLOWED).all())
+        return bool((self.overlaps > SCENE_FOLLOWED).all())
 
     @property
     def lost(self) -> bool:
         """At the end the target is there, and the tracker is elsewhere."""
-        return bool((self.overlaps[-LAST:] < LOST).all())
+        return bool((self.overlaps[-LAST:] < SCENE_LOST).all())
 
     @property
     def left(self) -> bool:
@@ -87,7 +91,7 @@ class TrackedScene:
         away = np.flatnonzero(np.isnan(self.overlaps))
         if not len(away) or away[0] < LAST:
             return False
-        return bool((self.overlaps[: away[0]] > FOLLOWED).all())
+        return bool((self.overlaps[: away[0]] > SCENE_FOLLOWED).all())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,7 +108,7 @@ class SceneFailure:
     @property
     def shown(self) -> np.ndarray:
         """Numbers of frames, int ``[SHOWN]``: from before it is lost to the end."""
-        good = np.flatnonzero(self.clip.overlaps > FOLLOWED)
+        good = np.flatnonzero(self.clip.overlaps > SCENE_FOLLOWED)
         last = len(self.clip.frames) - 1
         first = min(max(int(good[-1]) - 4, 0), last - SHOWN + 1)
         return np.linspace(first, last, SHOWN).round().astype(int)

@@ -33,7 +33,7 @@ class Labels:
     """The objects of a film of T frames."""
 
     name: str
-    """Of the film, without suffix: names of files are made of it."""
+    """Name of the film, without suffix: names of files are made of it."""
     source: str
     """Where the film is."""
     size: tuple[int, int]

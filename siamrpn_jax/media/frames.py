@@ -384,7 +384,7 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _fingerprint(files: list[Path], length: int) -> str:
-    """Of names, sizes and, of a single file, both ends: 16 hexadecimal digits."""
+    """Fingerprint of names and sizes, and of a single file's ends: 16 hex digits."""
     digest = hashlib.sha256(f"{length}".encode())
     for path in files:
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())

@@ -1,4 +1,4 @@
-"""Videos in and out: frames from files, folders, cameras; annotated films; drawing.
+"""Videos in and out: frames from files, folders, cameras; annotated films.
 
 Frames are RGB uint8 [H, W, 3] everywhere; OpenCV's BGR stays inside this module.
 """

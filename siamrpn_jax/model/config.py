@@ -140,7 +140,7 @@ class ModelConfig:
     instance_size: int = 255
     """Side of the search patch x in pixels."""
     context: float = 0.5
-    """Context around the target in both patches; p of Eq. 15 over the mean side."""
+    """Context around the target in both patches: p of Eq. 15 over w + h; paper: 1/2."""
     crop: Literal["exact", "dasiamrpn", "pysot"] = "exact"
     """How tracking cuts its patches; training always cuts exactly.
 

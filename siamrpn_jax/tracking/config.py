@@ -11,8 +11,8 @@ class TrackerConfig:
     """How a box is chosen among the proposals; each stage can be switched off.
 
     A ``cross_correlation`` head has no proposals: the box is the best place on the
-    score map, in the best of some scales. Of the first fields it takes
-    ``window_influence`` and, as the share of a new scale, ``size_lr``.
+    score map, in the best of some scales. Of the fields before ``motion``
+    it uses two: ``window_influence``, and ``size_lr`` as the share of a new scale.
     """
 
     center_size: int | None = None
@@ -23,24 +23,24 @@ class TrackerConfig:
     window_influence: float = 0.42
     """Share of the cosine window in the final score; 0: none."""
     size_lr: float = 0.295
-    """Share of the new size in the smoothed size, times score and penalty."""
+    """Weight of the new size when the size is smoothed, times score and penalty."""
     voting_iou: float = 1.0
-    """Proposals that overlap the winner at least this much share in the box, weighted
-    by score and penalty; 1: the winner's alone."""
+    """The box is the mean of all proposals that overlap the winner by at least this,
+    weighted by score and penalty; 1: the winner alone."""
     motion: float = 0.0
     """The search region runs ahead of the target by this share of its mean motion; 0:
     it stays where the target was."""
     top_k: int = 8
-    """Proposals reported, best first; the first one is the winner."""
+    """Number of proposals to report, best first; the first is the winner."""
     nms_iou: float | None = None
     """Report no proposal that overlaps a better one more than this; None: no NMS. The
     winner is the same with and without."""
     scales: int = 3
-    """Scales that a ``cross_correlation`` head is tried in, an odd number."""
+    """Number of scales that a ``cross_correlation`` head searches; odd."""
     scale_step: float = 1.0375
     """Factor from one of those scales to the next."""
     scale_penalty: float = 0.9745
-    """What the response of all scales but the middle one is multiplied with."""
+    """Factor on the responses of all scales but the middle one."""
     min_size: float = 10.0
     """The reported box is never narrower or lower than this many frame pixels."""
     confidence_bias: float = -4.0

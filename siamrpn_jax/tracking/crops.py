@@ -18,7 +18,7 @@ def context_side(size: jax.Array, *, context: float = 0.5) -> jax.Array:
 
     Args:
         size: target width and height ``[..., 2]`` in any unit.
-        context: share of the mean side added; the paper's is 1/2.
+        context: margin as a share of the sum of both sides; the paper's is 1/2.
 
     Returns:
         ``[...]`` in the unit of ``size``.

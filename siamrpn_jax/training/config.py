@@ -28,14 +28,16 @@ class TargetConfig:
     at most this many pixels of the search patch from the target's centre are positive,
     all others negative (R of SiamFC)."""
     max_positives: int | None = 16
-    """Positive anchors kept of a pair, at random; None keeps all."""
+    """At most this many positive anchors of a pair count, drawn at random; None:
+    all."""
     max_samples: int | None = 64
-    """Anchors kept of a pair, the rest being negatives at random; None keeps all."""
+    """At most this many anchors of a pair count: its positives, and negatives drawn at
+    random; None: all."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """Weights of the loss terms; the paper names none of them."""
+    """Weights of the loss terms; the paper gives no values for them."""
 
     FORMER: ClassVar = {"rolled_negatives": "in_batch_negatives"}
     """Fields of older files, and their present names."""
@@ -51,7 +53,7 @@ class LossConfig:
     """What the score of a positive anchor learns: 1, as in the paper, or the overlap of
     its predicted box with the target; then the best score is that of the best box."""
     hard_negatives: int = 0
-    """Half of the negatives' weight goes to this many hardest ones of each pair."""
+    """Half of the negatives' weight is for this many hardest ones a pair; 0: off."""
     in_batch_negatives: float = 0.0
     """Weight of the in-batch negatives: each search patch is also classified with the
     exemplar of another pair of the batch, whose target it does not show."""
@@ -88,13 +90,13 @@ class OptimizerConfig:
     """Number of first backbone layers that stay as they are, BatchNorm statistics too.
     Only sensible if they come from trained weights; 0 trains all."""
     frozen_statistics: bool = False
-    """Also layers of the backbone that train keep to their running averages, as is
-    usual where a backbone from ImageNet is tuned in small batches. Only sensible if
-    it comes from trained weights."""
+    """Keep the running BatchNorm averages of the backbone's layers although the layers
+    train: usual when a backbone from ImageNet is tuned in small batches. Needs trained
+    weights."""
     trained: tuple[str, ...] = ()
-    """The parts that train, all others stay as they are: ``backbone``, ``head`` or
-    layers of theirs as ``backbone/conv5``, BatchNorm included. None named: all, but for
-    frozen layers."""
+    """Parts to train: ``backbone``, ``head``, or layers such as ``backbone/conv5``,
+    each with its BatchNorm; all others stay as they are. Default: all but the frozen
+    layers."""
     ema: float | None = None
     """Decay of the exponential moving average of the weights, which is then what is
     evaluated and released; None: no average."""
@@ -111,9 +113,9 @@ class ScheduleConfig:
 
     optimizer: OptimizerConfig = OptimizerConfig()
     epochs: int = 50
-    """The schedule's length."""
+    """Number of epochs; the schedule of the learning rate spans all of them."""
     steps_per_epoch: int = 4688
-    """Optimizer steps in an epoch: 600,000 pairs at a batch of 128."""
+    """Optimizer steps in an epoch; the preset ``paper`` sees 600,000 pairs in one."""
 
     def __post_init__(self) -> None:
         """Raises InputError on numbers out of range."""
@@ -160,7 +162,7 @@ class ClassifierTrainConfig(ScheduleConfig):
         frozen_layers=0,
     )
     epochs: int = 90
-    """The schedule's length."""
+    """Number of epochs; the schedule of the learning rate spans all of them."""
     steps_per_epoch: int = 0
     """Optimizer steps in an epoch; 0: as many as show every image once."""
     label_smoothing: float = 0.0
@@ -178,13 +180,13 @@ class ClassifierTrainConfig(ScheduleConfig):
 
 @dataclasses.dataclass(frozen=True)
 class ProcessConfig:
-    """Which of several processes this one is."""
+    """Training in several processes, and which of them this one is."""
 
     coordinator: str | None = None
     """HOST:PORT of the first of several processes; ``auto``: JAX asks Slurm, Open MPI,
     Kubernetes or Cloud TPU. None: JAX_COORDINATOR_ADDRESS, else a single process."""
     processes: int | None = None
-    """How many processes there are; None: JAX_NUM_PROCESSES."""
+    """Number of processes; None: JAX_NUM_PROCESSES."""
     process_index: int | None = None
     """Which one this is, from 0; None: JAX_PROCESS_ID."""
     start_timeout: int = 300
@@ -213,7 +215,8 @@ class RunOptions:
     threads: int = 2
     """Threads that make batches, in each process."""
     devices: int | None = None
-    """How many devices share the batch; all by default, and with several processes."""
+    """Number of devices that share the batch; default all. With several processes it is
+    always all."""
     log_every: int = 20
     """Steps between two lines of metrics."""
     checkpoint_minutes: float = 5.0

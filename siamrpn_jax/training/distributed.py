@@ -225,7 +225,7 @@ def _check(config: ProcessConfig) -> tuple[str, int]:
 
 
 def _check_free(port: int) -> None:
-    """JAX would crash on a port that is taken."""
+    """Raises InputError on a port that is taken, on which JAX would crash."""
     dual = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual else socket.AF_INET
     try:
@@ -235,7 +235,7 @@ def _check_free(port: int) -> None:
 
 
 def _wait_for_coordinator(host: str, port: int, seconds: float) -> None:
-    """JAX would crash where nobody answers."""
+    """Waits until the coordinator answers: JAX would crash where nobody does."""
     end = time.monotonic() + seconds
     while True:
         try:

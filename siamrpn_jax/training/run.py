@@ -16,9 +16,7 @@ import contextlib
 import dataclasses
 import json
 import math
-import shlex
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -35,7 +33,7 @@ from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.files import lock_folder
 from siamrpn_jax.training import checkpoints, distributed, logs
-from siamrpn_jax.training import step as training
+from siamrpn_jax.training import step as train_steps
 from siamrpn_jax.training.checkpoints import Checkpoints
 from siamrpn_jax.training.config import ProcessConfig, RunOptions, ScheduleConfig
 from siamrpn_jax.training.step import Loss, Metrics, TrainableNetwork, TrainState
@@ -89,7 +87,7 @@ def fit(
     options: RunOptions,
     task: Task,
     started: Any,
-    devices: Sequence[training.Device],
+    devices: Sequence[train_steps.Device],
     *,
     writers: Sequence[logs.MetricWriter] = (),
 ) -> dict[str, Any]:
@@ -114,7 +112,7 @@ def fit(
         store = stack.enter_context(
             contextlib.closing(Checkpoints(options.out / "checkpoints"))
         )
-        state = training.init_state(
+        state = train_steps.init_state(
             jax.random.key(task.seed), model=task.model, config=task.schedule
         )
         if options.resume and (store.latest_step() is not None or options.checkpoint):
@@ -127,7 +125,7 @@ def fit(
         clock = Clock(options, task, int(state.step))
         distributed.log(headline(options, task, state, devices))
         stream = stack.enter_context(task.batches(int(state.step)))
-        step_fn = training.pmap_train_step(
+        step_fn = train_steps.pmap_train_step(
             task.model, task.schedule, loss=task.loss, devices=devices
         )
         loop = Loop(options, clock, writers, store)
@@ -168,7 +166,7 @@ class Loop:
         step_fn: Step,
         stream: Iterator[Any],
         validate: Validate,
-        devices: Sequence[training.Device],
+        devices: Sequence[train_steps.Device],
     ) -> tuple[TrainState, int]:
         """Trains to the end or to a signal; the last state is saved.
 
@@ -186,7 +184,7 @@ class Loop:
         cv2.setNumThreads(1)  # the loader's threads fill the cores
         own_devices = len(devices) // jax.process_count()
         split = (_split(batch, own_devices) for batch in stream)
-        batches = training.prefetch(split, devices=devices)
+        batches = train_steps.prefetch(split, devices=devices)
         with contextlib.ExitStack() as stack:
             own = _open_writers(self._options.out, int(state.step))
             self._writers += [
@@ -237,7 +235,7 @@ class Loop:
     def _end_epoch(self, done: int, state: TrainState, validate: Validate) -> None:
         """Validates; other processes wait for the first."""
         if distributed.is_first():
-            figures = validate(training.eval_variables(state))
+            figures = validate(train_steps.eval_variables(state))
             self._write(done, figures)
             self._clock.report(done, figures)
         distributed.wait(f"validation at step {done}")
@@ -268,7 +266,7 @@ class Loop:
 @contextlib.contextmanager
 def begin(
     options: RunOptions, *, batch_size: int
-) -> Iterator[Sequence[training.Device]]:
+) -> Iterator[Sequence[train_steps.Device]]:
     """Joins the other processes, if there are any, and chooses the devices.
 
     In the body the run's folder is this run's alone.
@@ -298,12 +296,7 @@ def check_new(options: RunOptions) -> None:
         )
 
 
-def command_line() -> str:
-    """How this program was called, for the model card."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
-def choose_devices(options: RunOptions, *, batch_size: int) -> list[training.Device]:
+def choose_devices(options: RunOptions, *, batch_size: int) -> list[train_steps.Device]:
     """The devices that share the batch, process by process.
 
     Raises:
@@ -320,7 +313,9 @@ def choose_devices(options: RunOptions, *, batch_size: int) -> list[training.Dev
     return devices[:count]
 
 
-def _check_devices_of_all(options: RunOptions, devices: list[training.Device]) -> None:
+def _check_devices_of_all(
+    options: RunOptions, devices: list[train_steps.Device]
+) -> None:
     if options.devices is not None:
         raise InputError(
             f"devices={options.devices} is for a single process; JAX_LOCAL_DEVICE_IDS "
@@ -335,7 +330,7 @@ def _check_devices_of_all(options: RunOptions, devices: list[training.Device]) -
 
 
 def check_processes_agree(options: RunOptions) -> None:
-    """Other steps or other lines of metrics, and the processes would wait forever.
+    """Checks that all processes have the same options: else they might wait forever.
 
     Raises:
         InputError: in every process but the first that has other options than it.
@@ -376,7 +371,7 @@ def headline(
     options: RunOptions,
     task: Task,
     state: TrainState,
-    devices: Sequence[training.Device],
+    devices: Sequence[train_steps.Device],
 ) -> str:
     """One line about what will run where."""
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
@@ -406,7 +401,7 @@ class _StopSignal:
 
     def __init__(self):
         self.number = 0
-        """Of the first signal that came."""
+        """Number of the first signal that came."""
         self._previous: dict[int, Any] = {}
 
     @property

@@ -40,6 +40,9 @@ Pairs = Batch | RawBatch
 Device = Any
 """What ``jax.devices()`` lists."""
 
+AHEAD = 2
+"""Batches on their way to the devices, or waiting there."""
+
 
 class TrainState(struct.PyTreeNode):
     """All that training changes, and the key of its random choices."""
@@ -206,9 +209,7 @@ def pmap_train_step(
     return mapped_step
 
 
-def prefetch(
-    batches: Iterator[Any], *, devices: Sequence[Device], depth: int = 2
-) -> Iterator[Any]:
+def prefetch(batches: Iterator[Any], *, devices: Sequence[Device]) -> Iterator[Any]:
     """Sends batches to the devices ahead of their use.
 
     While a step runs, the next batches are under way: the devices do not wait for the
@@ -217,13 +218,12 @@ def prefetch(
     Args:
         batches: with a leading device axis, ``[devices, B, …]``.
         devices: those of ``pmap_train_step``.
-        depth: batches on the way or waiting.
     """
     split = NamedSharding(_mesh(devices), PartitionSpec("batch"))
     waiting: collections.deque[Any] = collections.deque()
     for batch in batches:
         waiting.append(jax.device_put(batch, split))
-        if len(waiting) >= depth:
+        if len(waiting) >= AHEAD:
             yield waiting.popleft()
     yield from waiting
 
@@ -275,26 +275,31 @@ def pair_loss(
     logits = output.detection.cls_logits.reshape(size, -1, 2)
     deltas = output.detection.reg_deltas.reshape(size, -1, 4)
     kwargs: dict[str, Any] = dict(config=config.losses, axis_name=axis_name)
-    loss = losses.classification_loss(logits, wanted, deltas=deltas, **kwargs)
-    metrics = {"cls_loss": loss}
+    terms = {
+        "cls_loss": losses.classification_loss(logits, wanted, deltas=deltas, **kwargs)
+    }
     if model.config.head.regresses:
-        metrics["reg_loss"] = losses.regression_loss(deltas, wanted, **kwargs)
-        loss += config.losses.regression_weight * metrics["reg_loss"]
+        terms["reg_loss"] = losses.regression_loss(deltas, wanted, **kwargs)
     if config.losses.giou_weight:
-        metrics["giou_loss"] = losses.overlap_loss(deltas, wanted, axis_name=axis_name)
-        loss += config.losses.giou_weight * metrics["giou_loss"]
+        terms["giou_loss"] = losses.overlap_loss(deltas, wanted, axis_name=axis_name)
     if batch.teacher is not None:
-        metrics["teacher_loss"] = losses.teacher_loss(
+        terms["teacher_loss"] = losses.teacher_loss(
             output.detection.cls_logits, jnp.asarray(batch.teacher), **kwargs
         )
-        loss += config.losses.teacher_weight * metrics["teacher_loss"]
     if output.in_batch_logits is not None:
         in_batch = output.in_batch_logits.reshape(size, -1, 2)
         exemplars = previous_of(jnp.asarray(batch.origins), axis_name)[:, :1]
         same_origin = (exemplars == batch.origins).any(-1)
-        metrics["in_batch_loss"] = losses.in_batch_loss(in_batch, same_origin, **kwargs)
-        loss += config.losses.in_batch_negatives * metrics["in_batch_loss"]
-    return loss, ({"loss": loss, **metrics}, updates["batch_stats"])
+        terms["in_batch_loss"] = losses.in_batch_loss(in_batch, same_origin, **kwargs)
+    weights = {
+        "cls_loss": 1.0,
+        "reg_loss": config.losses.regression_weight,
+        "giou_loss": config.losses.giou_weight,
+        "teacher_loss": config.losses.teacher_weight,
+        "in_batch_loss": config.losses.in_batch_negatives,
+    }
+    loss = sum((weights[name] * term for name, term in terms.items()), jnp.float32(0))
+    return loss, ({"loss": loss, **terms}, updates["batch_stats"])
 
 
 def _label(

@@ -53,7 +53,7 @@ def tuned_among(card: Mapping[str, Any], fingerprints: Mapping[str, str]) -> lis
 
     Args:
         card: of the weights.
-        fingerprints: name -> ``data.sequences.fingerprint`` of sequences.
+        fingerprints: name -> ``data.read.sequences.fingerprint`` of sequences.
     """
     known = {one["fingerprint"] for one in card.get("tuned_on") or []}
     return [name for name, fingerprint in fingerprints.items() if fingerprint in known]

@@ -292,7 +292,7 @@ class _Stub:
     named = ""
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
-        """Whatever it is called with."""
+        """Makes a stub, whatever it is called with."""
         return super().__new__(cls)
 
     def __init__(self, *_: Any, **__: Any):

@@ -52,7 +52,7 @@ class Module(NamedTuple):
     values: int = 0
     """2 logits or 4 offsets, where the output channels stand for those of anchors."""
     anchor_inputs: bool = False
-    """So do the input channels."""
+    """Whether the input channels stand for those of anchors, too."""
     bias: bool = True
     groups: int = 1
 
@@ -76,7 +76,7 @@ class Layout:
     tracker: TrackerConfig | None
     """None: a backbone alone."""
     epsilon: float = BatchNorm.epsilon
-    """That BatchNorm adds to the variance there."""
+    """Number that BatchNorm adds to the variance there."""
     dropped: str = r".*\.num_batches_tracked"
     """Names, as a regular expression, of what is known and not needed."""
     numbers: tuple[tuple[str, str | None], ...] = ()

@@ -8,9 +8,7 @@ from siamrpn_jax.adapters import cvat
 from siamrpn_jax.api import Tracker
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.scenes.generated import make_sequence
-from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking.config import TrackerConfig
-from small_models import tiny_model
 
 auto_annotation = pytest.importorskip("cvat_sdk.auto_annotation")
 Image = pytest.importorskip("PIL.Image")
@@ -18,13 +16,6 @@ Image = pytest.importorskip("PIL.Image")
 FRAMES, TRUTH = make_sequence(5, length=6, height=72, width=96)
 BOX = TRUTH[0].astype(np.float64)
 CORNERS = [*BOX[:2], *(BOX[:2] + BOX[2:])]
-
-
-@pytest.fixture(scope="module")
-def tracker():
-    model = SiamRPN(tiny_model(widths=(4, 6, 8), width=8))
-    config = TrackerConfig(min_size=4.0, lost_below=0.0)
-    return Tracker(model, random_variables(model.init_variables), config)
 
 
 def shape(kind="rectangle", points=CORNERS):

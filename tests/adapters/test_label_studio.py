@@ -4,28 +4,16 @@ import json
 import numpy as np
 import pytest
 
-from random_variables import random_variables
 from siamrpn_jax.adapters.label_studio import make_app
-from siamrpn_jax.api import Tracker
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.labelling.session import Session
 from siamrpn_jax.media.video import VideoWriter
-from siamrpn_jax.model.network import SiamRPN
-from siamrpn_jax.tracking.config import TrackerConfig
-from small_models import tiny_model
 
 testclient = pytest.importorskip("starlette.testclient")
 
 COUNT, SIZE = 8, (96, 72)
 FIRST, SECOND = [20.0, 15, 24, 18], [60.0, 30, 16, 20]
-
-
-@pytest.fixture(scope="module")
-def tracker():
-    model = SiamRPN(tiny_model(widths=(4, 6, 8), width=8))
-    config = TrackerConfig(min_size=4.0, lost_below=0.0)
-    return Tracker(model, random_variables(model.init_variables), config)
 
 
 @pytest.fixture(scope="module")

@@ -218,8 +218,7 @@ def test_several_trackers_are_compared(tmp_path, sequences, capsys, monkeypatch)
         return {"a": Lost(), "b": trackers.StaticTracker()}[contestant.name], {}
 
     monkeypatch.setattr(eval_ope, "open_tracker", open_tracker)
-    monkeypatch.setattr(eval_ope, "report_tuning", lambda *_: [])
-    monkeypatch.setattr(eval_ope, "report_training", lambda *_: [])
+    monkeypatch.setattr(eval_ope, "add_sources", lambda *_: None)
     page = tmp_path / "page"
     pytest.importorskip("matplotlib")
     report = eval_ope.run(

@@ -14,5 +14,10 @@ def test_the_machine_is_named_with_versions_also_of_what_is_absent():
     assert {"python", "siamrpn_jax"} < set(about["versions"])
 
 
+def test_the_command_line_can_be_pasted(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/usr/bin/siamrpn", "eval", "--json", "a b.json"])
+    assert provenance.command_line() == "siamrpn eval --json 'a b.json'"
+
+
 def test_the_date_is_one():
     assert datetime.date.fromisoformat(provenance.today()).year >= 2026

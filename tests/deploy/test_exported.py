@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from exports import FRAMES, TRUTH, follow, write_tiny_weights
+from exports import FRAMES, TRUTH, follow
 from paths import SHARED_DATA
 from siamrpn_jax import api
 from siamrpn_jax.commands.tracker_specs import (
@@ -33,13 +33,6 @@ def skip_without(runtime):
     else:
         pytest.importorskip("onnxruntime", reason="skipped: needs siamrpn-jax[onnx]")
         pytest.importorskip("onnx", reason="skipped: needs siamrpn-jax[onnx]")
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    write_tiny_weights(path)
-    return path
 
 
 @pytest.fixture(scope="module")

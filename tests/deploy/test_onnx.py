@@ -20,7 +20,6 @@ from exports import (
     follow,
     follow_exported,
     make_loaded,
-    write_tiny_weights,
 )
 from paths import ROOT
 from siamrpn_jax.commands import export
@@ -149,13 +148,6 @@ def test_formulas_are_what_they_look_like():
     x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     expected = (2 * x + 1 - x / [1.0, 2, 4]) * (1 - x)[:, 0:1]
     np.testing.assert_allclose(session.run(None, {"x": x})[0], expected, rtol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    write_tiny_weights(path)
-    return path
 
 
 def test_the_command_writes_checks_and_never_overwrites(tmp_path, weights, capsys):

@@ -1,11 +1,13 @@
 """One tracking step whose detection is made by hand, and the model it runs with."""
 
+import functools
 import inspect
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import closeness
 from siamrpn_jax.model.config import (
     AnchorConfig,
     BackboneConfig,
@@ -18,12 +20,10 @@ from siamrpn_jax.tracking.state import first_state
 from siamrpn_jax.tracking.step import init_track, track_step
 
 CONFIG = TrackerConfig(min_size=4.0)
-
-
 F, K = 9, 3
-
-
 BOX = np.array([40.0, 30, 24, 18], np.float32)
+
+check_close = functools.partial(closeness.check_close, atol=1e-3)  # of boxes: pixels
 
 
 def make_model() -> SiamRPN:
@@ -60,11 +60,6 @@ def run(variables, clip, box, *, model=MODEL, config=CONFIG):
         )
         outputs.append(output)
     return outputs
-
-
-def check_close(found, expected, *, atol: float = 1e-3):
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol)
 
 
 def stack(trees):

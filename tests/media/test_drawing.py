@@ -1,10 +1,7 @@
 import numpy as np
 
+from plain_frames import solid
 from siamrpn_jax.media import drawing
-
-
-def solid(color, *, width=64, height=48):
-    return np.full((height, width, 3), color, np.uint8)
 
 
 def test_draw_boxes_covers_the_box_and_nothing_else():

@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 
 from films import write_interlaced
+from plain_frames import solid
 from siamrpn_jax.common.errors import InputError, MissingExtraError
 from siamrpn_jax.data.read.images import ImageError
 from siamrpn_jax.media import video
 from siamrpn_jax.media.video import Video, VideoWriter
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
-
-
-def solid(color, *, width=64, height=48):
-    return np.full((height, width, 3), color, np.uint8)
 
 
 def write_film(path, colors=(RED, GREEN, BLUE, RED), **size):

@@ -1,15 +1,11 @@
 import cv2
-import numpy as np
 import pytest
 
+from plain_frames import solid
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.media import window
 
 RED = (255, 0, 0)
-
-
-def solid(color, *, width=64, height=48):
-    return np.full((height, width, 3), color, np.uint8)
 
 
 def test_no_display_is_an_error_and_not_an_abort(monkeypatch):

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from closeness import check_relative
 from siamrpn_jax.model.convolutions import (
     TransformedKernel,
     conv2d,
@@ -75,12 +76,6 @@ def arrays(k, height, width, *, channels=3, features=4, batch=2, seed=0):
     return x.astype(np.float32), kernel.astype(np.float32)
 
 
-def check_close(found, expected, tolerance):
-    """Largest error as a share of the largest value."""
-    scale = np.abs(expected).max()
-    assert np.abs(np.asarray(found) - expected).max() <= tolerance * scale
-
-
 @pytest.mark.parametrize("impl", ["xla", "winograd"])
 @pytest.mark.parametrize(("k", "stride", "height", "width"), LAYERS)
 def test_values_and_gradients_against_a_slow_sum(impl, k, stride, height, width):
@@ -89,9 +84,9 @@ def test_values_and_gradients_against_a_slow_sum(impl, k, stride, height, width)
     dy = np.random.default_rng(1).normal(size=expected.shape).astype(np.float32)
     y, gradients = convolve(x, kernel, dy, stride=stride, impl=impl)
     assert y.shape == expected.shape
-    check_close(y, expected, TOLERANCES[impl])
+    check_relative(y, expected, TOLERANCES[impl])
     for found, wanted in zip(gradients, slow_gradients(dy), strict=True):
-        check_close(found, wanted, TOLERANCES[impl])
+        check_relative(found, wanted, TOLERANCES[impl])
 
 
 @pytest.mark.parametrize("impl", TOLERANCES)
@@ -128,7 +123,7 @@ def test_doubling_keeps_the_ends_and_interpolates():
 def test_precision_with_many_channels():
     x, kernel = arrays(5, 16, 16, channels=96, features=16)
     expected, _ = slow_conv(x, kernel, 1)
-    check_close(jax.jit(conv2d)(x, kernel), expected, 2e-5)
+    check_relative(jax.jit(conv2d)(x, kernel), expected, 2e-5)
 
 
 @pytest.mark.parametrize("impl", ["xla", "winograd"])
@@ -139,7 +134,7 @@ def test_bfloat16_stays_bfloat16(impl, k):
     dy = jnp.ones(expected.shape, jnp.bfloat16)
     y, (dx, dk) = convolve(x, kernel, dy, stride=1, impl=impl)
     assert [a.dtype for a in (y, dx, dk)] == 3 * [jnp.bfloat16]
-    check_close(y.astype(jnp.float32), expected, 1e-2)
+    check_relative(y.astype(jnp.float32), expected, 1e-2)
 
 
 def test_vmap_equals_a_loop():
@@ -169,7 +164,7 @@ def test_second_derivatives():
 
     second = jax.jit(jax.grad(penalty), static_argnums=1)
     expected = second(kernel, "xla")
-    check_close(second(kernel, "winograd"), np.asarray(expected), 1e-4)
+    check_relative(second(kernel, "winograd"), np.asarray(expected), 1e-4)
 
 
 # --- Transformed kernels ---
@@ -195,8 +190,8 @@ def test_prepared_kernels_against_a_slow_sum(impl, k, stride, height, width):
     assert (transformed.size, transformed.stride) == (k, stride)
     assert transformed.impl == ("xla" if k == 10 else impl)
     assert y.shape == expected.shape and y.dtype == jnp.float32
-    check_close(y, expected, TOLERANCES[impl])
-    check_close(y, np.asarray(plain), TOLERANCES[impl])
+    check_relative(y, expected, TOLERANCES[impl])
+    check_relative(y, np.asarray(plain), TOLERANCES[impl])
 
 
 @pytest.mark.parametrize("impl", ["xla", "winograd"])
@@ -205,7 +200,7 @@ def test_prepared_in_bfloat16(impl):
     expected, _ = slow_conv(np.asarray(x), np.asarray(kernel), 1)
     _, y, _ = convolve_transformed(x, kernel, stride=1, impl=impl)
     assert y.dtype == jnp.bfloat16
-    check_close(y.astype(jnp.float32), expected, 1e-2)
+    check_relative(y.astype(jnp.float32), expected, 1e-2)
 
 
 def test_prepared_kernels_are_pytrees():
@@ -228,8 +223,8 @@ def test_prepared_kernels_are_pytrees():
     together = jax.vmap(convolve_one)(x, stacked)
     for i, (found, single) in enumerate(zip(together, singles, strict=True)):
         expected, _ = slow_conv(x[i : i + 1], kernels[i], 2)
-        check_close(single, expected, 2e-5)
-        check_close(found, expected, 2e-5)
+        check_relative(single, expected, 2e-5)
+        check_relative(found, expected, 2e-5)
 
 
 @pytest.mark.parametrize("impl", ["xla", "winograd"])
@@ -248,7 +243,7 @@ def test_forward_mode_through_prepared_kernels(impl, k, stride):
         return jax.jvp(conv, (x, kernel), (dx, dk))[1]
 
     expected = slow_conv(dx, kernel, stride)[0] + slow_conv(x, dk, stride)[0]
-    check_close(tangent(x, kernel, dx, dk), expected, TOLERANCES[impl])
+    check_relative(tangent(x, kernel, dx, dk), expected, TOLERANCES[impl])
 
 
 def equations(jaxpr):

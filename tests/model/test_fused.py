@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import plain_network as plain
+from closeness import check_relative
 from random_variables import random_variables
 from siamrpn_jax import presets
 from siamrpn_jax.data.scenes.generated import make_sequence
@@ -122,13 +123,6 @@ def reference(name: str):
     return variables, pair, make_run(plain, config)(variables, *pair)
 
 
-def check_close(found, expected, tolerance: float):
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-        assert a.shape == b.shape
-        assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
-
-
 # "alexnet depthwise" has no convolution that the others have not: it compiles slowly.
 @pytest.mark.parametrize(
     ("name", "impl"),
@@ -141,14 +135,14 @@ def test_fused_weights_against_the_plain_network(name, impl):
     weights = fuse(SiamRPN(config), variables)
     found = make_run(fused, config)(weights, *pair)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
-    check_close(found, expected, TOLERANCES[impl])
+    check_relative(found, expected, TOLERANCES[impl])
 
 
 @pytest.mark.parametrize("name", list(CONFIGS)[:2])
 def test_variables_are_fused_in_each_call(name):
     variables, pair, expected = reference(name)
     found = make_run(fused, CONFIGS[name])(variables, *pair)
-    check_close(found, expected, TOLERANCES["xla"])
+    check_relative(found, expected, TOLERANCES["xla"])
 
 
 def test_prepared_weights_stay_as_they_are():
@@ -180,7 +174,7 @@ def test_what_is_prepared():
     norm = variables["params"]["backbone"]["bn2"]
     stats = variables["batch_stats"]["backbone"]["bn2"]
     folded = folded * norm["scale"] / np.sqrt(stats["var"] + 1e-5)
-    check_close(weights.backbone[1].kernel.values[0], folded, 1e-6)
+    check_relative(weights.backbone[1].kernel.values[0], folded, 1e-6)
 
 
 def make_gradients(module, name: str, impl: ConvImpl):
@@ -211,7 +205,7 @@ def test_gradients_through_variables(name, impl):
     found = make_gradients(fused, name, impl)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     assert all(np.any(leaf) for leaf in jax.tree.leaves(expected["backbone"]))
-    check_close(found, expected, 2e-4)
+    check_relative(found, expected, 2e-4)
 
 
 def test_bfloat16_is_near():
@@ -258,7 +252,7 @@ def test_trained_weights_at_full_size():
     z, x = patches[0][None, edge:-edge, edge:-edge], patches[1][None]
     found = make_run(fused, model.config)(fuse(model, variables), z, x)
     expected = make_run(plain, plain_model.config)(variables, z, x)
-    check_close(found, expected, 1e-5)
+    check_relative(found, expected, 1e-5)
     select = functools.partial(select_box, model=model, config=loaded.tracker_config)
     (_, output), (_, wanted) = (select(state, d) for _, d in (found, expected))
     assert output.score > 0.9

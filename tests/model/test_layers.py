@@ -6,7 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import closeness
 from siamrpn_jax.model.layers import BatchNorm, Conv
+
+check_close = functools.partial(closeness.check_close, rtol=2e-5, atol=2e-5)
 
 rng = np.random.default_rng(0)
 MAPS = (
@@ -40,11 +43,6 @@ def flax(variables, maps, *, train=True):
     """flax's layer on the values of both maps side by side."""
     module = nn.BatchNorm(not train, momentum=0.8, use_fast_variance=False)
     return module.apply(variables, rows(maps), mutable=["batch_stats"])
-
-
-def check_close(found, expected):
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("train", [True, False])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import plain_network
+from closeness import check_close
 from plain_network import detect, embed_template
 from random_variables import random_variables
 from siamrpn_jax import presets
@@ -61,11 +62,6 @@ def make(config: ModelConfig, *, batch: int = 2):
         for size in (config.exemplar_size, config.instance_size)
     )
     return model, random_variables(model.init, z, x), z, x
-
-
-def check_close(found, expected, *, atol: float = 1e-4):
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=atol)
 
 
 def test_numbers_of_the_paper():

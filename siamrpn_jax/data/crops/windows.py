@@ -47,7 +47,7 @@ class AugmentConfig:
     """Largest rotation of the search window, radians; pairs made of one still only."""
 
     rotation_probability: float = 0.0
-    """How many of those pairs are rotated."""
+    """Share of those pairs whose search window is rotated."""
 
     paste_rotation: float = 0.2
     """Largest rotation of a pasted target in the search patch, radians."""
@@ -56,13 +56,13 @@ class AugmentConfig:
     """Largest shift of its corners there, fraction of its size."""
 
     flip_probability: float = 0.0
-    """How many pairs are mirrored, exemplar and search alike."""
+    """Share of the pairs that are mirrored, exemplar and search patch alike."""
 
     color_probability: float = 0.0
-    """How many pairs get one random gamma, gain and bias on both images."""
+    """Share of the pairs whose images both get one random gamma, gain and bias."""
 
     search_color_probability: float = 0.0
-    """How many search images get a further one, half as strong."""
+    """Share of the search images that get a second such change, half as strong."""
 
     color_strength: float = 1.0
     """Scale of those: 1 is gamma e^±.4, gain e^±.25, channel gain e^±.12, bias ±.12."""
@@ -71,30 +71,30 @@ class AugmentConfig:
     """Strength of the colour offset of PySOT, drawn for each image; 1 is PySOT's."""
 
     grey_probability: float = 0.0
-    """How many pairs lose their colour."""
+    """Share of the pairs that lose their colour."""
 
     channel_swap_probability: float = 0.0
-    """How many of the other pairs have their colour channels permuted."""
+    """Share of the pairs in colour whose channels are permuted."""
 
     low_resolution_probability: float = 0.0
-    """How many pairs are shrunk to .2 to .9 of their size and enlarged again."""
+    """Share of the pairs shrunk to .2 to .9 of their size and enlarged again."""
 
     search_blur_probability: float = 0.0
-    """How many search images are blurred, by motion or out of focus."""
+    """Share of the search images that are blurred, by motion or out of focus."""
 
     blur_along_motion: bool = False
     """Whether the blur of motion in a search image runs the way that its target was
     shifted, as if it had moved there, rather than any way."""
 
     template_blur_probability: float = 0.0
-    """How many exemplars are."""
+    """Share of the exemplars that are blurred."""
 
     noise_probability: float = 0.0
-    """How many pairs get Gaussian noise of 2 to 10 grey levels."""
+    """Share of the pairs with Gaussian noise of 2 to 10 grey levels."""
 
 
 def paper_augment() -> AugmentConfig:
-    """What PySOT does for the paper's model; the paper names only affine changes.
+    """PySOT's augmentation for the paper's model; the paper has affine changes only.
 
     Shift 4 px of 127 and 64 px of 255, scale .05 and .18 drawn for each axis (PySOT: a
     factor 1 ± .18, here e^±.18), blur .2 on the search image, lighting, no mirroring.
@@ -110,7 +110,7 @@ def paper_augment() -> AugmentConfig:
 
 
 def small_augment() -> AugmentConfig:
-    """For a small network trained from scratch on few images: wide in every respect.
+    """Wide augmentation, for a small network trained from nothing on few images.
 
     The wide range of search scales matters most: with ±.18 the boxes lag behind a
     target that grows, and no constant of the tracker repairs that.

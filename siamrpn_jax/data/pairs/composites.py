@@ -27,7 +27,7 @@ from siamrpn_jax.data.read.pool import Pool
 from siamrpn_jax.data.scenes.cutouts import ObjectCutout, draw_cutout, paste
 
 NEAR = 0.6
-"""How many exemplars have a background near that of the search patch."""
+"""Share of the exemplars with a background near that of the search patch."""
 
 _DISTRACTORS = np.cumsum([0.3, 0.35, 0.2])  # Chance of 0, 1, 2; the rest is 3.
 

@@ -279,7 +279,7 @@ def open_tracks(
 
 
 def _held_out(names: Mapping[int, str], fraction: float) -> set[int]:
-    """Those with a hash below a bound; if that is none or all, by rank."""
+    """Keys whose hash is below a bound; if those are none or all, ``held_out``."""
     out = {key for key, name in names.items() if name_hash(name) < fraction * 2**32}
     return out if 0 < len(out) < len(names) else held_out(names, fraction)
 

@@ -69,13 +69,13 @@ class LabelledConfig:
     """Smallest share of an image that a crop shows; the largest is all of it."""
 
     flip_probability: float = 0.5
-    """How many crops are mirrored."""
+    """Share of the crops that are mirrored."""
 
     color_probability: float = 0.8
-    """How many crops change gamma, gain and bias."""
+    """Share of the crops whose gamma, gain and bias are changed."""
 
     color_strength: float = 1.0
-    """How much: see ``AugmentConfig``."""
+    """Strength of those changes; see ``AugmentConfig``."""
 
     skip_unreadable: bool = False
     """Where an image cannot be decoded, warn and take the next one of the epoch."""
@@ -436,12 +436,8 @@ def _version(folder: Path) -> list[int]:
 
 
 def _open_tfds(folder: Path) -> _Parts:
+    every = tfds.read_features(folder)
     features = require("tensorflow_datasets", extra="train").features
-    try:
-        every = dict(features.FeatureConnector.from_config(str(folder)).items())
-    except ImportError:
-        require("tensorflow", extra="tf")
-        raise
     images = [name for name, f in every.items() if type(f) is features.Image]
     labels = [name for name, f in every.items() if isinstance(f, features.ClassLabel)]
     if not images or not labels:

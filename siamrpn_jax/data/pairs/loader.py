@@ -22,7 +22,11 @@ from absl import flags
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.crops.reader import is_prepared
 from siamrpn_jax.data.crops.windows import AugmentConfig
-from siamrpn_jax.data.pairs.crop_tracks import open_tracks, warn_of_small_crops
+from siamrpn_jax.data.pairs.crop_tracks import (
+    CropTracks,
+    open_tracks,
+    warn_of_small_crops,
+)
 from siamrpn_jax.data.pairs.labelled import LabelledDataset
 from siamrpn_jax.data.pairs.pairs import DataConfig, PairDataset, mixture
 from siamrpn_jax.data.pairs.record_material import RecordMaterial
@@ -70,25 +74,8 @@ def open_datasets(
         StillsError: malformed stills.
         ImageError: the first frame of a sequence is no image.
     """
-    folders = config.weighted_folders()
-    prepared = [
-        open_tracks(
-            folder,
-            validation_fraction=config.validation_fraction,
-            hold_out=config.hold_out,
-            fraction=fraction,
-            weight=weight,
-            balance=config.balance,
-        )
-        for folder, weight, fraction in folders
-        if is_prepared(folder)
-    ]
-    patches = instance_size / exemplar_size
-    for tracks, _ in prepared:
-        warn_of_small_crops(tracks.records, augment, patches=patches)
-        if config.prepared_composites and (lack := RecordMaterial(tracks).lack):
-            log.warning("%s", lack)
-    others = [one for one in folders if not is_prepared(one[0])]
+    prepared = _open_prepared(config, augment, patches=instance_size / exemplar_size)
+    others = [one for one in config.weighted_folders() if not is_prepared(one[0])]
     training, held_out = open_pools(
         [folder for folder, _, _ in others],
         validation_fraction=config.validation_fraction,
@@ -117,6 +104,35 @@ def open_datasets(
     validation = make(held_out, crop_tracks=kept, validation=True)
     _check_apart(whole, validation)
     return whole, validation
+
+
+def _open_prepared(
+    config: DataConfig, augment: AugmentConfig, *, patches: float
+) -> list[tuple[CropTracks, CropTracks]]:
+    """The tracks of each prepared folder, for training and held out; warns of lacks.
+
+    Args:
+        config: what pairs are made of.
+        augment: how pairs are varied.
+        patches: side of the search patch over that of the exemplar.
+    """
+    prepared = [
+        open_tracks(
+            folder,
+            validation_fraction=config.validation_fraction,
+            hold_out=config.hold_out,
+            fraction=fraction,
+            weight=weight,
+            balance=config.balance,
+        )
+        for folder, weight, fraction in config.weighted_folders()
+        if is_prepared(folder)
+    ]
+    for tracks, _ in prepared:
+        warn_of_small_crops(tracks.records, augment, patches=patches)
+        if config.prepared_composites and (lack := RecordMaterial(tracks).lack):
+            log.warning("%s", lack)
+    return prepared
 
 
 def _check_apart(training: PairDataset, validation: PairDataset) -> None:

@@ -68,14 +68,14 @@ class DataConfig:
     generated scenes only."""
 
     weights: Annotated[tuple[float, ...], tyro.conf.arg(aliases=("--weights",))] = ()
-    """How much each folder counts, in their order; 1 each by default. Folders that are
-    not prepared count together with the sum of theirs; among them, sequences and stills
-    are drawn as often as their groups ask for, times the weight of their folder. What
-    lies in two of the folders belongs to the one that is named first."""
+    """Weight of each folder, in the order of the folders; default 1 each. Each prepared
+    folder counts by its own weight, all other folders together by the sum of theirs. A
+    sequence or still that lies in two folders belongs to the first one."""
 
     fraction: tuple[float, ...] = ()
-    """Share of each folder's videos and stills that is trained on, in their order, by a
-    hash of the names: smaller shares lie within larger ones. All by default."""
+    """Share of each folder's videos and stills to train on, in the order of the
+    folders; default: all. Chosen by a hash of the names: a smaller share lies within a
+    larger one."""
 
     video: float = 0.2
     """Weight of pairs of two frames of a sequence."""
@@ -87,32 +87,33 @@ class DataConfig:
     """Weight of pairs of pasted objects."""
 
     prepared_composites: float = 0.0
-    """How many of the pairs of each prepared folder are of pasted objects: its own
-    targets, on backgrounds from beside others of them. The three weights above divide
-    the pairs of folders that are not prepared. A folder whose search crops leave no
-    room beside the targets gives none; if none can, training is refused."""
+    """Share of the pairs of each prepared folder that are made of pasted objects: its
+    own targets, pasted on backgrounds from beside its other targets. (The three weights
+    above are for folders that are not prepared.) A folder whose search crops leave no
+    room beside the targets gives no such pairs; if no folder can, training is
+    refused."""
 
     synthetic: float = 0.0
     """Weight of pairs of generated scenes, beside those of folders; without folders
     there is nothing else."""
 
     balance: Balance = "tracks"
-    """What of a prepared folder is drawn equally often."""
+    """What is drawn equally often from a prepared folder."""
 
     max_interval: int = 100
     """Largest distance in source frames between the two frames of a sequence."""
 
     negative_probability: float = 0.0
-    """How many pairs show another target in the search patch (paper: none)."""
+    """Share of the pairs whose search patch shows another target (paper: 0)."""
 
     negative_same_category: float = 0.5
-    """How many of those show one of the same category, where it is known and other
-    videos have it; the rest show one of another category, if there are any."""
+    """Share of those pairs that show a target of the same category, where the category
+    is known and other videos have it; the rest show one of another category, if any."""
 
     neighbour_probability: float = 0.0
-    """How many pairs of a still with several objects show the surroundings of another
-    one of them, as a tracker sees them that has slipped: the target lies beside it, or
-    out of sight, and the pair is a negative one."""
+    """Share of the pairs of a still with several objects whose search patch is centred
+    on another of its objects, as a tracker that has slipped sees it: the target lies
+    beside that object, or out of sight, and the pair is a negative one."""
 
     validation_fraction: float = 0.08
     """Share of sequences, of stills and of the videos of each prepared folder held out

@@ -164,7 +164,7 @@ class Changes(NamedTuple):
 
 
 def possible_changes(config: AugmentConfig) -> tuple[Changes, Changes]:
-    """Those of the exemplar and those of the search image."""
+    """The changes that a config may make to exemplars, and to search images."""
     both = config.color_probability > 0 or config.lighting != 0
     z = Changes(
         table=both,

@@ -31,7 +31,7 @@ from siamrpn_jax.data.scenes.cutouts import (
 MIN_ROOM = 64.0
 """Crop pixels that a background has at least to one side of the target."""
 
-_OUTLINED = 0.4  # How many objects are drawn from those that have an outline.
+_OUTLINED = 0.4  # Share of the objects drawn from those with an outline.
 _TRIES = 3  # Search crops that are read until one has room beside the target.
 _FILL_STEP, _FILL_TOLERANCE = 4, 8  # Pixels between samples; grey levels of JPEG.
 

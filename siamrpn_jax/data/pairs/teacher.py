@@ -64,7 +64,7 @@ class NanoNetworks:
                 "48 channels and 16 cells a side, or 96 and 15"
             )
         self.places = (np.arange(side) - side // 2) * float(STRIDE)
-        """Of the cells' centres from the middle of the search patch, pixels, [n]."""
+        """Cells' centres from the middle of the search patch, pixels, [n]."""
 
     def features(self, patch: np.ndarray) -> np.ndarray:
         """Features ``[1, C, m, m]`` of an RGB patch of ``EXEMPLAR`` or ``INSTANCE``."""
@@ -173,7 +173,7 @@ class Teacher:
         self._local = threading.local()
 
     def _networks(self) -> NanoNetworks:
-        """Those of this thread."""
+        """The networks of this thread, read when it first asks for them."""
         if not hasattr(self._local, "networks"):
             self._local.networks = NanoNetworks(self._files)
         return self._local.networks

@@ -118,7 +118,7 @@ def without_turn(data: bytes, file: BinaryIO) -> bytes:
 
 
 def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
-    """From the frame header."""
+    """Width and height from the frame header of a JPEG."""
     file.seek(2)
     while len(marker := file.read(4)) == 4 and marker[0] == 0xFF:
         # C0 to CF start a frame, but for the tables C4 and CC and the reserved C8.
@@ -130,7 +130,7 @@ def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
 
 
 def _bmp_size(head: bytes) -> tuple[int, int]:
-    """A negative height means that the rows come from the top."""
+    """Width and height of a BMP; a negative height means rows from the top."""
     if head[14:18] == (12).to_bytes(4, "little"):  # OS/2's first version
         return struct.unpack("<HH", head[18:22])
     width, height = struct.unpack("<ii", head[18:26])

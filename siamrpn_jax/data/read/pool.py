@@ -138,38 +138,18 @@ def open_pools(
         StillsError: malformed stills.
         ImageError: the first frame of a sequence is no image.
     """
-    clips: list[_Clip] = []
-    images: list[_Image] = []
-    visited: set[Path] = set()
-    by_folder: list[dict[Path, str]] = []  # Names that decide, of each folder.
     weights = weights or [1.0] * len(folders)
-    for root, weight in zip(map(Path, folders), weights, strict=True):
-        before = len(clips), len(images)
-        rejected: _Rejected = defaultdict(list)
-        sequence_paths, still_folders = _detect(root)
-        for path in _unvisited(sequence_paths, visited):
-            clips.extend(_read_clip(root, path, rejected, weight))
-        for folder in _unvisited(still_folders, visited):
-            for still in stills.read_stills(folder).images:
-                images.append(_sort_image(root, still, rejected, weight))
-        _report(root, rejected)
-        names = {clip.folder: clip.name for clip in clips[before[0] :]}
-        by_folder.append(names | {i.still.path: i.name for i in images[before[1] :]})
-    named = {c.folder for c in clips if is_among(c.name, hold_out)}
-    others = {c.folder: c.name for c in clips if c.folder not in named}
-    out = named | held_out(others, validation_fraction)
-    for kind in ("natural", "small", "bare"):
-        names = {i.still.path: i.name for i in images if i.kind == kind}
-        out |= held_out(names, validation_fraction)
-    used = set()
-    for names, fraction in zip(
-        by_folder, fractions or [1.0] * len(by_folder), strict=True
-    ):
-        rest = {path: name for path, name in names.items() if path not in out}
-        used |= share_of(rest, fraction)
+    contents = _read_folders(folders, weights)
+    used, out = _split(
+        contents,
+        validation_fraction=validation_fraction,
+        hold_out=hold_out,
+        fractions=fractions or [1.0] * len(folders),
+    )
+    clips = [clip for one in contents for clip in one.clips]
+    images = [image for one in contents for image in one.images]
 
-    def assemble(*, validation: bool) -> Pool:
-        kept = out if validation else used
+    def assemble(kept: set[Path]) -> Pool:
         return _assemble(
             [c for c in clips if c.folder in kept and c.weight],
             [i for i in images if i.still.path in kept and i.weight],
@@ -178,7 +158,7 @@ def open_pools(
             weight=sum(weights),
         )
 
-    return assemble(validation=False), assemble(validation=True)
+    return assemble(used), assemble(out)
 
 
 class _Clip(NamedTuple):
@@ -203,8 +183,63 @@ class _Image(NamedTuple):
     weight: float  # Of its folder.
 
 
+class _Content(NamedTuple):
+    """What a user's folder holds."""
+
+    clips: list[_Clip]
+    images: list[_Image]
+
+    def names(self) -> dict[Path, str]:
+        """Names that decide what is held out, by the path of a clip or still."""
+        named = {clip.folder: clip.name for clip in self.clips}
+        return named | {image.still.path: image.name for image in self.images}
+
+
 _Rejected = dict[str, list[Path]]
 """Where things were left out, by reason."""
+
+
+def _read_folders(
+    folders: SequenceOf[str], weights: SequenceOf[float]
+) -> list[_Content]:
+    """What each folder holds; what two of them hold belongs to the first."""
+    contents = []
+    visited: set[Path] = set()
+    for root, weight in zip(map(Path, folders), weights, strict=True):
+        content = _Content([], [])
+        rejected: _Rejected = defaultdict(list)
+        sequence_paths, still_folders = _detect(root)
+        for path in _unvisited(sequence_paths, visited):
+            content.clips.extend(_read_clip(root, path, rejected, weight))
+        for folder in _unvisited(still_folders, visited):
+            for still in stills.read_stills(folder).images:
+                content.images.append(_sort_image(root, still, rejected, weight))
+        _report(root, rejected)
+        contents.append(content)
+    return contents
+
+
+def _split(
+    contents: SequenceOf[_Content],
+    *,
+    validation_fraction: float,
+    hold_out: Collection[str],
+    fractions: SequenceOf[float],
+) -> tuple[set[Path], set[Path]]:
+    """Paths of the clips and stills for training, and of those that are held out."""
+    clips = [clip for one in contents for clip in one.clips]
+    images = [image for one in contents for image in one.images]
+    named = {c.folder for c in clips if is_among(c.name, hold_out)}
+    others = {c.folder: c.name for c in clips if c.folder not in named}
+    out = named | held_out(others, validation_fraction)
+    for kind in ("natural", "small", "bare"):
+        names = {i.still.path: i.name for i in images if i.kind == kind}
+        out |= held_out(names, validation_fraction)
+    used = set()
+    for one, fraction in zip(contents, fractions, strict=True):
+        rest = {path: name for path, name in one.names().items() if path not in out}
+        used |= share_of(rest, fraction)
+    return used, out
 
 
 def _name(root: Path, path: Path) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.files import read_json
 from siamrpn_jax.data.read.array_records import open_array_record
 
@@ -64,6 +64,23 @@ def split_infos(folder: Path) -> dict[str, dict[str, Any]]:
     except (KeyError, TypeError) as error:
         path = folder / "dataset_info.json"
         raise TfdsError(f"{path}: cannot be read ({error!r})") from error
+
+
+def read_features(folder: Path) -> dict[str, Any]:
+    """TFDS's features of a dataset's records, by their names.
+
+    Args:
+        folder: of a version, with ``features.json``.
+
+    Raises:
+        MissingExtraError: TFDS is not installed, or needs TensorFlow for this dataset.
+    """
+    features = require("tensorflow_datasets", extra="train").features
+    try:
+        return dict(features.FeatureConnector.from_config(str(folder)).items())
+    except ImportError:
+        require("tensorflow", extra="tf")
+        raise
 
 
 def find_places(shard: Path, length: int | None) -> Sequence[int]:

@@ -23,13 +23,11 @@ from siamrpn_jax.data.read.sequences import (
     fingerprint,
     read_sequence,
 )
-from siamrpn_jax.data.scenes.generated import make_sequence
+from siamrpn_jax.data.scenes.generated import TUNING_SEED, make_sequence
 from siamrpn_jax.data.scenes.pasted import PastedScene
 
 Source = Literal["real", "learned", "composite", "generated"]
 """Where a clip comes from."""
-
-_UNDRAWN_SEED = 2**33  # Training draws 32-bit seeds, and shows some after them.
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +113,6 @@ def composite_clips(
     *,
     length: int,
     seed: int,
-    height: int = 240,
-    width: int = 320,
 ) -> Iterator[Clip]:
     """Clips of pasted objects; each depends on pool, seed and its number alone.
 
@@ -125,22 +121,20 @@ def composite_clips(
         count: how many.
         length: T, frames.
         seed: non-negative.
-        height: H, pixels.
-        width: W, pixels.
     """
     for number in range(count):
         rng = np.random.default_rng([seed, number])
-        scene = PastedScene(pool, rng, length=length, height=height, width=width)
+        scene = PastedScene(pool, rng, length=length)
         rendered = [scene.render(t) for t in range(length)]
         frames, boxes = (np.stack(part) for part in zip(*rendered, strict=True))
         yield Clip(f"composite-{number}", "composite", frames, boxes)
 
 
 def generated_clips(count: int, *, length: int, seed: int) -> Iterator[Clip]:
-    """Generated scenes, see ``synthetic``; arguments as of ``composite_clips``."""
+    """Generated scenes, see ``scenes.generated``; arguments as ``composite_clips``."""
     for number in range(count):
         frames, boxes = make_sequence(
-            _UNDRAWN_SEED + 2**20 * seed + number, length=length
+            TUNING_SEED + 2**20 * seed + number, length=length
         )
         boxes = boxes.astype(np.float64)
         yield Clip(f"generated-{number}", "generated", frames, boxes)

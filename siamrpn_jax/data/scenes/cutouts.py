@@ -19,7 +19,7 @@ MIN_SIDE = 6
 """Pixels of the smallest cut-out."""
 
 TEXTURES = 0.2
-"""How many cut-outs are windows of an image, whatever it shows there."""
+"""Share of the cut-outs that are windows of an image, whatever it shows there."""
 
 
 class ObjectCutout(NamedTuple):

@@ -19,6 +19,11 @@ from siamrpn_jax.data.scenes.engine import Sprite, Wave, paint, paint_sprites
 Difficulty = Literal["turn", "copy", "leave", "fast"]
 """What ``Scene.harder`` makes harder."""
 
+UNSEEN_SEED, TUNING_SEED, CALIBRATION_SEED = 2**32, 2**33, 3 * 2**32
+"""First seeds of scenes that training never draws, as its own seeds have 32 bits: of
+scenes to try a finished run on, to fit the confidence on (``siamrpn tune``), and to
+calibrate 8-bit models on."""
+
 _TEXTURE = 64  # Side of an object's texture, pixels.
 _VERTICES = 48  # Points of a silhouette.
 

@@ -17,7 +17,7 @@ from siamrpn_jax.data.scenes.engine import Sprite, Wave, paint_sprites
 
 _DISTRACTORS = np.cumsum([0.2, 0.35, 0.25])  # Chance of 0, 1, 2; the rest is 3.
 _STRIDES = np.cumsum([0.35, 0.25, 0.25])  # Chance of 1, 2, 3; the rest is 4.
-_TWIN = 0.2  # How many of the distractors are copies of the target.
+_TWIN = 0.2  # Share of the distractors that are copies of the target.
 _BLUR_STEP, _SUB_FRAMES = 2.0, 13  # Pixels between sub-frames, and most of them.
 
 
@@ -102,7 +102,7 @@ class PastedScene:
         return np.minimum(image * gains, 255.0)
 
     def _add(self, other: "_PastedObject", *, above: bool) -> None:
-        """Nothing hides the target in the first frame, in which it is learned."""
+        """Adds a sprite, below the target if it would hide it in the first frame."""
         apart = np.abs(other.center(0.0) - self.target.center(0.0)).max()
         clear = apart > self.target.rest_side + other.rest_side
         (self.above if above and clear else self.below).append(other)

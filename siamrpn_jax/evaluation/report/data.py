@@ -17,6 +17,7 @@ from siamrpn_jax.evaluation.vot.metrics import (
     VotFigures,
 )
 from siamrpn_jax.evaluation.vot.regions import FAILED, STARTED
+from siamrpn_jax.evaluation.vot.years import NAMES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -251,7 +252,7 @@ class Reported:
     """Frames a second, where the paper's text names them."""
 
 
-REPORTED_SEQUENCES = 60
+REPORTED_SEQUENCES = len(NAMES["vot2015"])
 """Sequences of the data sets of Tables 1 and 2."""
 
 REPORTED: Mapping[str, tuple[str, tuple[Reported, ...]]] = {

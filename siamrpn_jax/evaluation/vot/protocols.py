@@ -40,8 +40,8 @@ class ProtocolConfig:
     """How a tracker is run."""
 
     experiment: Experiment = "baseline"
-    """baseline: started anew after each failure. realtime: so too, and frames do not
-    wait for the tracker. unsupervised: started once."""
+    """baseline: restart after each failure. realtime: the same, and frames do not wait
+    for the tracker. unsupervised: no restart."""
     overlap: regions.Overlap = "pysot"
     """How overlap is measured where a failure is looked for."""
     fps: float = 20.0
@@ -355,6 +355,6 @@ def _deterministic(runs: Items[VotRun]) -> bool:
 
 
 def _equal(a: VotRun, b: VotRun) -> bool:
-    """Up to the rounding of files: one of the two may have been read."""
+    """Whether two runs are equal, up to the rounding of files: one may be read."""
     rows = list(zip(a.regions, b.regions, strict=True))
     return all(x.shape == y.shape and np.abs(x - y).max() < 1e-3 for x, y in rows)
