@@ -2,7 +2,7 @@
 
 Example::
 
-    tracker = siamrpn_jax.load("small")
+    tracker = siamrpn_jax.load()
     for result in siamrpn_jax.track("film.mp4", [20, 40, 64, 48], tracker=tracker):
         print(result.index, result.boxes_ltwh, result.scores)
 
@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 from siamrpn_jax.data.read.images import as_array, check_frame
 from siamrpn_jax.deploy import Runtime
 from siamrpn_jax.deploy.exported import (
@@ -245,7 +246,7 @@ class Results:
 
 @overload
 def load(
-    name_or_path: str | Path = "small",
+    name_or_path: str | Path = DEFAULT_WEIGHTS,
     *,
     pad_to: int = 1,
     runtime: Literal["jax"] = "jax",
@@ -255,7 +256,7 @@ def load(
 
 @overload
 def load(
-    name_or_path: str | Path = "small",
+    name_or_path: str | Path = DEFAULT_WEIGHTS,
     *,
     runtime: Literal["onnxruntime", "litert"],
     **constants: Any,
@@ -264,7 +265,7 @@ def load(
 
 @overload
 def load(
-    name_or_path: str | Path = "small",
+    name_or_path: str | Path = DEFAULT_WEIGHTS,
     *,
     pad_to: int = 1,
     runtime: Runtime,
@@ -273,7 +274,7 @@ def load(
 
 
 def load(
-    name_or_path: str | Path = "small",
+    name_or_path: str | Path = DEFAULT_WEIGHTS,
     *,
     pad_to: int = 1,
     runtime: Runtime = "jax",
@@ -282,9 +283,9 @@ def load(
     """Makes a tracker from released weights, a training run or an export.
 
     Args:
-        name_or_path: a name ("small" comes with the package), a ``.safetensors`` file,
-            or the folder of a training run; or one that ``siamrpn export`` has written
-            for ONNX Runtime or LiteRT, for these runtimes or ``auto``.
+        name_or_path: a name ("base" and "small" come with the package), a
+            ``.safetensors`` file, or the folder of a training run; or an export of
+            ``siamrpn export``, for ONNX Runtime, LiteRT or ``auto``.
         pad_to: see ``Tracker``.
         runtime: ``onnxruntime`` compiles nothing, whatever the size of the frames, and
             starts in a fraction of a second; ``litert`` makes models for each size.
@@ -339,7 +340,7 @@ def track(
     Args:
         source: anything that ``siamrpn_jax.media.video.Video`` takes.
         boxes: the targets in the first frame, ``ltwh`` [4] or [N, 4].
-        tracker: what to track with; by default ``load("small")``.
+        tracker: what to track with; by default ``load()``.
 
     Returns:
         An iterator over the ``Results`` of each frame, the first one with the boxes

@@ -19,6 +19,7 @@ import numpy as np
 
 from siamrpn_jax.api import Tracker, load
 from siamrpn_jax.common.errors import InputError, require
+from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 from siamrpn_jax.data.read.images import check_frame
 from siamrpn_jax.model.boxes import corners_to_ltwh, cxcywh_to_corners, ltwh_to_cxcywh
 from siamrpn_jax.model.rpn import Template
@@ -40,7 +41,7 @@ class TrackingState:
     state: TrackState
 
 
-def create(weights: str = "small", **constants: Any) -> "SiamRPNFunction":
+def create(weights: str = DEFAULT_WEIGHTS, **constants: Any) -> "SiamRPNFunction":
     """Makes the function, as ``cvat-cli`` asks for it.
 
     Args:

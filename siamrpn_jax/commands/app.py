@@ -8,6 +8,7 @@ import tyro
 
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.common.errors import check_range, require
+from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Config:
     source: tyro.conf.Positional[Path] = Path(".")
     """A film, or a folder: its films, its folders of images, and its own images are
     offered on the page."""
-    weights: str = "small"
+    weights: str = DEFAULT_WEIGHTS
     """Name of released weights, a .safetensors file, or a training run's folder."""
     out: Path | None = None
     """Folder for sessions, and for exports in its subfolder labels; by default both go

@@ -11,6 +11,7 @@ import tyro
 
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     import numpy as np
@@ -35,7 +36,7 @@ class Config:
     copy, leaves the frame, or moves fast.
     """
 
-    weights: str = "small"
+    weights: str = DEFAULT_WEIGHTS
     """Name of released weights, a .safetensors file, or a training run's folder."""
     out: Path = Path("docs")
     """Folder for the pictures."""

@@ -9,6 +9,7 @@ import tyro
 
 from siamrpn_jax.commands.errors import ending_cleanly, run_or_exit
 from siamrpn_jax.common.errors import check_least
+from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 from siamrpn_jax.deploy import Runtime
 
 if TYPE_CHECKING:  # --help must not wait for JAX
@@ -45,7 +46,7 @@ class Config:
 
     out: Path = Path("demo")
     """Folder for the films and the animated picture."""
-    weights: str = "small"
+    weights: str = DEFAULT_WEIGHTS
     """Name of released weights, a .safetensors file, or a training run's folder."""
     seed: int = 89
     """Number of the scene: others look otherwise, and some are harder."""

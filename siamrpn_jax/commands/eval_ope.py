@@ -57,7 +57,7 @@ class Config:
     --results-only."""
     weights: tuple[str, ...] = ()
     """Names of released weights, .safetensors files, training runs' folders, or exports
-    (with --runtime auto). Default small, if there is no --tracker."""
+    (with --runtime auto). Default base, if there is no --tracker."""
     tracker: tuple[Literal["siamrpn", "static", "kcf", "csrt", "nano"], ...] = ()
     """Others to compare with: static repeats the first box; kcf and csrt need
     opencv-contrib-python, nano (NanoTrack, v2 or v3) needs --nano-files."""

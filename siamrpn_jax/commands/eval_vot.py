@@ -61,7 +61,7 @@ class Config:
     for the tracker. unsupervised: no restart."""
     weights: tuple[str, ...] = ()
     """Names of released weights, .safetensors files, or training runs' folders. Default
-    small, if there is no --tracker."""
+    base, if there is no --tracker."""
     tracker: tuple[Literal["static", "kcf", "csrt"], ...] = ()
     """Others to compare with: static repeats the first box; kcf and csrt need
     opencv-contrib-python."""

@@ -12,6 +12,7 @@ import tyro
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.commands.track import parse_box
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 from siamrpn_jax.deploy import Part
 
 if TYPE_CHECKING:  # --help must not wait for JAX
@@ -73,7 +74,7 @@ class Config:
     out: Path = Path("export")
     """Folder for the files and the card that describes them: export.json, onnx.json,
     tflite.json or web.json."""
-    weights: str = "small"
+    weights: str = DEFAULT_WEIGHTS
     """Name of released weights, a .safetensors file, or a training run's folder."""
     frame_size: str | None = None
     """Width and height of the frames, such as 640x480, or 'any'. Default: any; with

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from siamrpn_jax.common.provenance import version
+from siamrpn_jax.common.released import WEIGHTS
 
 DISTRIBUTION = "siamrpn-jax"
 
@@ -235,7 +236,7 @@ def check_weights() -> Iterator[Finding]:
         from safetensors.numpy import load_file
     except ImportError:
         return  # found among the requirements
-    for name in ("small", "base"):
+    for name in WEIGHTS:
         file = Path(__file__).parents[1] / f"weights/{name}.safetensors"
         try:
             load_file(file)

@@ -7,6 +7,7 @@ import tyro
 
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.common.errors import require
+from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Config:
 
     films: tyro.conf.Positional[Path]
     """Folder with the films, at any depth; tasks are matched by the names of files."""
-    weights: str = "small"
+    weights: str = DEFAULT_WEIGHTS
     """Name of released weights, a .safetensors file, or a training run's folder."""
     host: str = "127.0.0.1"
     """Address to listen on. There is no password: keep it to this machine, or to a

@@ -16,6 +16,7 @@ import tyro
 from siamrpn_jax.commands.constants import Constants, ConstantsOption, single_setting
 from siamrpn_jax.commands.errors import ending_cleanly, run_or_exit
 from siamrpn_jax.common.errors import InputError, require
+from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 from siamrpn_jax.deploy import Runtime
 from siamrpn_jax.labelling import Format
 
@@ -43,7 +44,7 @@ class Config:
     box: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Target in the first frame as x,y,w,h: top-left corner and size in pixels.
     Once for each target. Without it, the mouse draws one."""
-    weights: str = "small"
+    weights: str = DEFAULT_WEIGHTS
     """Name of released weights, a .safetensors file, a training run's folder, or an
     export for ONNX Runtime or LiteRT."""
     out: Path | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from siamrpn_jax.commands.constants import Setting, describe
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 from siamrpn_jax.deploy import Runtime
 
 if TYPE_CHECKING:  # --help must not wait for JAX
@@ -45,7 +46,7 @@ def make_tracker_specs(
     """Trackers in the order given: weights, each with each setting, then baselines.
 
     Args:
-        weights: of SiamRPN; ``small`` is added where none is given and it is wanted.
+        weights: of SiamRPN; the default ones are added where none are given and wanted.
         trackers: ``siamrpn`` and names of baselines; nothing means ``siamrpn``.
         single: what a single one's weights are called, in place of their own name.
         nano_files: NanoTrack's ONNX files, for ``nano``.
@@ -56,7 +57,7 @@ def make_tracker_specs(
         InputError: two have one name, or constants are given and no weights run.
     """
     wanted = not trackers or "siamrpn" in trackers
-    weights = list(weights) or ["small"] * wanted
+    weights = list(weights) or [DEFAULT_WEIGHTS] * wanted
     if not weights and any(settings):
         raise InputError(
             "--tracker.*: constants of SiamRPN, but there is only "

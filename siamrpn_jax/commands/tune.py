@@ -14,6 +14,7 @@ import tyro
 
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.common.errors import InputError, check_least
+from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 from siamrpn_jax.data.pairs.pairs import DataConfig
 
 
@@ -27,7 +28,7 @@ class Config:
     generated scenes.
     """
 
-    weights: str = "small"
+    weights: str = DEFAULT_WEIGHTS
     """Name of released weights, a .safetensors file, or a training run's folder."""
     data: tuple[Path, ...] = ()
     """All folders of the training: its held-out part is used. Without any, generated

@@ -6,6 +6,7 @@ from pathlib import Path
 import tyro
 
 from siamrpn_jax.commands.errors import run_or_exit
+from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 
 SIZES = ((320, 240), (480, 360), (640, 480), (1280, 720))
 """Frame sizes of most VOT sequences, up to padding."""
@@ -15,7 +16,7 @@ SIZES = ((320, 240), (480, 360), (640, 480), (1280, 720))
 class Config:
     """Answer the VOT toolkit's client over TraX, on the standard streams."""
 
-    weights: str = "small"
+    weights: str = DEFAULT_WEIGHTS
     """Name of released weights, a .safetensors file, or a training run's folder."""
     pad_to: int = 256
     """Pad frames to multiples of this number of pixels: sizes share a compilation."""

@@ -32,6 +32,7 @@ import numpy as np
 from siamrpn_jax.api import Results, Tracker, load
 from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.files import read_json, replacing
+from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 from siamrpn_jax.labelling import Format, Progress, formats
 from siamrpn_jax.labelling.labels import LabelledObject, Labels
 from siamrpn_jax.labelling.runner import Job, Runner
@@ -134,7 +135,7 @@ class Session:
         self,
         source: str | Path | int,
         *,
-        tracker: Tracker | str | Path = "small",
+        tracker: Tracker | str | Path = DEFAULT_WEIGHTS,
         memory_mib: float = 256,
     ):
         self.frames: Frames | LiveFrames = open_frames(source, memory_mib=memory_mib)

@@ -16,6 +16,7 @@ import siamrpn_jax
 from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import replacing
+from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 from siamrpn_jax.model.backbone import Backbone
 from siamrpn_jax.model.config import BackboneConfig, InputConfig, ModelConfig
 from siamrpn_jax.model.network import SiamRPN
@@ -39,7 +40,7 @@ class LoadedBackbone(NamedTuple):
     card: dict[str, Any]
 
 
-def load_weights(source: str | Path = "small") -> Loaded:
+def load_weights(source: str | Path = DEFAULT_WEIGHTS) -> Loaded:
     """Loads weights by name or from a file.
 
     Args:

@@ -51,7 +51,7 @@ def test_generated_sequences_with_released_weights(monkeypatch, tmp_path, capsys
     evaluate("--json", tmp_path / "out.json")
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
     report = json.loads((tmp_path / "out.json").read_text())
-    assert (report["tracker"], report["dataset"]) == ("small", "synthetic")
+    assert (report["tracker"], report["dataset"]) == ("base", "synthetic")
     assert (report["convention"], report["overlap"]) == ("legacy", "pysot")
     assert report["interval"] == [30, 60] and report["frames"] == 75
     assert 0.3 < report["accuracy"] < 1 and 0 < report["eao"] < 1
@@ -66,7 +66,7 @@ def test_generated_sequences_with_released_weights(monkeypatch, tmp_path, capsys
     assert "compilation" in printed
     lines = {line.split()[0]: line.split()[1:] for line in printed.splitlines()}
     assert lines["tracker"] == "EAO Accuracy Failure lost per 100 frames/s".split()
-    assert lines["small"][:2] != [] and f"{report['eao']:.3f}" in printed
+    assert lines["base"][:2] != [] and f"{report['eao']:.3f}" in printed
 
 
 def test_figures_are_those_of_the_files(dataset, source, tmp_path, capsys):

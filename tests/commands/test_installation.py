@@ -370,7 +370,7 @@ def test_weights_that_are_damaged(monkeypatch, tmp_path):
     for damaged in (None, b"half a fi"):
         if damaged:
             (tmp_path / "weights/small.safetensors").write_bytes(damaged)
-        small, base = installation.check_weights()
+        base, small = installation.check_weights()
         assert "small cannot be read" in small.what and small.breaks
         assert "base cannot be read" in base.what and base.breaks
 

@@ -6,15 +6,16 @@ from siamrpn_jax.commands.tracker_specs import (
     open_tracker_spec,
 )
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 
 
 @pytest.mark.parametrize(
     ("weights", "trackers", "expected"),
     [
-        ([], [], [("siamrpn", "small")]),
+        ([], [], [("siamrpn", DEFAULT_WEIGHTS)]),
         (["w.safetensors"], [], [("siamrpn", "w.safetensors")]),
         ([], ["kcf"], [("kcf", "kcf")]),
-        ([], ["kcf", "siamrpn"], [("siamrpn", "small"), ("kcf", "kcf")]),
+        ([], ["kcf", "siamrpn"], [("siamrpn", DEFAULT_WEIGHTS), ("kcf", "kcf")]),
         (["a/b.safetensors", "small"], [], [("b", "a/b.safetensors"), ("small",) * 2]),
         (["small"], ["static"], [("siamrpn", "small"), ("static", "static")]),
     ],

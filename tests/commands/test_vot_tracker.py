@@ -40,7 +40,7 @@ def test_options_reach_the_server(tmp_path, calls):
 
 def test_without_a_cache(calls):
     vot_tracker.main(["--cache", "None"])
-    assert calls == ["trax", (("small", 256), vot_tracker.SIZES)]
+    assert calls == ["trax", (("base", 256), vot_tracker.SIZES)]
 
 
 def test_a_missing_extra_is_told_before_compiling(monkeypatch, capsys):

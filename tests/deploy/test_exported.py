@@ -43,7 +43,11 @@ def real():
     path = find_sequences(SHARED_DATA / "dev_sequences")[1]
     sequence = read_sequence(path)
     frames = [read_image(file) for file in sequence.frames[:60]]
-    return frames, sequence.boxes[0], follow(load_weights(), frames, sequence.boxes[0])
+    return (
+        frames,
+        sequence.boxes[0],
+        follow(load_weights("small"), frames, sequence.boxes[0]),
+    )
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
