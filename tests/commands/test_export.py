@@ -113,7 +113,8 @@ def test_one_target_without_the_package(tmp_path, capsys, scene, expected):
     cv2.imwrite(str(image), frames[0][..., ::-1])
     folder = tmp_path / "out"
     target = ["--template-from", str(image), "--box", ",".join(map(str, box))]
-    command.main(["--out", str(folder), "--platforms", "cpu", "cpu", *target])
+    words = ["--weights", "small", "--out", str(folder), "--platforms", "cpu", "cpu"]
+    command.main([*words, *target])
     printed = capsys.readouterr().out
     report = json.loads((folder / "export.json").read_text())
     assert report["frame_size"] == [320, 240]
@@ -127,7 +128,8 @@ def test_one_target_without_the_package(tmp_path, capsys, scene, expected):
 
 def test_the_network_without_the_package(tmp_path, capsys):
     folder = tmp_path / "out"
-    words = ["--out", str(folder), "--platforms", "cpu", "--part", "network"]
+    words = ["--weights", "small", "--out", str(folder), "--platforms", "cpu"]
+    words += ["--part", "network"]
     command.main(words)
     printed = capsys.readouterr().out
     report = json.loads((folder / "export.json").read_text())

@@ -229,7 +229,7 @@ def test_where_the_result_goes(source, tmp_path):
     def out(**options):
         return tuning._out(tune.Config(**options))
 
-    assert str(out()) == "small-tuned.safetensors"
+    assert str(out()) == "base-tuned.safetensors"
     path = str(source)
     assert out(weights=path) == source.with_name("tiny-tuned.safetensors")
     shutil.copy(source, tmp_path / "weights.safetensors")

@@ -35,7 +35,7 @@ def page(tmp_path_factory):
         pytest.skip("skipped: no npm")
     folder = tmp_path_factory.mktemp("page")
     try:
-        export.run(export.Config(format=("web",), out=folder))
+        export.run(export.Config(weights="small", format=("web",), out=folder))
     except InputError as error:
         pytest.skip(f"skipped: {error}")  # no registry within reach
     write_lossless(folder / "lossless.webm")

@@ -180,7 +180,8 @@ def evaluated(tmp_path_factory):
     for sequence in sequences:
         color = workspace / "sequences" / sequence.name / "color"
         write_frames(color, sequence)
-    options = ["--sizes", str(WIDTH), str(HEIGHT), "--cache", str(workspace / "cache")]
+    options = ["--weights", "small", "--sizes", str(WIDTH), str(HEIGHT)]
+    options += ["--cache", str(workspace / "cache")]
     command = f"import vot_tracker; vot_tracker.main({options})"
     (workspace / "trackers.ini").write_text(
         f"[{toolkit.TRACKER}]\nlabel = ours\nprotocol = traxpython\n"
