@@ -82,7 +82,7 @@ def _units_of(raw: Path, path: Path, media: list[Path]) -> Iterator[Unit]:
         yield from coco.list_images(path, folder, min_side=0, prefix=prefix)
     elif suffix == ".json" and _mentions(path, b'"videos"'):
         yield from coco_videos.list_units(raw, path)
-    elif suffix == ".json" and _mentions(path, b'"annotations"'):
+    elif suffix == ".json" and _mentions(path, b'"result"'):  # not in COCO's stills
         yield from label_studio.list_units(raw, path, media)
     elif suffix == ".xml" and _mentions(path, b"<annotations"):
         yield from cvat.list_units(raw, path)
