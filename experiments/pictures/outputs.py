@@ -71,7 +71,7 @@ def make_eval(work: Path) -> Mapping[str, Image]:
         *("--plots", plots),
     )
     curves = beside(*(read_png(plots / f"{n}.png") for n in ("success", "precision")))
-    strip = shrink(read_png(plots / "scene1.png"), WIDTH)
+    strip = shrink(read_png(plots / "scene104.png"), WIDTH)
     return {
         "pictures/eval_curves.webp": shrink(curves, WIDTH),
         "pictures/eval_strip.webp": strip,

@@ -1,3 +1,4 @@
+import itertools
 import json
 import shlex
 from pathlib import Path
@@ -9,6 +10,7 @@ import tyro
 from siamrpn_jax.commands import ablate, ablation
 from siamrpn_jax.commands.ablate import Config, job_command, source_of
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.evaluation.vot.generated import LENGTHS
 from siamrpn_jax.presets import small
 
 pytest.importorskip("matplotlib")
@@ -49,6 +51,13 @@ def ran(monkeypatch):
     return done, broken
 
 
+def test_no_scene_is_trained_on_twice_or_evaluated():
+    """Of one name, one scene: ``siamrpn eval-vot`` would say so of every job."""
+    sets = [range(seed, seed + n) for n, seed in ablation.REDUCED_SETS.values()]
+    seeds = [*itertools.chain(*sets), *range(104, 104 + len(LENGTHS))]
+    assert len(seeds) == len(set(seeds)) == 28
+
+
 def test_a_table_without_any_data(tmp_path, ran):
     done, _ = ran
     table = ablate.run(Config(study="anchors", out=tmp_path))
@@ -61,7 +70,7 @@ def test_a_table_without_any_data(tmp_path, ran):
     assert json.loads((tmp_path / "table.json").read_text())["rows"] == table["rows"]
     page = (tmp_path / "index.html").read_text()
     assert "Anchor ratios (Table 3)" in page and "A reduced study" in page
-    assert (tmp_path / "data/second/sequences/scene1/color").is_dir()
+    assert (tmp_path / "data/second/sequences/scene2/color").is_dir()
     ablate.run(Config(study="anchors", out=tmp_path))
     assert len(done) == 12  # nothing is run again
 

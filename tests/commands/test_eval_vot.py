@@ -57,8 +57,8 @@ def test_generated_sequences_with_released_weights(monkeypatch, tmp_path, capsys
     assert 0.3 < report["accuracy"] < 1 and 0 < report["eao"] < 1
     assert report["robustness"] == pytest.approx(100 * report["failures"] / 75)
     assert report["fps"] > 1 and report["warm_up_seconds"] > 0
-    assert set(report["sequences"]) == {"scene1", "scene2"}
-    assert report["sequences"]["scene1"]["fps"] > 1
+    assert set(report["sequences"]) == {"scene9", "scene10"}
+    assert report["sequences"]["scene9"]["fps"] > 1
     assert {"motion_change", "size_change", "empty"} == set(report["attributes"])
     printed = capsys.readouterr().out
     assert "synthetic, 2 sequences, 75 frames: generated" in printed
@@ -78,7 +78,9 @@ def test_figures_are_those_of_the_files(dataset, source, tmp_path, capsys):
     assert "2 sequences, 110 frames: not the 60 of the whole" in capsys.readouterr().out
     folder = results / "static" / "baseline"
     names = {path.name for path in folder.rglob("*") if path.is_file()}
-    files = [f"scene{i}_001{end}" for i in (1, 2) for end in (".txt", "_time.value")]
+    files = [
+        f"scene{i}_001{end}" for i in (104, 105) for end in (".txt", "_time.value")
+    ]
     assert names == {"settings.json", *files}
     sequences = read_vot_dataset(source)
     runs = {
@@ -127,11 +129,11 @@ def test_resume_and_force(dataset, source, tmp_path, monkeypatch, capsys):
     evaluate(*options)
     first = Counting.starts
     assert first >= 4  # warm-up and start, twice
-    shutil.rmtree(tmp_path / "static" / "baseline" / "scene2")
+    shutil.rmtree(tmp_path / "static" / "baseline" / "scene105")
     evaluate(*options)
     second = Counting.starts - first
     assert 2 <= second < first
-    assert "scene1  60 frames  was there" in capsys.readouterr().out
+    assert "scene104  60 frames  was there" in capsys.readouterr().out
     evaluate(*options)
     assert Counting.starts == first + second
     evaluate(*options, "--force")
@@ -153,7 +155,7 @@ def test_real_time_and_repetitions(dataset, tmp_path, capsys):
     assert report["experiment"] == "realtime"
     assert report["realtime"] == {"fps": 25, "grace": 2}
     assert "experiment realtime at 25 frames/s, grace 2" in capsys.readouterr().out
-    files = (tmp_path / "static" / "realtime").rglob("scene?_00?.txt")
+    files = (tmp_path / "static" / "realtime").rglob("scene10?_00?.txt")
     assert len(list(files)) == 4
     assert "fps: 25.0 -> 20.0" in fail(capsys, *options[:-4])
 
@@ -264,31 +266,33 @@ def test_a_year_without_an_experiment(capsys):
 def test_results_that_are_missing(dataset, tmp_path, capsys):
     evaluate(*dataset, "--results", tmp_path, "--tracker", "static")
     folder = tmp_path / "static"
-    shutil.rmtree(folder / "baseline" / "scene2")
+    shutil.rmtree(folder / "baseline" / "scene105")
     error = fail(capsys, *dataset, "--results-only", folder)
-    assert "1 of 2 sequences" in error and "scene2" in error
-    shutil.rmtree(folder / "baseline" / "scene1")
+    assert "1 of 2 sequences" in error and "scene105" in error
+    shutil.rmtree(folder / "baseline" / "scene104")
     error = fail(capsys, *dataset, "--results-only", folder)
     assert "2 of 2 sequences" in error and "<sequence>/<sequence>_001.txt" in error
 
 
 def test_rows_that_are_missing(dataset, tmp_path, capsys):
     evaluate(*dataset, "--results", tmp_path, "--tracker", "static")
-    path = tmp_path / "static" / "baseline" / "scene2" / "scene2_001.txt"
+    path = tmp_path / "static" / "baseline" / "scene105" / "scene105_001.txt"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
     error = fail(capsys, *dataset, "--results-only", tmp_path / "static")
-    assert "static" in error and "scene2" in error and "48" in error and "50" in error
+    assert "static" in error and "scene105" in error and "48" in error and "50" in error
 
 
 def test_a_frame_that_cannot_be_decoded(source, dataset, tmp_path, capsys):
     root = tmp_path / "broken"
     shutil.copytree(source, root)
-    (root / "sequences" / "scene2" / "color" / "00000030.jpg").write_bytes(b"no image")
+    (root / "sequences" / "scene105" / "color" / "00000030.jpg").write_bytes(
+        b"no image"
+    )
     dataset[-1] = str(root)
     results = tmp_path / "results"
     error = fail(capsys, *dataset, "--results", results, "--tracker", "static")
-    assert "scene2/color/00000030.jpg" in error
-    assert {path.name for path in results.rglob("*.txt")} == {"scene1_001.txt"}
+    assert "scene105/color/00000030.jpg" in error
+    assert {path.name for path in results.rglob("*.txt")} == {"scene104_001.txt"}
 
 
 @pytest.mark.parametrize(

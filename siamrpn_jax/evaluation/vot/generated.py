@@ -23,14 +23,15 @@ def write_synthetic(
 ) -> None:
     """Writes sequences as ``vot initialize`` leaves them, below ``root/sequences``.
 
-    Every other one is annotated with four corners, the others with boxes.
+    Every other one is annotated with four corners, the others with boxes. Their names
+    are their seeds: of one name, one scene.
 
     Args:
         root: a folder, made where it is missing.
         lengths: frames of each sequence.
         seed: of the first one; those after it count on.
     """
-    names = [f"scene{number}" for number in range(1, len(lengths) + 1)]
+    names = [f"scene{seed + index}" for index in range(len(lengths))]
     for index, (name, length) in enumerate(zip(names, lengths, strict=True)):
         frames, boxes = make_sequence(seed + index, length=length)
         folder = root / "sequences" / name

@@ -179,7 +179,7 @@ def test_box_to_start_from_keeps_the_area():
 def test_synthetic_set(tmp_path):
     write_synthetic(tmp_path, lengths=(5, 4))
     first, second = dataset.read_vot_dataset(tmp_path)
-    assert (first.name, second.name) == ("scene1", "scene2")
+    assert (first.name, second.name) == ("scene104", "scene105")
     assert (len(first), len(second)) == (5, 4)
     assert first.regions[0].shape == (4,) and second.regions[0].shape == (8,)
     assert first.size == (320, 240) and first.fps == 25
