@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 _TIFF_MARKS = (b"II*\0", b"MM\0*")
+_BIG_TIFF_MARKS = (b"II+\0", b"MM\0+")
 _PNG_MARK = b"\x89PNG\r\n\x1a\n"
 _TIFF_SIZES = {1: "B", 3: "H", 4: "I"}  # Types of numbers: byte, short, long.
 _TIFF_TAGS = (254, 256, 257, 258, 274)
@@ -56,6 +57,11 @@ def sample_bits(data: bytes) -> int:
     except (*_BROKEN, IndexError):
         pass
     return 8
+
+
+def is_big_tiff(data: bytes) -> bool:
+    """Whether a file is a BigTIFF, of which nothing else is read here."""
+    return data[:4] in _BIG_TIFF_MARKS
 
 
 def count_pages(data: bytes) -> int:

@@ -16,6 +16,7 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.headers import (
     count_pages,
     image_size,
+    is_big_tiff,
     jpeg_orientation,
     sample_bits,
     without_turn,
@@ -122,7 +123,7 @@ def decode_image(data: bytes, *, name: str) -> np.ndarray:
     reaches its upper half, and a sixteenth of it lies between smallest and largest.
     Others, as thermal cameras and those of 12 bits write them, would be nearly black or
     nearly one grey, and only their owner knows what range they have: they are refused.
-    So is a TIFF file of several pages.
+    So are a TIFF file of several pages, and BigTIFF, whose pages and bits are not read.
 
     Args:
         data: the whole file.
@@ -133,7 +134,8 @@ def decode_image(data: bytes, *, name: str) -> np.ndarray:
 
     Raises:
         ImageError: the bytes are empty, truncated or no image, declare more than
-            ``MAX_PIXELS``, hold several pages, or 16 bits of a range that is not known.
+            ``MAX_PIXELS``, hold several pages, or 16 bits of a range that is not known,
+            or are a BigTIFF.
     """
     if not data:
         raise ImageError(f"{name}: the file is empty, expected an image")
@@ -141,6 +143,11 @@ def decode_image(data: bytes, *, name: str) -> np.ndarray:
     size = image_size(file)
     if size is not None:
         _check_pixels(size, name)
+    if is_big_tiff(data):
+        raise ImageError(
+            f"{name}: is a BigTIFF, expected PNG, JPEG or plain TIFF: "
+            "magick IN.tiff OUT.png"
+        )
     if (pages := count_pages(data)) > 1:
         raise ImageError(
             f"{name}: has {pages} pages, expected one image a file: "

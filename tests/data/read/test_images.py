@@ -1,3 +1,5 @@
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -162,6 +164,26 @@ def test_sixteen_bits_of_a_range_that_is_not_known_are_refused(suffix, low, high
 def test_signed_numbers_are_refused():
     with pytest.raises(ImageError, match="holds values -700 to -700 in 16 bits"):
         decode_image(encode(np.full((8, 8), -700, np.int16), ".tiff"), name="x")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_big_tiff_is_refused_not_read_too_dark(order):
+    """OpenCV would read its 12 bits as nearly black, and the first page alone."""
+    values = (np.arange(64) * 64).astype(f"{order}u2")
+    mark = b"II+\0" if order == "<" else b"MM\0+"
+    entries = [(256, 64), (257, 1), (258, 16), (259, 1), (262, 1), (277, 1), (278, 1)]
+    entries = [(tag, 3, value) for tag, value in entries]
+    entries += [(273, 16, 16), (279, 16, values.nbytes)]
+    data = mark + struct.pack(order + "HHQ", 8, 0, 16 + values.nbytes)
+    data += values.tobytes() + struct.pack(order + "Q", len(entries))
+    for tag, kind, value in sorted(entries):
+        field = struct.pack(order + {3: "H", 16: "Q"}[kind], value).ljust(8, b"\0")
+        data += struct.pack(order + "HHQ", tag, kind, 1) + field
+    data += bytes(8)
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None and decoded.max() < 20
+    with pytest.raises(ImageError, match="a.tiff: is a BigTIFF, expected PNG"):
+        decode_image(data, name="a.tiff")
 
 
 def test_pages_of_a_tiff_are_refused_with_their_number():
