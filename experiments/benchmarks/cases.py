@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from siamrpn_jax import presets, weights
+from siamrpn_jax.common.released import WEIGHTS
 from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.model.boxes import ltwh_to_cxcywh
 from siamrpn_jax.model.config import HeadConfig, ModelConfig
@@ -22,8 +23,12 @@ HEIGHT, WIDTH = 480, 640
 """Size of the frames that are tracked in, pixels."""
 
 
+PLAIN = ("paper", "small")
+"""Presets whose layers are plain convolutions, and whose loss the others have, too."""
+
+
 class Network(NamedTuple):
-    """A preset with weights; those of ``paper`` are random, ``small`` has its own."""
+    """A preset with weights: released ones, or random ones where there are none."""
 
     name: str
     model: SiamRPN
@@ -43,8 +48,8 @@ def with_group(net: Network) -> HeadConfig:
 
 def network(name: str) -> Network:
     """The network of a preset."""
-    if name == "small":
-        loaded = weights.load_weights("small")
+    if name in WEIGHTS:
+        loaded = weights.load_weights(name)
         variables = jax.device_put(loaded.variables)
         # The trackers of the others neither vote nor run ahead.
         config = dataclasses.replace(loaded.tracker_config, voting_iou=1.0, motion=0.0)

@@ -37,8 +37,8 @@ class Config:
     """How long a contestant runs in its turn, at least."""
     seconds: float = 330.0
     """After these nobody more takes part; rows that do not fit say so."""
-    presets: tuple[Literal["paper", "small"], ...] = ("paper", "small")
-    """Networks to measure."""
+    presets: tuple[Literal["paper", "small", "base"], ...] = ("paper", "small", "base")
+    """Networks to measure; conv and train leave base out."""
     compiled: bool = True
     """Let torch.compile take part; it needs a C++ compiler and half a minute."""
     data: tuple[Path, ...] = ()

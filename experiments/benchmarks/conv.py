@@ -36,6 +36,8 @@ class Layer(NamedTuple):
 def run(session: Session) -> None:
     """The whole section."""
     for name in session.presets:
+        if name not in cases.PLAIN:
+            continue
         net = cases.network(name)
         for layer in layers(net.model.config, net.variables["params"]):
             _layer(session, name, layer)

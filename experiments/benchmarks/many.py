@@ -11,6 +11,7 @@ from experiments.benchmarks import cases
 from experiments.benchmarks import contestants as who
 from experiments.benchmarks.cases import Network
 from experiments.benchmarks.session import Contestant, Running, Session
+from siamrpn_jax.common.released import WEIGHTS
 from siamrpn_jax.deploy.exported import ExportedTracker
 from siamrpn_jax.model import fused
 from siamrpn_jax.model.boxes import cxcywh_to_ltwh, ltwh_to_cxcywh
@@ -62,7 +63,7 @@ def _step(session: Session, net: Network, count: int, *, videos: int) -> None:
     stacks = [np.stack([frame] * videos) for frame in frames]
 
     # With random weights two proposals may be as good as equal: not compared.
-    tolerance = 1e-3 if net.name == "small" else None
+    tolerance = 1e-3 if net.name in WEIGHTS else None
     entries: list[Contestant] = []
 
     def ours(name: str, tolerance: float | None, **changes: Any) -> None:
@@ -71,7 +72,7 @@ def _step(session: Session, net: Network, count: int, *, videos: int) -> None:
         entries.append(Contestant(name, make, tolerance))
 
     ours(who.OURS, tolerance)
-    if videos == 1 and not who.on_gpu() and net.name == "small":
+    if videos == 1 and not who.on_gpu() and net.name in WEIGHTS:
         threads = session.threads
         exported = functools.partial(_track_export, net, frames, moved, threads=threads)
         name = "our export in onnxruntime, targets on threads"

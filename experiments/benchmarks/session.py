@@ -114,7 +114,7 @@ class Session:
         plan: Plan,
         seconds: float,
         threads: int,
-        presets: Iterable[str] = ("paper", "small"),
+        presets: Iterable[str] = ("paper", "small", "base"),
         show: Callable[[Row], None] = lambda row: None,
     ):
         self.plan, self.threads, self.presets = plan, threads, tuple(presets)

@@ -1,4 +1,4 @@
-"""The networks of both presets in PyTorch, with our variables.
+"""The networks of the presets in PyTorch, with our variables.
 
 Written as people write them there: channels_last, one grouped convolution for the
 correlation, BatchNorm folded for tracking, ``torch.nn.BatchNorm2d`` for training.
@@ -14,7 +14,14 @@ import numpy as np
 
 from experiments.benchmarks.cases import anchor_major
 from siamrpn_jax.common.errors import MissingExtraError, require
-from siamrpn_jax.model.config import ModelConfig
+from siamrpn_jax.model.config import (
+    RIM,
+    ConvLayer,
+    ModelConfig,
+    describe_layers,
+    fine_layers,
+)
+from siamrpn_jax.model.rpn import SCORE_GAIN
 
 torch: Any = require("torch", extra="bench")
 F = torch.nn.functional
@@ -27,7 +34,7 @@ class TorchSiamRPN(torch.nn.Module):
     """Takes patches ``[B, 3, n, n]`` of grey levels, RGB.
 
     Args:
-        config: the network; both kinds of backbone and head.
+        config: the network; every kind of backbone, and the heads that find boxes.
         variables: ours, ``{"params": …, "batch_stats": …}``.
         frozen_layers: backbone layers without gradient, their statistics fixed.
         joint: take batch statistics over exemplar and search maps together, as ours
@@ -47,28 +54,29 @@ class TorchSiamRPN(torch.nn.Module):
         params, stats = jax.device_get((variables["params"], variables["batch_stats"]))
         self.kind, self.width = config.head.kind, config.head.width
         self.template_relu = config.head.template_relu
-        self.alexnet = config.backbone.kind == "alexnet"
+        self.plan = describe_layers(config.backbone)
+        self.fine = fine_layers(config.backbone)
         self.frozen_layers = frozen_layers
-        strides = [2] if self.alexnet else [4, 2]
-        layers, bn = params["backbone"], stats["backbone"]
-        self.layers = torch.nn.ModuleList()
-        for i in range(1, len(config.backbone.widths) + 1):
-            stride = strides[i - 1] if i <= len(strides) else 1
-            names = f"conv{i}", f"bn{i}"
-            self.layers.append(
-                _TorchLayer(layers, bn, *names, stride=stride, joint=joint)
-            )
-        head, bn = params["head"], stats.get("head", {})
-        names = [name for name in head if not name.endswith("_bn")]
+
+        def make(part: str, name: str, bn: str, **options: Any) -> _TorchLayer:
+            given = params[part], stats.get(part, {}), name, bn
+            return _TorchLayer(*given, joint=joint, **options)
+
+        self.layers = torch.nn.ModuleList(
+            make("backbone", f"conv{i}", f"bn{i}", layer=layer)
+            for i, layer in enumerate(self.plan, start=1)
+        )
+        self.neck = make("neck", "conv1", "bn1") if config.neck_width else None
+        names = [name for name, own in params["head"].items() if "kernel" in own]
         self.head = torch.nn.ModuleDict(
-            {
-                name: _TorchLayer(head, bn, name, f"{name}_bn", joint=joint)
-                for name in names
-            }
+            {name: make("head", name, f"{name}_bn") for name in names}
         )
         if self.kind == "up_channel":
             for name in ("template_cls", "template_reg"):
                 _outputs_first(self.head[name].conv, self.width)
+        if self.kind == "hybrid":
+            self.bias = torch.nn.Parameter(torch.zeros(1))
+            _copy(self.bias, params["head"]["bias"])
         for name in ("mean", "std"):
             value = torch.tensor(getattr(config.input, name)).reshape(1, 3, 1, 1)
             self.register_buffer(name, value)
@@ -95,22 +103,30 @@ class TorchSiamRPN(torch.nn.Module):
         return self.correlate(self.features(x)[0], cls, reg)
 
     def features(self, *maps: Tensor) -> list[Tensor]:
-        """The backbone, on patches of one or two sizes."""
-        last, dtype = len(self.layers) - 1, self.layers[0].conv.weight.dtype
+        """Backbone and neck, on patches of one or two sizes."""
+        dtype = self.layers[0].conv.weight.dtype
         out = [((x - self.mean) / self.std).to(dtype) for x in maps]
-        for i, layer in enumerate(self.layers):
-            inputs, out = out, layer(*out)
-            if self.alexnet and i < 2:
+        inputs = [out]  # of each layer
+        for layer, plan in zip(self.layers, self.plan, strict=True):
+            out = layer(*out)
+            if plan.pool:
                 out = [F.max_pool2d(y, 3, 2) for y in out]
-            elif not self.alexnet and i > 1 and inputs[0].shape[1] == out[0].shape[1]:
-                pairs = zip(inputs, out, strict=True)
-                out = [y + x[:, :, 1:-1, 1:-1] for x, y in pairs]
-            if i < last:
-                out = [F.relu(y) for y in out]
-        return out
+            if plan.shortcut:
+                pairs = zip(inputs[-plan.shortcut], out, strict=True)
+                out = [_add_shortcut(y, x) for x, y in pairs]
+            if plan.activation != "none":
+                activate = F.relu if plan.activation == "relu" else F.relu6
+                out = [activate(y) for y in out]
+            inputs.append(out)
+        if self.fine:
+            pairs = zip(inputs[self.fine], out, strict=True)
+            out = [_join(fine, coarse) for fine, coarse in pairs]
+        return self.neck(*out) if self.neck else out
 
     def kernels(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Exemplar features to ``[B, O, C, h, w]``, or ``[B, C, h, w]`` (depthwise)."""
+        if self.kind == "hybrid":
+            return features, self.head["template_reg"](features)[0]
         maps = [self.head[f"template_{name}"](features)[0] for name in ("cls", "reg")]
         if self.kind == "up_channel":
             maps = [y.reshape(len(y), -1, self.width, *y.shape[2:]) for y in maps]
@@ -133,11 +149,20 @@ class TorchSiamRPN(torch.nn.Module):
 
     def fold(self) -> "TorchSiamRPN":
         """Puts the running statistics into the convolutions, in place."""
-        for layer in (*self.layers, *self.head.values()):
+        for layer in self.all_layers():
             layer.fold()
         return self
 
+    def all_layers(self) -> list["_TorchLayer"]:
+        """Every convolution with its BatchNorm."""
+        neck = [self.neck] if self.neck else []
+        return [*self.layers, *neck, *self.head.values()]
+
     def _branch(self, name: str, features: Tensor, kernel: Tensor) -> Tensor:
+        if self.kind == "hybrid" and name == "cls":
+            score = grouped(features, kernel, len(kernel)).float()
+            score = SCORE_GAIN * score + self.bias.float()
+            return torch.cat([torch.zeros_like(score), score], 1)
         (y,) = self.head[f"search_{name}"](features)
         groups = len(kernel)
         if self.kind == "up_channel":
@@ -158,14 +183,21 @@ class _TorchLayer(torch.nn.Module):
         conv: str,
         bn: str,
         *,
-        stride: int = 1,
+        layer: ConvLayer | None = None,
         joint: bool = False,
     ):
         super().__init__()
         kernel, bias = params[conv]["kernel"], params[conv].get("bias")
         size, _, channels, features = kernel.shape
+        groups = features if layer and layer.depthwise else 1
         self.conv = torch.nn.Conv2d(
-            channels, features, size, stride, bias=bias is not None
+            channels * groups,
+            features,
+            size,
+            layer.stride if layer else 1,
+            padding=size // 2 if layer and layer.padded else 0,
+            groups=groups,
+            bias=bias is not None,
         )
         _copy(self.conv.weight, kernel.transpose(3, 2, 0, 1))
         if bias is not None:
@@ -211,7 +243,7 @@ def tracking_network(
         torch.set_float32_matmul_precision("high")  # TF32, as XLA and cuDNN do
     network = TorchSiamRPN(config, variables).eval().fold()
     network = network.requires_grad_(False).to(device())
-    for module in (network.layers, network.head):
+    for module in network.all_layers():
         module.to(dtype=getattr(torch, dtype), memory_format=torch.channels_last)
     return network
 
@@ -291,6 +323,18 @@ def grouped(x: Tensor, kernels: Tensor, groups: int, batch: int = 0) -> Tensor:
     batch = batch or groups
     y = F.conv2d(x.reshape(1, -1, *x.shape[2:]), kernels, groups=groups)
     return y.reshape(batch, -1, *y.shape[2:])
+
+
+def _add_shortcut(y: Tensor, x: Tensor) -> Tensor:
+    cut = (x.shape[-1] - y.shape[-1]) // 2
+    return y + (x[:, :, cut:-cut, cut:-cut] if cut else x)
+
+
+def _join(fine: Tensor, coarse: Tensor) -> Tensor:
+    """Features of two strides side by side, without the rim that saw the padding."""
+    size = fine.shape[-2:]
+    coarse = F.interpolate(coarse, size=size, mode="bilinear", align_corners=True)
+    return torch.cat([fine, coarse], 1)[:, :, RIM:-RIM, RIM:-RIM]
 
 
 def _normalise_jointly(bn: Any, maps: list[Tensor]) -> list[Tensor]:

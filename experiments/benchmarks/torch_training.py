@@ -1,4 +1,4 @@
-"""The optimizer step of both presets in PyTorch. Importing it needs PyTorch."""
+"""The optimizer step of ``cases.PLAIN`` in PyTorch. Importing it needs PyTorch."""
 
 from typing import Any
 

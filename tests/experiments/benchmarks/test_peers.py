@@ -11,8 +11,10 @@ from experiments.benchmarks import cases, contestants, train
 from experiments.benchmarks.cases import Network
 from experiments.benchmarks.session import relative_error
 from experiments.benchmarks.torch_tracker import HostTracker, subwindow
+from exports import MODELS as EXPORTED
 from siamrpn_jax.model.config import BackboneConfig, HeadConfig, ModelConfig
 from siamrpn_jax.model.network import SiamRPN
+from siamrpn_jax.published import LITE
 from siamrpn_jax.tracking import crops
 from siamrpn_jax.tracking import step as tracker
 from siamrpn_jax.tracking.config import TrackerConfig
@@ -29,6 +31,9 @@ CONFIGS = {
         ALEXNET, head=HeadConfig("depthwise", width=16, template_relu=True)
     ),
     "compact": tiny_model(),
+    "efficientnet_lite hybrid": dataclasses.replace(
+        EXPORTED["efficientnet_lite hybrid bgr"], input=LITE
+    ),
 }
 
 
