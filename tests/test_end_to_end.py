@@ -29,9 +29,7 @@ def follow(tracker: Tracker, seed: int) -> tuple[float, float]:
 def trained(tmp_path_factory):
     """A narrow network after 560 steps on generated scenes, about a minute."""
     recipe = small()
-    optimizer = dataclasses.replace(
-        recipe.train.optimizer, learning_rate=5e-3, warmup_steps=50, ema=0.98
-    )
+    optimizer = dataclasses.replace(recipe.train.optimizer, warmup_steps=50, ema=0.98)
     recipe = dataclasses.replace(
         recipe,
         model=tiny_model((16, 24, 32, 32, 32), 32),

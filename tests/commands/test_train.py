@@ -66,6 +66,10 @@ def wait_for_step(out: Path, step: int) -> None:
     raise TimeoutError(f"step {step} never came")
 
 
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory) -> Path:
     """An uninterrupted run."""
@@ -156,7 +160,7 @@ def test_non_finite_loss_stops_with_the_step_and_keeps_the_checkpoint(tmp_path):
     )
     config = tiny_config(tmp_path / "run", optimizer=optimizer)
     with pytest.raises(InputError, match=r"step \d: .*loss.* not finite"):
-        train.run(config)
+        train.run(dataclasses.replace(config, devices=1))
     assert not (config.out / "weights.safetensors").exists()
 
 
@@ -186,13 +190,12 @@ def test_weights_of_another_model_are_refused(whole_run, tmp_path):
         train.run(config)
 
 
-def test_layers_thaw_without_trained_weights(tmp_path, capsys):
-    config = tiny_config(tmp_path / "run")
-    optimizer = dataclasses.replace(config.recipe.train.optimizer, frozen_layers=1)
-    config = tiny_config(
-        tmp_path / "run", optimizer=optimizer, epochs=1, steps_per_epoch=1
-    )
-    train.run(dataclasses.replace(config, devices=1))
+def test_layers_thaw_without_trained_weights(tmp_path, monkeypatch, capsys):
+    optimizer = dataclasses.replace(tiny_recipe().train.optimizer, frozen_layers=1)
+    config = tiny_config(tmp_path / "run", optimizer=optimizer)
+    monkeypatch.setattr(run.Loop, "run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(config)
     assert "training all layers" in capsys.readouterr().out
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
     assert stored["recipe"]["train"]["optimizer"]["frozen_layers"] == 0
@@ -212,14 +215,14 @@ def test_run_killed_before_its_first_checkpoint_starts_from_the_same_weights(
         patch.setattr(run.Loop, "run", interrupt)
         train.run(config)
     start = []
-    original = run.Loop.run
 
-    def first_state(self, state, *args):
+    def keep_first_state(self, state, *args):
         start.append(jax.device_get(state.params))
-        return original(self, state, *args)
+        interrupt()
 
-    monkeypatch.setattr(run.Loop, "run", first_state)
-    train.run(dataclasses.replace(config, resume=True, init=None))
+    monkeypatch.setattr(run.Loop, "run", keep_first_state)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(dataclasses.replace(config, resume=True, init=None))
     assert (
         "no checkpoint to resume from: the run starts anew" in capsys.readouterr().out
     )
@@ -227,10 +230,6 @@ def test_run_killed_before_its_first_checkpoint_starts_from_the_same_weights(
     assert all(
         jax.tree.leaves(jax.tree.map(lambda a, b: (a == b).all(), start[0], loaded))
     )
-
-
-def interrupt(*_):
-    raise KeyboardInterrupt
 
 
 def test_own_writers_get_the_metrics_of_a_taught_run(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.pairs import loader
 from siamrpn_jax.model import boxes
-from siamrpn_jax.model.config import HeadConfig
+from siamrpn_jax.model.config import HeadConfig, ModelConfig
 from siamrpn_jax.model.layers import layer_of
 from siamrpn_jax.model.network import SiamRPN, model_anchors
 from siamrpn_jax.presets import paper, small
@@ -43,6 +43,20 @@ HEAD = {
 ADAMW = dataclasses.replace(small().train, epochs=4, steps_per_epoch=2)
 
 
+@functools.cache
+def jitted(config: TrainConfig, network: ModelConfig = TINY) -> Any:
+    """``train_step``, traced once for all tests."""
+    options: Any = dict(model=SiamRPN(network), config=config)
+    return jax.jit(functools.partial(training.train_step, **options))
+
+
+@functools.cache
+def mapped(config: TrainConfig, devices: int, network: ModelConfig = TINY) -> Any:
+    """The step on so many devices, traced once for all tests."""
+    found = jax.devices()[:devices]
+    return training.pmap_train_step(SiamRPN(network), config, devices=found)
+
+
 def split(batch: loader.Batch, devices: int) -> loader.Batch:
     """With a leading axis for the devices."""
     return jax.tree.map(lambda a: a.reshape(devices, -1, *a.shape[1:]), batch)
@@ -51,11 +65,12 @@ def split(batch: loader.Batch, devices: int) -> loader.Batch:
 def run_steps(config: TrainConfig, *, devices: int, steps: int = 4, model=MODEL):
     """Trains on noise; every device sees other data."""
     state = training.init_state(jax.random.key(1), model=model, config=config)
-    step = training.pmap_train_step(model, config, devices=jax.devices()[:devices])
     metrics = {}
     for i in range(steps):
         batch = random_batch(8, model.config, seed=i)
-        state, metrics = step(state, split(batch, devices))
+        state, metrics = mapped(config, devices, model.config)(
+            state, split(batch, devices)
+        )
         jax.block_until_ready(metrics)
     return state, metrics
 
@@ -77,9 +92,8 @@ def test_two_devices_do_what_one_does(config):
 def test_pmapped_step_equals_the_plain_one():
     state, _ = run_steps(SGD, devices=1)
     plain = training.init_state(jax.random.key(1), model=MODEL, config=SGD)
-    step = jax.jit(functools.partial(training.train_step, model=MODEL, config=SGD))
     for i in range(4):
-        plain, _ = step(plain, random_batch(8, MODEL.config, seed=i))
+        plain, _ = jitted(SGD)(plain, random_batch(8, MODEL.config, seed=i))
     for a, b in zip(
         jax.tree.leaves(state.params), jax.tree.leaves(plain.params), strict=True
     ):
@@ -88,9 +102,8 @@ def test_pmapped_step_equals_the_plain_one():
 
 def test_state_is_donated():
     state = training.init_state(jax.random.key(0), model=MODEL, config=SGD)
-    step = training.pmap_train_step(MODEL, SGD, devices=jax.devices()[:1])
-    batch = split(random_batch(4, MODEL.config, seed=0), 1)
-    jax.block_until_ready(step(state, batch))
+    batch = split(random_batch(8, MODEL.config, seed=0), 1)
+    jax.block_until_ready(mapped(SGD, 1)(state, batch))
     kernel = state.params["backbone"]["conv2"]["kernel"]
     assert kernel.is_deleted()
 
@@ -107,8 +120,7 @@ def test_fixed_layers_stay_and_the_others_move(frozen, trained, learning):
     optimizer = OptimizerConfig(frozen_layers=frozen, trained=trained)
     config = dataclasses.replace(SGD, optimizer=optimizer)
     before = training.init_state(jax.random.key(1), model=MODEL, config=config)
-    step = functools.partial(training.train_step, model=MODEL, config=config)
-    after, _ = jax.jit(step)(before, random_batch(4, TINY, seed=0))
+    after, _ = jitted(config)(before, random_batch(4, TINY, seed=0))
     moved = set()
     for kind in ("params", "batch_stats"):
         old, new = getattr(before, kind), getattr(after, kind)
@@ -156,8 +168,7 @@ def test_layers_that_train_with_their_statistics_fixed():
     optimizer = OptimizerConfig(frozen_layers=1, frozen_statistics=True)
     config = dataclasses.replace(SGD, optimizer=optimizer)
     state = training.init_state(jax.random.key(0), model=MODEL, config=config)
-    step = functools.partial(training.train_step, model=MODEL, config=config)
-    after, _ = jax.jit(step)(state, random_batch(4, TINY, seed=0))
+    after, _ = jitted(config)(state, random_batch(4, TINY, seed=0))
 
     def moved(kind: str, part: str, layer: str) -> bool:
         before, now = (getattr(s, kind)[part][layer] for s in (state, after))
@@ -203,8 +214,7 @@ def test_makers_of_kernels_train_as_if_the_correlation_scaled_them():
     gradients = jax.jit(jax.grad(loss))(unit)
     updates, _ = plain.update(gradients, plain.init(unit), unit)
     expected = scaled(optax.apply_updates(unit, updates), factor)
-    step = functools.partial(training.train_step, model=model, config=config)
-    after, metrics = jax.jit(step)(state, batch)
+    after, metrics = jitted(config, model.config)(state, batch)
     for found, wanted in zip(
         jax.tree.leaves(after.params), jax.tree.leaves(expected), strict=True
     ):
@@ -297,9 +307,8 @@ def test_average_follows_the_weights():
         return np.asarray(tree["params"]["backbone"]["conv2"]["kernel"])
 
     average = kernel(state.ema)
-    step = jax.jit(functools.partial(training.train_step, model=MODEL, config=config))
     for i in range(3):
-        state, _ = step(state, random_batch(4, MODEL.config, seed=i))
+        state, _ = jitted(config)(state, random_batch(4, MODEL.config, seed=i))
         decay = min(0.5, (1 + i + 1) / (10 + i + 1))
         new = np.asarray(state.params["backbone"]["conv2"]["kernel"])
         average = decay * average + (1 - decay) * new
@@ -321,8 +330,7 @@ def test_negative_pairs_give_no_regression_gradient():
         positive=np.zeros(4, np.float32)
     )
     state = training.init_state(jax.random.key(1), model=MODEL, config=ADAMW)
-    step = jax.jit(functools.partial(training.train_step, model=MODEL, config=ADAMW))
-    _, metrics = step(state, batch)
+    _, metrics = jitted(ADAMW)(state, batch)
     assert float(metrics["reg_loss"]) == 0.0
     assert float(metrics["cls_loss"]) > 0.0
 
@@ -395,13 +403,12 @@ def test_prefetch_sends_ahead_and_keeps_the_order(count):
 
 
 def test_a_step_on_prefetched_batches_is_the_same():
-    step = training.pmap_train_step(MODEL, SGD)
-    batch = split(random_batch(4, TINY, seed=0), 2)
+    batch = split(random_batch(8, TINY, seed=0), 2)
     (sent,) = training.prefetch(iter([batch]), devices=jax.devices())
     metrics = []
     for pairs in (batch, sent):
         state = training.init_state(jax.random.key(0), model=MODEL, config=SGD)
-        metrics.append(step(state, pairs)[1])
+        metrics.append(mapped(SGD, 2)(state, pairs)[1])
     jax.tree.map(np.testing.assert_array_equal, *metrics)
 
 
@@ -419,10 +426,9 @@ def test_a_step_renders_what_the_device_augments():
         exemplar_size=TINY.exemplar_size,
         instance_size=TINY.instance_size,
     )
-    step = functools.partial(training.train_step, model=MODEL, config=SGD)
     state = training.init_state(jax.random.key(0), model=MODEL, config=SGD)
-    one, metrics = jax.jit(step)(state, raw)
-    two, expected = jax.jit(step)(state, jax.jit(render)(raw))
+    one, metrics = jitted(SGD)(state, raw)
+    two, expected = jitted(SGD)(state, jax.jit(render)(raw))
     for a, b in zip(
         jax.tree.leaves((one.params, metrics)),
         jax.tree.leaves((two.params, expected)),
@@ -435,17 +441,16 @@ def test_a_neighbour_of_the_same_origin_is_no_negative():
     """Without others the loss of in-batch negatives is 0, and moves nothing."""
     losses = dataclasses.replace(SGD.losses, in_batch_negatives=1.0)
     config = dataclasses.replace(SGD, losses=losses)
-    step = functools.partial(training.train_step, model=MODEL, config=config)
     batch = random_batch(4, TINY, seed=0)
     state = training.init_state(jax.random.key(0), model=MODEL, config=config)
-    _, others = jax.jit(step)(state, batch)
+    _, others = jitted(config)(state, batch)
     assert others["in_batch_loss"] > 0.1
     for origins in (
         np.zeros((4, 2)),
         np.stack([np.arange(4), np.arange(-1, 3) % 4], 1),
     ):
         same = batch._replace(origins=origins.astype(np.uint32))
-        assert jax.jit(step)(state, same)[1]["in_batch_loss"] == 0
+        assert jitted(config)(state, same)[1]["in_batch_loss"] == 0
 
 
 SIAMFC = dataclasses.replace(
@@ -465,8 +470,7 @@ def test_a_score_map_alone_learns_by_the_logistic_loss():
         optimizer=OptimizerConfig(frozen_layers=0),
     )
     state = training.init_state(jax.random.key(0), model=model, config=config)
-    step = jax.jit(functools.partial(training.train_step, model=model, config=config))
-    after, metrics = step(state, batch)
+    after, metrics = jitted(config, model.config)(state, batch)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     output, _ = model.apply(
         variables, batch.z, batch.x, train=True, mutable=["batch_stats"]
@@ -512,8 +516,7 @@ def test_a_hybrid_head_learns_scores_of_cells_and_boxes_of_those_near():
         found = boxes.decode(np.asarray(labels.deltas[pair]), cells)
         np.testing.assert_allclose(found, np.tile(box, (len(cells), 1)), rtol=1e-4)
     state = training.init_state(jax.random.key(0), model=model, config=setting)
-    step = jax.jit(functools.partial(training.train_step, model=model, config=setting))
-    after, metrics = step(state, batch)
+    after, metrics = jitted(setting, config)(state, batch)
     assert {"cls_loss", "reg_loss", "giou_loss"} <= metrics.keys()
     moved = jax.tree.map(
         lambda a, b: bool((a != b).any()), state.params["head"], after.params["head"]
@@ -533,11 +536,10 @@ def test_losses_of_boxes_need_a_head_with_boxes():
 def test_what_a_teacher_says_counts_by_its_weight():
     losses = dataclasses.replace(SGD.losses, teacher_weight=0.25)
     config = dataclasses.replace(SGD, losses=losses)
-    step = jax.jit(functools.partial(training.train_step, model=MODEL, config=config))
     state = training.init_state(jax.random.key(0), model=MODEL, config=config)
     batch, side = random_batch(4, TINY, seed=0), TINY.score_size
     taught = batch._replace(teacher=np.full((4, side, side), 0.25, np.float32))
-    (_, alone), (_, found) = step(state, batch), step(state, taught)
+    (_, alone), (_, found) = (jitted(config)(state, x) for x in (batch, taught))
     assert "teacher_loss" not in alone
     share = float(found["loss"] - alone["loss"])
     assert share == pytest.approx(0.25 * float(found["teacher_loss"]), rel=1e-4)
