@@ -42,46 +42,56 @@ class Race:
 
 _STEP = "whole step, 640x480 frame to box"
 _EXPORT = "our export in onnxruntime"
-SHORT = (
-    Race("`paper`, 640×480 frame to box, frames/s", "track", f"paper, {_STEP}"),
-    Race("`small`, 640×480 frame to box, frames/s", "track", f"small, {_STEP}"),
-    Race("the same, our export in ONNX Runtime", "track", f"small, {_STEP}", _EXPORT),
-    Race(
-        "`paper`, 8 targets, target-frames/s",
-        *("many", "paper, search branch, 8 targets"),
-    ),
-    Race(
-        "`small`, 8 targets, target-frames/s",
-        *("many", "small, search branch, 8 targets"),
-    ),
+
+
+def _steps(net: str) -> tuple[Race, Race]:
+    """A frame to a box, in JAX and exported."""
+    what, case = f"`{net}`, 640×480 frame to box, frames/s", f"{net}, {_STEP}"
+    exported = "the same, our export in ONNX Runtime"
+    return Race(what, "track", case), Race(exported, "track", case, _EXPORT)
+
+
+def _eight(net: str) -> Race:
+    case = f"{net}, search branch, 8 targets"
+    return Race(f"`{net}`, 8 targets, target-frames/s", "many", case)
+
+
+def _patches(net: str) -> tuple[Race, Race]:
+    """The network alone, on all threads and on one."""
+    case = f"{net}, search branch, 1 patch"
+    what = f"`{net}`, network alone"
+    return (
+        Race(f"{what}, all threads, patches/s", "track", case),
+        Race(f"{what}, 1 thread, patches/s", "track", case, one_thread=True),
+    )
+
+
+_TRAINING = (
     Race(
         "`paper`, training, batch 8, conv1-3 fixed, pairs/s",
         *("train", "paper, batch 8, conv1-3 frozen"),
+    ),
+    Race(
+        "`paper`, training, batch 8, all layers, pairs/s",
+        *("train", "paper, batch 8, all layers"),
     ),
     Race(
         "`small`, training, batch 16, pairs/s",
         *("train", "small, batch 16, all layers"),
     ),
 )
+SHORT = (
+    *(_steps("paper")[0], *_steps("base"), *_steps("small")),
+    *(_eight("base"), _TRAINING[0], _TRAINING[2]),
+)
 """The rows of the README."""
 
-_ONE_PATCH = "search branch, 1 patch"
+_NETWORKS = ("paper", "base", "small")
 LONG = (
-    *(
-        Race(
-            f"`{net}`, network alone, {threads}, patches/s",
-            *("track", f"{net}, {_ONE_PATCH}"),
-            one_thread=threads == "1 thread",
-        )
-        for net in ("paper", "small")
-        for threads in ("all threads", "1 thread")
-    ),
-    *SHORT[:-1],
-    Race(
-        "`paper`, training, batch 8, all layers, pairs/s",
-        *("train", "paper, batch 8, all layers"),
-    ),
-    SHORT[-1],
+    *(*_patches("paper"), _patches("base")[0], *_patches("small")),
+    *(_steps("paper")[0], *_steps("base"), *_steps("small")),
+    *(_eight(net) for net in _NETWORKS),
+    *_TRAINING,
 )
 """The rows of the page about speed."""
 
@@ -145,7 +155,7 @@ def runtimes(reports: Reports) -> str:
     """Milliseconds of a step in several runtimes, with the 90th percentile."""
     report = reports("track")
     rows = []
-    for net in ("small", "paper"):
+    for net in ("small", "base", "paper"):
         cells = [f"`{net}`"]
         for contestant in RUNTIMES.values():
             row = _find(report, f"{net}, {_STEP}", contestant)

@@ -282,6 +282,11 @@ def test_load_from_a_file(tmp_path, tracker, variables, frames):
         api.load("nothing")
 
 
+def test_a_centre_region_that_does_not_fit_is_refused_before_any_frame():
+    with pytest.raises(InputError, match="center_size is 6 on a map of 13x13"):
+        api.load("small", center_size=6)
+
+
 @pytest.mark.parametrize("boxes", [TARGETS[0], TARGETS], ids=["one", "many"])
 def test_frames_may_change_their_size(variables, boxes):
     """What lies outside a smaller frame is outside, whatever came before."""

@@ -163,5 +163,8 @@ def describe_unknown(folders: Iterable[tuple[Path, list[str]]]) -> str:
                 ".yaml",
             ):
                 if not is_image(path):
-                    return f"; {path} is there, and of no layout known"
+                    return (
+                        f"; {path} is there, and of no layout known (a table of boxes "
+                        "is called as its film: film.csv beside film.mp4)"
+                    )
     return ""

@@ -182,7 +182,9 @@ def _find_media(data: dict[str, Any], by_name: dict[str, list[Path]]) -> Path:
             raise PreparationError(f"is of {source}: {best[0]} or {best[1]}?")
         if best:
             return best[0]
-    raise PreparationError(f"is of {', '.join(sources) or 'nothing'}, expected it")
+    raise PreparationError(
+        f"is of {', '.join(sources) or 'nothing'}, expected that film beside it"
+    )
 
 
 def _agreement(wanted: Sequence[str], found: Sequence[str]) -> int:

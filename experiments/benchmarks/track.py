@@ -204,7 +204,7 @@ def _search_on_one_thread(session: Session) -> None:
         options = {
             "threads": 1,
             "rounds": session.plan.rounds,
-            "seconds": min(60, session.seconds_left),
+            "seconds": min(90, session.seconds_left),
             "json": path,
         }
         words = [f"--{name}={value}" for name, value in options.items()]

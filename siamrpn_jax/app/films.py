@@ -7,7 +7,7 @@ from pathlib import Path
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import is_hidden, list_images, natural_sort
 from siamrpn_jax.data.read.sequences import FRAME_FOLDERS
-from siamrpn_jax.media.video import FILM_SUFFIXES
+from siamrpn_jax.media.video import FILM_SUFFIXES, Video
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,12 @@ def list_films(source: Path, *, out: Path | None = None) -> tuple[Film, ...]:
         out: where sessions and exports go; by default beside each film.
 
     Raises:
-        InputError: there is nothing, naming the place and what was expected.
+        InputError: there is nothing, naming the place and what was expected; or the
+            file is no film.
     """
     source = source.expanduser().absolute()
     if source.is_file():
+        Video(source)  # raises where nothing can be decoded
         paths = [source]
     elif source.is_dir():
         paths = [path for path in [source, *_entries(source)] if _is_film(path)]

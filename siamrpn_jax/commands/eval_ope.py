@@ -121,7 +121,6 @@ def run(config: Config) -> dict[str, Any]:
         specs = make_tracker_specs(
             config.weights,
             config.tracker,
-            single="siamrpn",
             nano_files=config.nano_files or (),
             settings=settings_of(config.constants),
             runtime=config.runtime,

@@ -38,7 +38,6 @@ def make_tracker_specs(
     weights: Sequence[str],
     trackers: Sequence[str],
     *,
-    single: str | None = None,
     nano_files: Sequence[Path] = (),
     settings: Sequence[Setting] = ({},),
     runtime: Runtime = "jax",
@@ -48,7 +47,6 @@ def make_tracker_specs(
     Args:
         weights: of SiamRPN; the default ones are added where none are given and wanted.
         trackers: ``siamrpn`` and names of baselines; nothing means ``siamrpn``.
-        single: what a single one's weights are called, in place of their own name.
         nano_files: NanoTrack's ONNX files, for ``nano``.
         settings: constants of tracking in place of those of the weights.
         runtime: what computes SiamRPN.
@@ -64,8 +62,6 @@ def make_tracker_specs(
             f"{', '.join(trackers)}"
         )
     names = [name_of(source) for source in weights]
-    if single and len(names) == 1:
-        names = [single]
     found = [
         TrackerSpec(
             name + describe(setting),
@@ -176,17 +172,10 @@ def report_tuning(spec: TrackerSpec, truths: "Mapping[str, np.ndarray]") -> list
     if spec.is_baseline:
         return []
     from siamrpn_jax.data.read.sequences import fingerprint
-    from siamrpn_jax.deploy.exported import find_card, read_export
-    from siamrpn_jax.weights import cards, load_weights
+    from siamrpn_jax.weights import cards
 
     fingerprints = {name: fingerprint(boxes) for name, boxes in truths.items()}
-    exported = find_card(spec.source)
-    card = (
-        read_export(exported).card["weights"]
-        if exported
-        else load_weights(spec.source).card
-    )
-    found = cards.tuned_among(card, fingerprints)
+    found = cards.tuned_among(_card_of(spec), fingerprints)
     if found:
         print(
             f"NOTE   {spec.name}: its constants were chosen on {len(found)} of "
@@ -208,15 +197,25 @@ def report_training(spec: TrackerSpec, names: "Iterable[str]") -> list[str]:
     """
     if spec.is_baseline:
         return []
-    from siamrpn_jax.weights import cards, load_weights
+    from siamrpn_jax.weights import cards
 
-    found = cards.trained_among(load_weights(spec.source).card, names)
+    found = cards.trained_among(_card_of(spec), names)
     if found:
         print(
             f"NOTE   {spec.name}: its weights were trained on {len(found)} of these "
             f"sequences by their names, do not quote its figures on {', '.join(found)}"
         )
     return found
+
+
+def _card_of(spec: TrackerSpec) -> dict[str, Any]:
+    """The card of a tracker's weights, of an export that of what was exported."""
+    from siamrpn_jax.deploy.exported import find_card, read_export
+    from siamrpn_jax.weights import load_weights
+
+    if exported := find_card(spec.source):
+        return read_export(exported).card["weights"]
+    return load_weights(spec.source).card
 
 
 def _digest(variables: Any) -> str:

@@ -310,7 +310,7 @@ def _track_unseen(config: Config, model: SiamRPN, variables: Any) -> dict[str, f
         titles=titles,
     )
     plots.save_png(figure, path)
-    verdict = "it learned" if auc > static_auc + 0.1 else "it did NOT learn to track"
+    verdict = "it follows" if auc > static_auc + 0.1 else "it does NOT follow"
     print(
         f"{config.evaluate} unseen generated scenes, success AUC: {auc:.3f} tracked, "
         f"{static_auc:.3f} first box repeated: {verdict}; frames: {path}"

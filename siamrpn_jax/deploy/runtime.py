@@ -50,8 +50,10 @@ class Tracker:
     def init(self, image: Any, box: Any) -> None:
         """Starts on a frame with the target's box."""
         frame, sides = _check_frame(image), np.asarray(box, np.float64)
-        if sides.shape != (4,) or not np.isfinite(sides).all() or min(sides[2:]) <= 0:
-            raise ValueError(f"box {box}, expected x,y,width,height of positive size")
+        good = sides.shape == (4,) and np.isfinite(sides).all()
+        end = np.minimum(sides[:2] + sides[2:], frame.shape[1::-1]) if good else 0
+        if not good or min(end - np.maximum(sides[:2], 0)) <= 0:
+            raise ValueError(f"box {box}, expected x,y,width,height in the frame")
         start = np.array([*sides[:2] + sides[2:] / 2, *sides[2:]], np.float32)
         self._memory = self.models[0]({"frame": frame, "box": start})
         self.score, self.confidence, self.lost = float("nan"), float("nan"), False
@@ -61,11 +63,9 @@ class Tracker:
         if not self._memory:
             raise RuntimeError("update before init: call init(frame, box) first")
         frame = _check_frame(image)
-        size = np.array(frame.shape[1::-1], np.float32)
-        inputs = self._memory | {"state.frame_size": size, "frame": frame}
-        found = self.models[1](inputs)
-        for name in [name for name in found if name.startswith("next.")]:
-            self._memory[f"state.{name[5:]}"] = found[name]
+        self._memory["state.frame_size"] = np.array(frame.shape[1::-1], np.float32)
+        found = self.models[1](self._memory | {"frame": frame})
+        self._memory |= {f"state.{n[5:]}": found[n] for n in found if n[:5] == "next."}
         self.score = float(found["output.score"])
         self.confidence = float(found["output.confidence"])
         self.lost = bool(found["output.lost"])
@@ -131,13 +131,13 @@ def main() -> None:
     options = parser.parse_args()
     box: Any = [float(side) for side in options.box.split(",")]
     film, tracker, index = cv2.VideoCapture(options.film), Tracker(options.models), 0
-    print("frame,x,y,w,h,confidence,lost")
     while (read := film.read())[0]:
         frame = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
         if index:
             box = tracker.update(frame)
         else:
             tracker.init(frame, box)
+            print("frame,x,y,w,h,confidence,lost")
         sides = ",".join(f"{side:.3f}" for side in box)
         print(f"{index},{sides},{tracker.confidence:.4f},{int(tracker.lost)}")
         index += 1

@@ -170,10 +170,13 @@ def find(source: str | Path) -> Path:
         raise FileNotFoundError(f"{path} is missing: no finished training run is there")
     if path.is_file():
         return path
-    raise FileNotFoundError(
-        f"no weights {str(source)!r}: expected a .safetensors file, the folder of a "
-        f"training run, or one of {', '.join(bundled())}"
-    )
+    expected = "there is no such file"
+    if not path.suffix:
+        expected = (
+            "expected a .safetensors file, the folder of a training run, or one of "
+            f"{', '.join(bundled())}"
+        )
+    raise FileNotFoundError(f"no weights {str(source)!r}: {expected}")
 
 
 def model_shapes(model: SiamRPN) -> dict[str, tuple[int, ...]]:

@@ -128,8 +128,9 @@ def test_films_of_a_folder(tmp_path):
     assert [film.name for film in list_films(tmp_path)] == ["a", "b", "film.MP4"]
     assert [film.name for film in list_films(tmp_path / "a")] == ["a"]
     assert list_films(tmp_path / "a", out=tmp_path / "o")[0].out == tmp_path / "o"
-    for wrong in (tmp_path / "empty", tmp_path / "missing"):
-        with pytest.raises(InputError, match="film"):
+    for name in ("empty", "missing", "notes.txt"):
+        wrong = tmp_path / name
+        with pytest.raises(InputError, match=f"{name}.*(film|video)"):
             list_films(wrong)
 
 

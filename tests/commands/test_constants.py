@@ -61,10 +61,8 @@ def test_several_values_are_all_combinations():
 def test_each_setting_is_a_tracker():
     settings = settings_of(parse("--tracker.size-lr", ".2", ".3"))
     specs = make_tracker_specs(["small"], ["siamrpn", "static"], settings=settings)
-    names = ["siamrpn[size_lr=0.2]", "siamrpn[size_lr=0.3]", "static"]
-    single = make_tracker_specs(["small"], [], settings=settings, single="siamrpn")
-    assert [one.name for one in single] == names[:2]
-    assert [one.name for one in specs][2] == "static"
+    names = ["small[size_lr=0.2]", "small[size_lr=0.3]", "static"]
+    assert [one.name for one in specs] == names
     tracker, made_from = open_tracker_spec(specs[1])
     assert tracker.config.size_lr == 0.3  # type: ignore[attr-defined]
     assert made_from["tracker_config"]["size_lr"] == 0.3

@@ -95,7 +95,7 @@ def test_a_preset_that_trains_the_network(monkeypatch, pysot, capsys):
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["none.pth"], "no weights 'none.pth'"),
+        (["none.pth"], "no weights 'none.pth': there is no such file"),
         (["small", "--to-torch", "a.pth"], "--to-torch needs --layout, one of dasiam"),
         (["small", "--to-torch", "a.pth", "--layout", "vgg"], "no layout 'vgg'"),
         (

@@ -12,23 +12,19 @@ from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 @pytest.mark.parametrize(
     ("weights", "trackers", "expected"),
     [
-        ([], [], [("siamrpn", DEFAULT_WEIGHTS)]),
-        (["w.safetensors"], [], [("siamrpn", "w.safetensors")]),
+        ([], [], [(DEFAULT_WEIGHTS, DEFAULT_WEIGHTS)]),
+        (["w.safetensors"], [], [("w", "w.safetensors")]),
         ([], ["kcf"], [("kcf", "kcf")]),
-        ([], ["kcf", "siamrpn"], [("siamrpn", DEFAULT_WEIGHTS), ("kcf", "kcf")]),
+        ([], ["kcf", "siamrpn"], [(DEFAULT_WEIGHTS, DEFAULT_WEIGHTS), ("kcf", "kcf")]),
         (["a/b.safetensors", "small"], [], [("b", "a/b.safetensors"), ("small",) * 2]),
-        (["small"], ["static"], [("siamrpn", "small"), ("static", "static")]),
+        (["small"], ["static"], [("small", "small"), ("static", "static")]),
     ],
 )
 def test_contestants(weights, trackers, expected):
-    found = make_tracker_specs(weights, trackers, single="siamrpn")
+    found = make_tracker_specs(weights, trackers)
     assert [(one.name, one.source) for one in found] == expected
     for one in found:
         assert one.is_baseline == (one.name in ("static", "kcf"))
-
-
-def test_a_single_one_has_its_own_name_unless_told_otherwise():
-    assert [one.name for one in make_tracker_specs(["a/b.safetensors"], [])] == ["b"]
 
 
 def test_names_must_differ():

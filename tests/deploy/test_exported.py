@@ -180,8 +180,9 @@ def test_what_is_refused(weights, tmp_path):
     skip_without("onnxruntime")
     parts = exported.make_parts(load_weights(weights), frame_size=None)
     plain = runtime.Tracker(parts)
-    for box in ([1, 2, 0, 4], [1, 2, 3], [1, 2, np.nan, 4]):
-        with pytest.raises(ValueError, match="expected x,y,width,height of positive"):
+    outside = [120, 0, 9, 9], [0, -9, 9, 9]
+    for box in ([1, 2, 0, 4], [1, 2, 3], [1, 2, np.nan, 4], *outside):
+        with pytest.raises(ValueError, match="expected x,y,width,height in the frame"):
             plain.init(FRAMES[0], box)
     with pytest.raises(ValueError, match=r"frame of uint8 \(90, 120\), expected uint8"):
         plain.init(FRAMES[0][..., 0], TRUTH[0])

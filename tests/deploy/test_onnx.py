@@ -23,6 +23,11 @@ from exports import (
 )
 from paths import ROOT
 from siamrpn_jax.commands import export
+from siamrpn_jax.commands.tracker_specs import (
+    TrackerSpec,
+    report_training,
+    report_tuning,
+)
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.evaluation.ope.metrics import overlaps
@@ -165,6 +170,8 @@ def test_the_command_writes_checks_and_never_overwrites(tmp_path, weights, capsy
     }  # fmt: skip
     assert card["checked_against_jax"]["largest_difference_pixels"] < 0.05
     assert "boxes differ by at most 0.0" in capsys.readouterr().out
+    spec = TrackerSpec("out", str(out), is_baseline=False)
+    assert report_training(spec, ["a"]) == report_tuning(spec, {}) == []
     with pytest.raises(SystemExit):
         export.main(options)
     assert "onnx.json: is there already" in capsys.readouterr().err

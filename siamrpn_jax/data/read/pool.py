@@ -278,7 +278,8 @@ def _detect(root: Path) -> tuple[list[Path], list[Path]]:
         if not found_sequences:
             hint = stills.layout_hint(root)
             raise InputError(
-                f"{root}: holds no training data; {expected}{hint}"
+                f"{root}: holds no training data; {expected}{hint}; of films with "
+                "labels, data_prep/folder.py makes a folder that can be trained on"
             ) from None
     return found_sequences, found_stills
 

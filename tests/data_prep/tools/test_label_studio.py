@@ -89,7 +89,9 @@ def test_label_studio_that_cannot_be_read(tmp_path):
     tracks, (rejection,) = read_all(DATASET, tmp_path)
     assert not tracks and "a rotation" in rejection.reason
     (tmp_path / "film.mp4").unlink()
-    with pytest.raises(PreparationError, match=r"task 0 is of .*/0a1b2c3d-film.mp4"):
+    with pytest.raises(
+        PreparationError, match=r"task 0 is of .*/0a1b2c3d-film.mp4, expected that film"
+    ):
         read_all(DATASET, tmp_path)
 
 

@@ -31,7 +31,7 @@ def test_other_labels_are_named(tmp_path):
     (tmp_path / "labels.json").unlink()
     write_lines(tmp_path / "notes.txt", "1 2 3")
     with pytest.raises(
-        PreparationError, match=r"notes\.txt is there, and of no layout"
+        PreparationError, match=r"notes\.txt is there, and of no layout.*film\.csv"
     ):
         read_all(DATASET, tmp_path)
 
