@@ -118,7 +118,7 @@ def test_signalled_killed_and_resumed_by_one_equals_whole(whole, runs, tmp_path)
     stopped = metrics(out)[-1]["step"]
     assert (out / "checkpoints" / f"{stopped:.0f}").is_dir()
 
-    often = ("--checkpoint-minutes", "0", "--heartbeat-timeout", "10")
+    often = ("--checkpoint-minutes", "0", "--heartbeat-timeout", "5")
     processes = runs.start_two(out, "--resume", *TINY, *often)
     wait_for_step(out, 12)
     processes[1].kill()

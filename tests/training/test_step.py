@@ -347,11 +347,11 @@ def test_overfits_four_pairs_until_the_right_anchors_win():
     batch = loader.stack([loader.Batch(*data[i]) for i in range(4)])
     optimizer = dataclasses.replace(recipe.train.optimizer, warmup_steps=10, ema=None)
     config = dataclasses.replace(
-        recipe.train, optimizer=optimizer, epochs=1, steps_per_epoch=200
+        recipe.train, optimizer=optimizer, epochs=1, steps_per_epoch=150
     )
     state = training.init_state(jax.random.key(0), model=model, config=config)
     step = training.pmap_train_step(model, config, devices=jax.devices()[:1])
-    for _ in range(200):
+    for _ in range(150):
         state, metrics = step(state, split(batch, 1))
         jax.block_until_ready(metrics)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
