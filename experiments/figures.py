@@ -80,17 +80,14 @@ _TRAINING = (
         *("train", "small, batch 16, all layers"),
     ),
 )
-SHORT = (
-    *(_steps("paper")[0], *_steps("base"), *_steps("small")),
-    *(_eight("base"), _TRAINING[0], _TRAINING[2]),
-)
+_STEPS = (_steps("paper")[0], *_steps("base"), *_steps("small"))
+SHORT = (*_STEPS, _eight("base"), _TRAINING[0], _TRAINING[2])
 """The rows of the README."""
 
-_NETWORKS = ("paper", "base", "small")
 LONG = (
     *(*_patches("paper"), _patches("base")[0], *_patches("small")),
-    *(_steps("paper")[0], *_steps("base"), *_steps("small")),
-    *(_eight(net) for net in _NETWORKS),
+    *_STEPS,
+    *(_eight(net) for net in ("paper", "base", "small")),
     *_TRAINING,
 )
 """The rows of the page about speed."""

@@ -22,7 +22,6 @@ from siamrpn_jax.training.batch import Batch
 HEIGHT, WIDTH = 480, 640
 """Size of the frames that are tracked in, pixels."""
 
-
 PLAIN = ("paper", "small")
 """Presets whose layers are plain convolutions, and whose loss the others have, too."""
 
@@ -57,6 +56,11 @@ def network(name: str) -> Network:
     recipe = presets.PRESETS[name]()
     model = SiamRPN(recipe.model)
     return Network(name, model, jax.device_put(random_variables(model)), recipe.tracker)
+
+
+def plain_networks(names: Sequence[str]) -> list[Network]:
+    """Those of the networks that ``PLAIN`` names."""
+    return [network(name) for name in names if name in PLAIN]
 
 
 def random_variables(model: SiamRPN, *, seed: int = 0) -> Any:

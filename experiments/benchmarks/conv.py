@@ -35,12 +35,9 @@ class Layer(NamedTuple):
 
 def run(session: Session) -> None:
     """The whole section."""
-    for name in session.presets:
-        if name not in cases.PLAIN:
-            continue
-        net = cases.network(name)
+    for net in cases.plain_networks(session.presets):
         for layer in layers(net.model.config, net.variables["params"]):
-            _layer(session, name, layer)
+            _layer(session, net.name, layer)
     if "paper" in session.presets:
         _correlation(session)
 

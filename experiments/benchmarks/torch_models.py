@@ -16,7 +16,6 @@ from experiments.benchmarks.cases import anchor_major
 from siamrpn_jax.common.errors import MissingExtraError, require
 from siamrpn_jax.model.config import (
     RIM,
-    ConvLayer,
     ModelConfig,
     describe_layers,
     fine_layers,
@@ -63,7 +62,12 @@ class TorchSiamRPN(torch.nn.Module):
             return _TorchLayer(*given, joint=joint, **options)
 
         self.layers = torch.nn.ModuleList(
-            make("backbone", f"conv{i}", f"bn{i}", layer=layer)
+            make(
+                *("backbone", f"conv{i}", f"bn{i}"),
+                stride=layer.stride,
+                padding=layer.size // 2 if layer.padded else 0,
+                depthwise=layer.depthwise,
+            )
             for i, layer in enumerate(self.plan, start=1)
         )
         self.neck = make("neck", "conv1", "bn1") if config.neck_width else None
@@ -183,19 +187,17 @@ class _TorchLayer(torch.nn.Module):
         conv: str,
         bn: str,
         *,
-        layer: ConvLayer | None = None,
+        stride: int = 1,
+        padding: int = 0,
+        depthwise: bool = False,
         joint: bool = False,
     ):
         super().__init__()
         kernel, bias = params[conv]["kernel"], params[conv].get("bias")
         size, _, channels, features = kernel.shape
-        groups = features if layer and layer.depthwise else 1
+        groups = features if depthwise else 1
         self.conv = torch.nn.Conv2d(
-            channels * groups,
-            features,
-            size,
-            layer.stride if layer else 1,
-            padding=size // 2 if layer and layer.padded else 0,
+            *(channels * groups, features, size, stride, padding),
             groups=groups,
             bias=bias is not None,
         )

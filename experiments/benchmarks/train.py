@@ -39,7 +39,7 @@ def run(session: Session) -> None:
     session.expect(
         "train_frozen_vs_torch", "train_all_vs_torch", "small_train_pairs_per_s"
     )
-    for net in _networks(session):
+    for net in cases.plain_networks(session.presets):
         if net.name == "paper":
             for frozen, target in ((3, "frozen"), (0, "all")):
                 race = _race(session, net, frozen=frozen)
@@ -51,12 +51,8 @@ def run(session: Session) -> None:
 
 def compiled(session: Session) -> None:
     """The steps beside torch.compile, which takes long to prepare."""
-    for net in _networks(session):
+    for net in cases.plain_networks(session.presets):
         _race(session, net, frozen=0, compiled=True)
-
-
-def _networks(session: Session) -> list[Network]:
-    return [cases.network(name) for name in session.presets if name in cases.PLAIN]
 
 
 def _race(
