@@ -483,7 +483,7 @@ def _check_numbering(box_files: list[BoxFile], first_frame: int | None) -> None:
         except InputError:
             continue  # its worker says so
         numbers = table.numbers
-        if not numbers:
+        if not numbers or "image" in table.columns.keys:  # whose names tell
             continue
         low, high = min(numbers), max(numbers)
         if low == 0:

@@ -1,8 +1,9 @@
 """Labels for other tools: one table of writers.
 
 ===========  ==================================================================
-csv          ``NAME.csv``: ``frame,object,x,y,w,h,score… `` as ``siamrpn track`` writes
-             it, with the class; frames from 0.
+csv          ``NAME.csv``: ``frame,object,x,y,w,h,confidence…`` as ``siamrpn track``
+             writes it, with the class; frames from 0, and of a folder of images the
+             name of each.
 mot          MOT 1.1: ``NAME/gt/gt.txt``, ``gt/labels.txt``, ``seqinfo.ini`` and
              ``img1/``; frames from 1. A lost object is not considered.
 cvat         CVAT for video 1.1: ``NAME.xml``, a box in every frame; ``outside`` where
@@ -50,7 +51,8 @@ CSV_COLUMNS = (
     "lost",
     "class",
 )
-"""Columns of the format ``csv``; ``lost`` is 0 or 1."""
+"""Columns of the format ``csv``; ``lost`` is 0 or 1. Where frames are image files,
+``image`` follows: their names say which are meant, whatever is missing between them."""
 
 _QUALITY = 95  # Of the JPEGs.
 
@@ -120,6 +122,11 @@ class _Images:
     def expect(self, count: int) -> None:
         """Says how many will be written; by default the frames, each once."""
         self._total = count
+
+    def names(self) -> list[str]:
+        """Names of the image files that the frames are; none in a film."""
+        files = [self._frames.image_file(n) for n in self.numbers if self._frames]
+        return [file.name for file in files if file]
 
     def write(
         self, folder: Path, pattern: str, *, first: int, since: int = 0
@@ -192,15 +199,15 @@ def _confidence(one: LabelledObject, frame: int) -> float:
 
 def _write_csv(labels: Labels, folder: Path, images: _Images) -> list[Path]:
     text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(CSV_COLUMNS)
+    rows, names = csv.writer(text, lineterminator="\n"), images.names()
+    rows.writerow([*CSV_COLUMNS, *["image"][: len(names)]])
     for frame in range(labels.length):
         for one in labels.objects:
             if np.isfinite(one.boxes[frame]).all():
                 box = [_number(side) for side in one.boxes[frame]]
                 sure = _number(_confidence(one, frame), 4)
                 row = [frame, one.number, *box, sure, int(one.lost[frame]), one.name]
-                rows.writerow(row)
+                rows.writerow([*row, *names[frame : frame + 1]])
     return [_write_text(folder / f"{labels.name}.csv", text.getvalue())]
 
 

@@ -193,6 +193,27 @@ def test_images_are_copied_where_frames_are_files(labels, tmp_path):
     assert "imExt=.png" in (tmp_path / "out/street/seqinfo.ini").read_text()
 
 
+def test_a_table_of_images_with_gaps_comes_back(labels, tmp_path):
+    """Their names tell which are meant, whether an object is there from the first."""
+    folder = tmp_path / "street"
+    folder.mkdir()
+    names = [f"{number:04d}" for number in range(3, 3 + 2 * COUNT, 2)]
+    for name in names:
+        cv2.imwrite(str(folder / f"{name}.png"), np.zeros((64, 96, 3), np.uint8))
+    late = Labels("street", str(folder), SIZE, None, COUNT, OBJECTS[1:])
+    write_labels(late, tmp_path, "csv", frames=Frames(folder))
+    tracks, rejections = read_all(DATASET, tmp_path, lost="absent")
+    assert not rejections and len(tracks) == 2
+    by_number = {name.rpartition("/")[2]: track for name, track in tracks.items()}
+    for number, one in (("3", OBJECTS[1]), ("7", OBJECTS[2])):
+        track = by_number[number]
+        there = np.flatnonzero(track.visibility > 0)
+        found = {track.frames[i].stem: track.boxes[i] for i in there}
+        boxes = known_boxes(one)
+        assert list(found) == [names[frame] for frame in boxes]
+        np.testing.assert_allclose([*found.values()], [*boxes.values()], atol=0.01)
+
+
 @pytest.mark.parametrize("format", ["csv", "mot", "cvat", "coco", "yolo", "vot"])
 def test_nothing_is_overwritten(labels, tmp_path, format):
     first = write_labels(labels, tmp_path, format)
