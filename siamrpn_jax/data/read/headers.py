@@ -1,6 +1,6 @@
 """What image files say of themselves before they are decoded.
 
-Sizes, turns, the bits of a sample, and how many pages there are.
+Sizes, turns, the bits of a sample, and how many images there are.
 """
 
 import io
@@ -64,19 +64,23 @@ def is_big_tiff(data: bytes) -> bool:
     return data[:4] in _BIG_TIFF_MARKS
 
 
-def count_pages(data: bytes) -> int:
-    """Number of images in a TIFF file; 1 where the format is another.
+def count_images(data: bytes) -> int:
+    """Number of images in a TIFF, WebP, PNG or GIF file; 1 where the format is another.
 
-    Smaller copies of an image, and masks, do not count.
+    Smaller copies of a TIFF's image, and masks, do not count.
     """
-    count = 0
-    if data[:4] in _TIFF_MARKS:
-        try:
-            for entries in _tiff_directories(io.BytesIO(data)):
-                count += not entries.get(_TIFF_KIND, (0, 0))[0] & 0b101
-        except _BROKEN:
-            pass
-    return max(count, 1)
+    try:
+        if data[:4] in _TIFF_MARKS:
+            return _tiff_pages(data)
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return max(sum(kind == b"ANMF" for kind, _ in _chunks(data, 12, "<4sI")), 1)
+        if data[:8] == _PNG_MARK:
+            return _png_frames(data)
+        if data[:4] == b"GIF8":
+            return _gif_frames(data)
+    except (*_BROKEN, IndexError):
+        pass
+    return 1
 
 
 def jpeg_orientation(file: BinaryIO) -> int:
@@ -155,6 +159,56 @@ def _webp_size(head: bytes) -> tuple[int, int] | None:
         bits = int.from_bytes(head[21:25], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     return None
+
+
+def _chunks(data: bytes, start: int, order: str) -> Iterator[tuple[bytes, int]]:
+    """Kind and place of each chunk of a WebP (``<4sI``) or PNG (``>I4s``) file."""
+    while start + 8 <= len(data):
+        pair = struct.unpack_from(order, data, start)
+        kind, length = pair if order[0] == "<" else pair[::-1]
+        yield kind, start
+        # WebP's begin at even places, PNG's end with a checksum.
+        start += 8 + (length + length % 2 if order[0] == "<" else length + 4)
+
+
+def _png_frames(data: bytes) -> int:
+    """Frames of an animated PNG, which says their number before its first image."""
+    for kind, place in _chunks(data, 8, ">I4s"):
+        if kind == b"acTL":
+            return max(int.from_bytes(data[place + 8 : place + 12]), 1)
+        if kind == b"IDAT":
+            break
+    return 1
+
+
+def _gif_frames(data: bytes) -> int:
+    """Frames of a GIF: what begins with a comma; an extension begins with a ``!``."""
+    count, place = 0, 13 + _gif_colours(data[10])
+    try:
+        while (mark := data[place]) in b"!,":
+            count += mark == ord(",")
+            place += 2 if mark == ord("!") else 11 + _gif_colours(data[place + 9])
+            while length := data[place]:
+                place += 1 + length
+            place += 1
+    except IndexError:
+        pass  # cut short: those before it are there
+    return max(count, 1)
+
+
+def _gif_colours(flags: int) -> int:
+    """Bytes of the table of colours that follows."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _tiff_pages(data: bytes) -> int:
+    count = 0
+    try:
+        for entries in _tiff_directories(io.BytesIO(data)):
+            count += not entries.get(_TIFF_KIND, (0, 0))[0] & 0b101
+    except _BROKEN:
+        pass  # those before it are there
+    return max(count, 1)
 
 
 def _tiff_directories(file: BinaryIO) -> Iterator[dict[int, tuple[int, int]]]:

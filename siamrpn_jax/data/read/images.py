@@ -14,7 +14,7 @@ import numpy as np
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.headers import (
-    count_pages,
+    count_images,
     image_size,
     is_big_tiff,
     jpeg_orientation,
@@ -123,7 +123,8 @@ def decode_image(data: bytes, *, name: str) -> np.ndarray:
     reaches its upper half, and a sixteenth of it lies between smallest and largest.
     Others, as thermal cameras and those of 12 bits write them, would be nearly black or
     nearly one grey, and only their owner knows what range they have: they are refused.
-    So are a TIFF file of several pages, and BigTIFF, whose pages and bits are not read.
+    So are TIFF files of several pages and animated WebP, PNG and GIF files, of which
+    only the first image would be read, and BigTIFF, whose pages and bits are not read.
 
     Args:
         data: the whole file.
@@ -134,8 +135,8 @@ def decode_image(data: bytes, *, name: str) -> np.ndarray:
 
     Raises:
         ImageError: the bytes are empty, truncated or no image, declare more than
-            ``MAX_PIXELS``, hold several pages, or 16 bits of a range that is not known,
-            or are a BigTIFF.
+            ``MAX_PIXELS``, hold several images, or 16 bits of a range that is not
+            known, or are a BigTIFF.
     """
     if not data:
         raise ImageError(f"{name}: the file is empty, expected an image")
@@ -148,10 +149,11 @@ def decode_image(data: bytes, *, name: str) -> np.ndarray:
             f"{name}: is a BigTIFF, expected PNG, JPEG or plain TIFF: "
             "magick IN.tiff OUT.png"
         )
-    if (pages := count_pages(data)) > 1:
+    if (count := count_images(data)) > 1:
         raise ImageError(
-            f"{name}: has {pages} pages, expected one image a file: "
-            "magick IN.tiff OUT-%05d.png writes a file for each"
+            f"{name}: holds {count} images, expected one: of TIFF, WebP and GIF files "
+            "'magick IN -coalesce OUT-%05d.png' writes a file for each, of PNG files "
+            "'ffmpeg -i IN OUT-%05d.png'"
         )
     file.seek(0)
     data = without_turn(data, file)

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from siamrpn_jax.data.read.headers import count_pages, image_size, sample_bits
+from siamrpn_jax.data.read.headers import count_images, image_size, sample_bits
 from siamrpn_jax.data.read.images import ImageError, decode_image, read_size
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (37, 53, 3), np.uint8)
@@ -23,6 +23,7 @@ FILES = {
     "webp": encode(".webp", cv2.IMWRITE_WEBP_QUALITY, 80),
     "lossless": encode(".webp", cv2.IMWRITE_WEBP_QUALITY, 101),
     "tiff": encode(".tiff"),
+    "gif": encode(".gif"),
 }
 
 
@@ -82,8 +83,8 @@ def test_a_turn_of_a_tiff_is_not_followed(order, turn):
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_files_of_one_page_and_eight_bits(kind):
-    assert count_pages(FILES[kind]) == 1
+def test_files_of_one_image_and_eight_bits(kind):
+    assert count_images(FILES[kind]) == 1
     assert sample_bits(FILES[kind]) == 8
 
 
@@ -106,8 +107,8 @@ def tiff_of(kinds, *, following=0):
 
 
 def test_small_copies_and_masks_are_no_pages():
-    assert count_pages(tiff_of([0, 0, 0])) == 3
-    assert count_pages(tiff_of([0, 1, 4, 5])) == 1
-    assert count_pages(tiff_of([2, 2])) == 2  # pages of a document
-    assert count_pages(tiff_of([0, 0], following=8)) == 2  # in a circle
-    assert count_pages(tiff_of([0, 0], following=10**6)) == 2
+    assert count_images(tiff_of([0, 0, 0])) == 3
+    assert count_images(tiff_of([0, 1, 4, 5])) == 1
+    assert count_images(tiff_of([2, 2])) == 2  # pages of a document
+    assert count_images(tiff_of([0, 0], following=8)) == 2  # in a circle
+    assert count_images(tiff_of([0, 0], following=10**6)) == 2

@@ -189,10 +189,27 @@ def test_big_tiff_is_refused_not_read_too_dark(order):
 def test_pages_of_a_tiff_are_refused_with_their_number():
     pages = [RAMP, RAMP, RAMP]
     data = cv2.imencodemulti(".tiff", pages)[1].tobytes()
-    with pytest.raises(ImageError, match="a.tiff: has 3 pages, expected one image"):
+    with pytest.raises(ImageError, match="a.tiff: holds 3 images, expected one"):
         decode_image(data, name="a.tiff")
     decoded = decode_image(encode(RAMP, ".tiff"), name="x")
     np.testing.assert_array_equal(decoded[..., ::-1], RAMP)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".gif"])
+def test_animated_images_are_refused_with_their_number(suffix):
+    """OpenCV reads the first image of them, and says nothing of the others."""
+    animation = cv2.Animation()
+    animation.frames = [np.roll(RAMP, 9 * n, axis=1) for n in range(4)]
+    animation.durations = [40] * 4
+    data = cv2.imencodeanimation(suffix, animation)[1].tobytes()
+    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is not None
+    with pytest.raises(ImageError, match=f"a{suffix}: holds 4 images, expected one"):
+        decode_image(data, name=f"a{suffix}")
+    still = encode(RAMP, suffix)
+    assert decode_image(still, name="x").shape == RAMP.shape
+    for length in range(12, len(data), 7):  # cut short: refused for either reason
+        with pytest.raises(ImageError):
+            decode_image(data[: min(length, len(data) - 3)], name="x")
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
