@@ -73,7 +73,7 @@ def count_images(data: bytes) -> int:
         if data[:4] in _TIFF_MARKS:
             return _tiff_pages(data)
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-            return max(sum(kind == b"ANMF" for kind, _ in _chunks(data, 12, "<4sI")), 1)
+            return _webp_frames(data)
         if data[:8] == _PNG_MARK:
             return _png_frames(data)
         if data[:4] == b"GIF8":
@@ -161,23 +161,26 @@ def _webp_size(head: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _chunks(data: bytes, start: int, order: str) -> Iterator[tuple[bytes, int]]:
-    """Kind and place of each chunk of a WebP (``<4sI``) or PNG (``>I4s``) file."""
-    while start + 8 <= len(data):
-        pair = struct.unpack_from(order, data, start)
-        kind, length = pair if order[0] == "<" else pair[::-1]
-        yield kind, start
-        # WebP's begin at even places, PNG's end with a checksum.
-        start += 8 + (length + length % 2 if order[0] == "<" else length + 4)
+def _webp_frames(data: bytes) -> int:
+    """Frames of a WebP: its ``ANMF`` chunks. Chunks begin at even places."""
+    count, place = 0, 12
+    while place + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, place)
+        count += kind == b"ANMF"
+        place += 8 + length + length % 2
+    return max(count, 1)
 
 
 def _png_frames(data: bytes) -> int:
     """Frames of an animated PNG, which says their number before its first image."""
-    for kind, place in _chunks(data, 8, ">I4s"):
+    place = 8
+    while place + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
         if kind == b"acTL":
             return max(int.from_bytes(data[place + 8 : place + 12]), 1)
         if kind == b"IDAT":
             break
+        place += 12 + length  # a checksum follows
     return 1
 
 
