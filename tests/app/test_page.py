@@ -171,7 +171,7 @@ def test_a_film_is_labelled(window, address, films):
     film.click("export")
     window.wait("document.querySelector('.toast')?.textContent.includes('walk-csv')")
     text = (films / "labels" / "walk-csv" / "walk.csv").read_text()
-    assert ",dog\n" in text and text.count("\n") == 1 + LENGTH + 1
+    assert ",dog,008.png\n" in text and text.count("\n") == 1 + LENGTH + 1
 
     # A reload finds everything, on the same frame.
     window.run("location.reload()")
