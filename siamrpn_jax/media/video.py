@@ -23,10 +23,10 @@ from siamrpn_jax.common.errors import InputError, MissingExtraError, require
 from siamrpn_jax.common.files import replacing
 from siamrpn_jax.data.read.images import (
     check_frame,
-    is_image,
     list_images,
-    natural_sort,
     read_image,
+    sort_images,
+    unread_hint,
 )
 from siamrpn_jax.data.read.sequences import FRAME_FOLDERS
 from siamrpn_jax.media.captures import (
@@ -236,16 +236,18 @@ def find_images(source: str) -> list[Path]:
     Raises:
         FileNotFoundError: there are none.
     """
-    for name in (".", *FRAME_FOLDERS):
-        if images := list_images(Path(source, name)):
+    folders = [Path(source, name) for name in (".", *FRAME_FOLDERS)]
+    for folder in folders:
+        if images := list_images(folder):
             return images
-    matching = filter(is_image, map(Path, glob.glob(source)))
+    matching = map(Path, glob.glob(source))
     if numbered := _PRINTF.search(Path(source).name):
         matching = _numbered_images(Path(source), numbered)
-    if not Path(source).is_dir() and (images := natural_sort(matching)):
+    if not Path(source).is_dir() and (images := sort_images(matching)):
         return images
     raise FileNotFoundError(
         f"{source}: expected a video file, a folder or pattern of images, or 'camera'"
+        + unread_hint(folders)
     )
 
 

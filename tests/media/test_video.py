@@ -321,6 +321,10 @@ def test_numbered_patterns(tmp_path):
     assert Video(tmp_path / "f%d.png").length == 1
     with pytest.raises(FileNotFoundError, match="expected a video file, a folder or"):
         Video(tmp_path / "h%04d.png")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "IMG_1.heic").touch()
+    with pytest.raises(FileNotFoundError, match="; IMG_1.heic is not read: magick"):
+        Video(tmp_path / "photos")
 
 
 def test_missing_camera_is_one_line(capfd):

@@ -22,8 +22,15 @@ from siamrpn_jax.data.read.headers import (
     without_turn,
 )
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+)
 """File names that count as frames, in lower case."""
+
+UNREAD_SUFFIXES = frozenset(
+    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif", ".ppm", ".pgm", ".dng"}
+)
+"""Those of images that are not read: of telephones, of 16 bits, raw ones."""
 
 MAX_PIXELS = 2**27
 """Larger images are not decoded: a kilobyte can declare gigabytes."""
@@ -34,14 +41,53 @@ class ImageError(InputError):
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files of a folder in natural order; none where there is no folder.
+    """The images of a folder, see ``sort_images``; none where there is no folder."""
+    return sort_images(folder.iterdir()) if folder.is_dir() else []
+
+
+def sort_images(files: Iterable[Path]) -> list[Path]:
+    """The images among files in natural order.
 
     Hidden files are left out: macOS puts a companion ``._NAME`` beside each file that
     it copies to a foreign disk.
+
+    Raises:
+        ImageError: beside them, under names that differ by numbers alone, are images of
+            a format that is not read.
     """
-    if not folder.is_dir():
-        return []
-    return natural_sort(path for path in folder.iterdir() if is_image(path))
+    shown = [path for path in files if not is_hidden(path.name)]
+    images = natural_sort(filter(is_image, shown))
+    if unread := _unread(shown):
+        _refuse_gaps(images, unread)
+    return images
+
+
+def unread_hint(folders: Iterable[Path]) -> str:
+    """The end of a message, where folders hold images of a format that is not read."""
+    for folder in folders:
+        if folder.is_dir() and (unread := _unread(folder.iterdir())):
+            return f"; {unread[0].name} is not read: {_convert(unread[0])}"
+    return ""
+
+
+def _unread(files: Iterable[Path]) -> list[Path]:
+    return natural_sort(p for p in files if p.suffix.lower() in UNREAD_SUFFIXES)
+
+
+def _convert(path: Path) -> str:
+    return f"magick mogrify -format png '*{path.suffix}'"
+
+
+def _refuse_gaps(images: list[Path], unread: list[Path]) -> None:
+    """Raises ImageError for frames that would be left out, but for copies of others."""
+    stems = {image.stem for image in images}
+    names = {re.sub(r"\d+", "0", stem) for stem in stems}
+    for path in unread:
+        if path.stem not in stems and re.sub(r"\d+", "0", path.stem) in names:
+            raise ImageError(
+                f"{path}: is not of a format that is read, and {len(images)} images "
+                f"beside it are, as {images[0].name}: {_convert(path)}"
+            )
 
 
 def is_image(path: Path) -> bool:

@@ -39,6 +39,7 @@ from siamrpn_jax.data.read.images import (
     list_images,
     natural_sort,
     read_size,
+    unread_hint,
 )
 from siamrpn_jax.data.read.tables import (
     AS_CORNERS,
@@ -254,10 +255,12 @@ def find_frames(folder: Path) -> tuple[Path, ...]:
     Raises:
         SequenceError: there are none.
     """
-    for name in FRAME_FOLDERS:
-        if frames := list_images(folder / name):
+    places = [folder / name for name in FRAME_FOLDERS]
+    for place in places:
+        if frames := list_images(place):
             return tuple(frames)
-    raise SequenceError(f"{folder}: has no frames; expected {LAYOUT}")
+    hint = unread_hint(places)
+    raise SequenceError(f"{folder}: has no frames; expected {LAYOUT}{hint}")
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:

@@ -15,6 +15,7 @@ from siamrpn_jax.data.read.images import (
     list_images,
     read_image,
     read_size,
+    unread_hint,
 )
 
 RAMP = np.linspace(0, 255, 40 * 60 * 3).reshape(40, 60, 3).astype(np.uint8)
@@ -245,3 +246,25 @@ def test_broken_photos_have_some_orientation():
         data = bytearray(turned_photo(RAMP, 6)[: rng.integers(2, 200)])
         data[rng.integers(len(data))] = rng.integers(256)
         assert 1 <= exif_orientation(bytes(data)) <= 8
+
+
+def test_frames_that_would_be_left_out_are_refused(tmp_path):
+    """A HEIC among JPEGs; not the copy of one, and not another picture beside them."""
+    for name in ("IMG_1.JPG", "IMG_2.jfif", "IMG_10.jpe", "IMG_1.HEIC", "logo.gif"):
+        (tmp_path / name).touch()
+    names = [path.name for path in list_images(tmp_path)]
+    assert names == ["IMG_1.JPG", "IMG_2.jfif", "IMG_10.jpe"]
+    (tmp_path / "IMG_3.HEIC").touch()
+    with pytest.raises(
+        ImageError,
+        match="IMG_3.HEIC: is not of a format that is read, and 3 images beside it are",
+    ):
+        list_images(tmp_path)
+
+
+def test_images_that_are_not_read_are_named_where_there_are_no_others(tmp_path):
+    assert unread_hint([tmp_path / "none", tmp_path]) == ""
+    (tmp_path / "0001.ppm").touch()
+    assert list_images(tmp_path) == []
+    expected = "; 0001.ppm is not read: magick mogrify -format png '*.ppm'"
+    assert unread_hint([tmp_path / "none", tmp_path]) == expected
