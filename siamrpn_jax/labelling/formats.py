@@ -200,7 +200,7 @@ def _confidence(one: LabelledObject, frame: int) -> float:
 def _write_csv(labels: Labels, folder: Path, images: _Images) -> list[Path]:
     text = io.StringIO()
     rows, names = csv.writer(text, lineterminator="\n"), images.names()
-    rows.writerow([*CSV_COLUMNS, *["image"][: len(names)]])
+    rows.writerow([*CSV_COLUMNS, "image"] if names else CSV_COLUMNS)
     for frame in range(labels.length):
         for one in labels.objects:
             if np.isfinite(one.boxes[frame]).all():

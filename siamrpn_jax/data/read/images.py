@@ -71,7 +71,8 @@ def unread_hint(folders: Iterable[Path]) -> str:
 
 
 def _unread(files: Iterable[Path]) -> list[Path]:
-    return natural_sort(p for p in files if p.suffix.lower() in UNREAD_SUFFIXES)
+    shown = (path for path in files if not is_hidden(path.name))
+    return natural_sort(p for p in shown if p.suffix.lower() in UNREAD_SUFFIXES)
 
 
 def _convert(path: Path) -> str:

@@ -264,6 +264,7 @@ def test_frames_that_would_be_left_out_are_refused(tmp_path):
 
 def test_images_that_are_not_read_are_named_where_there_are_no_others(tmp_path):
     assert unread_hint([tmp_path / "none", tmp_path]) == ""
+    (tmp_path / "._0000.ppm").touch()  # the companion that macOS writes
     (tmp_path / "0001.ppm").touch()
     assert list_images(tmp_path) == []
     expected = "; 0001.ppm is not read: magick mogrify -format png '*.ppm'"
