@@ -72,7 +72,6 @@ FLOORS = {
     "training": (
         "config",
         "batch",
-        "augmentation",
         "targets",
         "losses",
         "optimizer",

@@ -43,8 +43,7 @@ def run(session: Session, *, folders: Sequence[Path] = ()) -> None:
     for threads in sorted({1, session.threads, 2 * session.threads}):
         _loader(session, pairs, threads, source="folders" if folders else "scenes")
     _parts(session)
-    session.expect("pairs_per_cpu_second", "pairs_per_cpu_second_device_augment")
-    session.expect("pairs_per_cpu_second_vs_pysot_files")
+    session.expect("pairs_per_cpu_second", "pairs_per_cpu_second_vs_pysot_files")
     for folder in filter(reader.is_prepared, folders[:1]):
         _stored(session, folder)
 
@@ -105,13 +104,8 @@ def _stored(session: Session, folder: Path) -> None:
         cv2.setNumThreads(1)  # as in training
         files = Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
-        def ours(device_augment: bool) -> Running:
-            stream = loader.batches(
-                _pairs(tracks),
-                batch_size=_STORED_BATCH,
-                threads=1,
-                device_augment=device_augment,
-            )
+        def ours() -> Running:
+            stream = loader.batches(_pairs(tracks), batch_size=_STORED_BATCH, threads=1)
             return Running(_several(stack.enter_context(stream)))
 
         def theirs() -> Running:
@@ -124,8 +118,7 @@ def _stored(session: Session, folder: Path) -> None:
             "data",
             f"prepared records of {found.name}, paper, CPU time",
             [
-                Contestant("siamrpn_jax", lambda: ours(False), None),
-                Contestant("siamrpn_jax, --augment device", lambda: ours(True), None),
+                Contestant("siamrpn_jax", ours, None),
                 Contestant("PyTorch DataLoader, 511-pixel files", theirs, None),
             ],
             amount=_STORED_BATCH * _STORED_BATCHES,
@@ -135,10 +128,6 @@ def _stored(session: Session, folder: Path) -> None:
         )
         _note_sizes(session, tracks, files)
     session.target("pairs_per_cpu_second", race.value("siamrpn_jax", "rate"))
-    session.target(
-        "pairs_per_cpu_second_device_augment",
-        race.value("siamrpn_jax, --augment device", "rate"),
-    )
     session.target(
         "pairs_per_cpu_second_vs_pysot_files",
         race.ratio("PyTorch DataLoader, 511-pixel files"),

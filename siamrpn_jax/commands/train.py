@@ -9,7 +9,7 @@ A run is a folder, see ``training.run``; at the end there are also::
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -35,8 +35,6 @@ start: --init WEIGHTS (train on from them) or --backbone WEIGHTS;
 
 machine: --workers (processes that feed an accelerator), --devices."""
 
-AugmentOn = Literal["host", "device"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(RunOptions):
@@ -53,10 +51,6 @@ class Config(RunOptions):
     """Start from this backbone: a file or run of ``siamrpn pretrain``, a tracker's
     weights, or a PyTorch file (alexnet-bn.pth, torchvision's AlexNet, SiamFC, …). The
     normalisation of the input comes with it, unless options change it."""
-    augment_on: Annotated[AugmentOn, tyro.conf.arg(name="augment")] = "host"
-    """Where pairs are cropped and coloured: host, or device. device takes a quarter of
-    the work off the host for pairs of prepared folders, but sends 2.8 times as many
-    bytes to the device."""
     evaluate: int = 8
     """Unseen generated scenes to track at the end; 0: none."""
 
@@ -68,11 +62,6 @@ class Config(RunOptions):
             raise InputError(
                 f"init {self.init} brings a backbone of its own: drop it, or backbone "
                 f"{self.backbone}"
-            )
-        if self.augment_on == "device" and self.recipe.data.teacher:
-            raise InputError(
-                "augment device: the host makes no patches that the teacher "
-                f"{self.recipe.data.teacher[0]} could look at; drop one of them"
             )
 
 
@@ -86,8 +75,6 @@ class RunConfig:
     """The weights it started from, or None for random ones."""
     command: str
     """The command line, for the model card."""
-    augment_on: AugmentOn = "host"
-    """Where pairs were cropped and coloured; the two differ by rounding and noise."""
     backbone: str | None = None
     """The backbone it started from, or None."""
     preset: str | None = None

@@ -70,7 +70,6 @@ def _train(
             threads=config.threads,
             host_index=jax.process_index(),
             host_count=jax.process_count(),
-            device_augment=config.augment_on == "device",
         ),
         validate=functools.partial(_validate, held_out=held_out, model=model),
         release=functools.partial(
@@ -103,9 +102,7 @@ def complete(
         stored = checkpoints.read_config(path, RunConfig)
         if not named:
             # What made the run need not be repeated; what is repeated must be the same.
-            default = dataclasses.replace(
-                default, recipe=stored.recipe, augment_on=stored.augment_on
-            )
+            default = dataclasses.replace(default, recipe=stored.recipe)
             return parse_options(options, default)
         init, backbone = init or stored.init, backbone or stored.backbone
     # The weights' own values are the defaults of the options.
@@ -124,7 +121,6 @@ def describe_run(config: Config) -> RunConfig:
             _thaw(config.recipe, config.init or config.backbone),
             config.init,
             provenance.command_line(),
-            config.augment_on,
             config.backbone,
             config.preset,
             _fingerprints(config.recipe),
@@ -137,7 +133,6 @@ def describe_run(config: Config) -> RunConfig:
         stored,
         recipe=config.recipe,
         init=config.init or stored.init,
-        augment_on=config.augment_on,
         backbone=config.backbone or stored.backbone,
         prepared=_fingerprints(config.recipe),
     )

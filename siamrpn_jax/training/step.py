@@ -22,8 +22,8 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model import boxes, fused
 from siamrpn_jax.model.network import SiamRPN, model_anchors, previous_of
 from siamrpn_jax.model.promotion import standard_promotion
-from siamrpn_jax.training import augmentation, losses, targets
-from siamrpn_jax.training.batch import Batch, RawBatch
+from siamrpn_jax.training import losses, targets
+from siamrpn_jax.training.batch import Batch
 from siamrpn_jax.training.config import ScheduleConfig, TrainConfig
 from siamrpn_jax.training.optimizer import (
     balance,
@@ -35,8 +35,6 @@ from siamrpn_jax.training.optimizer import (
 )
 
 Metrics = dict[str, jax.Array]
-Pairs = Batch | RawBatch
-"""Patches, or what the device makes them of."""
 Device = Any
 """What ``jax.devices()`` lists."""
 
@@ -232,7 +230,7 @@ def prefetch(batches: Iterator[Any], *, devices: Sequence[Device]) -> Iterator[A
 def pair_loss(
     params: Any,
     state: TrainState,
-    batch: Pairs,
+    batch: Batch,
     *,
     model: SiamRPN,
     config: TrainConfig,
@@ -253,12 +251,6 @@ def pair_loss(
     Returns:
         the loss, and ``(metrics, new batch statistics)``.
     """
-    if isinstance(batch, RawBatch):
-        batch = augmentation.render(
-            batch,
-            exemplar_size=model.config.exemplar_size,
-            instance_size=model.config.instance_size,
-        )
     output, updates = model.apply(
         {"params": params, "batch_stats": state.batch_stats},
         batch.z,

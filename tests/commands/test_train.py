@@ -256,20 +256,6 @@ def test_own_writers_get_the_metrics_of_a_taught_run(tmp_path, monkeypatch):
     Path(files[1]).write_bytes(b"another teacher")
     with pytest.raises(InputError, match=r"another config.*head\.onnx"):
         train.run(dataclasses.replace(config, resume=True))
-    with pytest.raises(
-        InputError, match=r"no patches that the teacher .*backbone\.onnx"
-    ):
-        dataclasses.replace(config, augment_on="device")
-
-
-def test_device_augments_and_a_resumed_run_remembers_it(tmp_path):
-    config = tiny_config(tmp_path / "run", epochs=1, steps_per_epoch=1)
-    card = train.run(dataclasses.replace(config, augment_on="device"))
-    assert card["steps"] == 1
-    parsed = train.parse(["--resume", "--out", str(config.out)])
-    assert parsed.augment_on == "device"
-    with pytest.raises(InputError, match="augment_on: 'device' -> 'host'"):
-        train.run(dataclasses.replace(config, resume=True))
 
 
 def test_prepared_again_in_the_meantime(tmp_path):
@@ -289,12 +275,10 @@ def test_prepared_again_in_the_meantime(tmp_path):
         train_task.describe_run(again)
 
 
-def test_where_and_how_to_augment_are_options_of_one_name():
+def test_options_of_several_values():
     config = train.parse(
-        ["--augment", "device", "--augment.search-shift", ".1"]
-        + ["--data", "a", "b", "--weights", "1", "2"]
+        ["--augment.search-shift", ".1", "--data", "a", "b", "--weights", "1", "2"]
     )
-    assert config.augment_on == "device"
     assert config.recipe.augment.search_shift == 0.1
     assert config.recipe.data.folders == ("a", "b")
     assert config.recipe.data.weights == (1.0, 2.0)

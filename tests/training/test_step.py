@@ -15,7 +15,6 @@ from siamrpn_jax.model.config import HeadConfig, ModelConfig
 from siamrpn_jax.model.layers import layer_of
 from siamrpn_jax.model.network import SiamRPN, model_anchors
 from siamrpn_jax.presets import paper, small
-from siamrpn_jax.training import augmentation
 from siamrpn_jax.training import step as training
 from siamrpn_jax.training.config import (
     LossConfig,
@@ -410,31 +409,6 @@ def test_a_step_on_prefetched_batches_is_the_same():
         state = training.init_state(jax.random.key(0), model=MODEL, config=SGD)
         metrics.append(mapped(SGD, 2)(state, pairs)[1])
     jax.tree.map(np.testing.assert_array_equal, *metrics)
-
-
-def test_a_step_renders_what_the_device_augments():
-    recipe = small()
-    data, _ = loader.open_datasets(
-        recipe.data,
-        exemplar_size=TINY.exemplar_size,
-        instance_size=TINY.instance_size,
-        augment=recipe.augment,
-    )
-    raw = loader.stack([data.raw(i) for i in range(4)])
-    render = functools.partial(
-        augmentation.render,
-        exemplar_size=TINY.exemplar_size,
-        instance_size=TINY.instance_size,
-    )
-    state = training.init_state(jax.random.key(0), model=MODEL, config=SGD)
-    one, metrics = jitted(SGD)(state, raw)
-    two, expected = jitted(SGD)(state, jax.jit(render)(raw))
-    for a, b in zip(
-        jax.tree.leaves((one.params, metrics)),
-        jax.tree.leaves((two.params, expected)),
-        strict=True,
-    ):
-        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
 
 
 def test_a_neighbour_of_the_same_origin_is_no_negative():

@@ -33,7 +33,7 @@ from siamrpn_jax.data.pairs.record_material import RecordMaterial
 from siamrpn_jax.data.pairs.teacher import Teacher
 from siamrpn_jax.data.read.pool import open_pools
 from siamrpn_jax.data.sampling import check_held_out
-from siamrpn_jax.training.batch import Batch, LabelledBatch, RawBatch
+from siamrpn_jax.training.batch import Batch, LabelledBatch
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def _check_apart(training: PairDataset, validation: PairDataset) -> None:
 class BatchStream(Iterator[Any]):
     """An endless iterator of batches; close it, or use it in a ``with`` statement.
 
-    It yields ``Batch``, or ``RawBatch`` if the device augments, or ``LabelledBatch``.
+    It yields ``Batch`` or ``LabelledBatch``.
     """
 
     def __init__(self, iterator: grain.DatasetIterator[Any], *, shared: bool):
@@ -182,7 +182,6 @@ def batches(
     prefetch: int = 4,
     host_index: int = 0,
     host_count: int = 1,
-    device_augment: bool = False,
 ) -> BatchStream:
     """Starts the stream of batches.
 
@@ -199,11 +198,10 @@ def batches(
         prefetch: batches made ahead in each process.
         host_index: which share of every global batch is wanted.
         host_count: into how many shares it is split.
-        device_augment: leave crops and colours of pairs to ``augmentation.render``.
 
     Returns:
-        An endless iterator of ``Batch``, or of ``RawBatch`` if the device augments, or
-        of ``LabelledBatch``, with ``batch_size // host_count`` samples.
+        An endless iterator of ``Batch``, or of ``LabelledBatch`` for labelled images,
+        with ``batch_size // host_count`` samples.
 
     Raises:
         InputError: a number out of range, or hosts that do not divide the batch.
@@ -227,7 +225,6 @@ def batches(
         batch_size=batch_size,
         first=host_index * share,
         share=share,
-        raw=device_augment,
     )
     # Batching before the split over workers keeps the stream independent of it.
     pairs = grain.MapDataset.range(start_step * share, _ENDLESS).map(fetch)
@@ -257,14 +254,13 @@ def _fetch(
     batch_size: int,
     first: int,
     share: int,
-    raw: bool,
-) -> Batch | RawBatch | LabelledBatch:
+) -> Batch | LabelledBatch:
     """From an element of one host's stream to its sample in the global stream."""
     step, place = divmod(element, share)
     index = step * batch_size + first + place
     if isinstance(dataset, LabelledDataset):
         return dataset[index]
-    return dataset.raw(index) if raw else Batch(*dataset[index])
+    return Batch(*dataset[index])
 
 
 def _map(function: Callable[..., Any], *trees: Any) -> Any:

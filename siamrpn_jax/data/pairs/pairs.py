@@ -22,7 +22,6 @@ import numpy as np
 import tyro
 
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.data.crops.format import CropConfig
 from siamrpn_jax.data.crops.windows import (
     AugmentConfig,
     Window,
@@ -41,16 +40,14 @@ from siamrpn_jax.data.pairs.photometry import (
     Photometry,
     apply_photometry,
     draw_photometry,
-    possible_changes,
 )
 from siamrpn_jax.data.pairs.record_material import RecordMaterial
-from siamrpn_jax.data.pairs.requests import CropRequest, Picture, pack, render
+from siamrpn_jax.data.pairs.requests import CropRequest, Picture, render
 from siamrpn_jax.data.pairs.teacher import Teacher
 from siamrpn_jax.data.read.pool import Pool, Target
 from siamrpn_jax.data.sampling import Weighted, name_hash
 from siamrpn_jax.data.scenes.generated import Scene
 from siamrpn_jax.model.boxes import ltwh_to_cxcywh
-from siamrpn_jax.training.batch import RawBatch
 
 # Generating a scene costs as much as ten pairs drawn from it. So a stretch of indices
 # shares a set of scenes, each met at random: neighbours in a batch seldom share one.
@@ -286,29 +283,6 @@ class PairDataset:
         said = self.teacher.scores(z, x) if self.teacher else None
         return Pair(z, x, drawn.box, positive, origins, said)
 
-    def raw(self, index: int) -> RawBatch:
-        """The same pair before it is cropped and coloured, for ``augmentation.render``.
-
-        Images of prepared folders are sent as they are stored, and so are others that
-        fit into as many pixels; of the rest the patch is cropped here.
-
-        Returns:
-            One pair, without the axis B.
-        """
-        rng, drawn, positive, origins = self._draw_pair(index)
-        z, x = (
-            pack(request, change, rng, size=size, canvas=canvas, changes=possible)
-            for request, change, size, canvas, possible in zip(
-                (drawn.z, drawn.x),
-                self._draw_photometry(rng, drawn),
-                (self.exemplar_size, self.instance_size),
-                self._canvas(),
-                possible_changes(self.augment),
-                strict=True,
-            )
-        )
-        return RawBatch(z, x, drawn.box, positive, origins)
-
     def video_names(self) -> frozenset[str]:
         """Names of the sequences and of the prepared videos, without stills."""
         prepared = (tracks.video_names() for tracks in self.crop_tracks)
@@ -342,14 +316,6 @@ class PairDataset:
 
     def _reset(self) -> None:
         self._scene = functools.lru_cache(maxsize=2 * _SCENES)(Scene)
-
-    def _canvas(self) -> tuple[int, int]:
-        """Sides of the exemplar and search images that are sent to the device."""
-        crops = [tracks.records.crops for tracks in self.crop_tracks] or [CropConfig()]
-        return (
-            max(self.exemplar_size, *(c.exemplar_crop for c in crops)),
-            max(self.instance_size, *(c.search_crop for c in crops)),
-        )
 
     def _draw_pair(
         self, index: int

@@ -1,7 +1,6 @@
 """Colours and sharpness of a pair: what is drawn, and applying it to an image.
 
-A ``Photometry`` holds all that is drawn for one image, to be applied here or on the
-device (``siamrpn_jax.training.augmentation``).
+A ``Photometry`` holds all that is drawn for one image.
 """
 
 import math
@@ -12,8 +11,6 @@ import numpy as np
 
 from siamrpn_jax.data.crops.windows import AugmentConfig
 
-_BLUR_SIZE = 13  # Pixels of the largest kernel.
-
 _LIGHTING_RGB = np.array(
     [
         [-0.55919361, 0.98062831, -0.41940627],
@@ -22,11 +19,6 @@ _LIGHTING_RGB = np.array(
     ]
 )
 """Colour offset of three unit normals, grey levels: the "lighting" of PySOT."""
-
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)
-"""Shares of red, green and blue in grey: those of OpenCV."""
-
-_LEVELS = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
 
 
 class Photometry(NamedTuple):
@@ -117,7 +109,7 @@ def apply_photometry(
         image = np.ascontiguousarray(image[..., change.order])
     if change.fraction is not None:
         size = image.shape[0]
-        small = int(shrunk_side(change, size))
+        small = max(12, int(size * min(max(change.fraction, 0.15), 1.0)))
         image = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
         image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
     if isinstance(change.blur, np.ndarray):
@@ -148,71 +140,6 @@ def color_table(rng: np.random.Generator, strength: float) -> np.ndarray:
     bias = rng.uniform(-0.12, 0.12) * strength
     table = level**gamma * np.exp(gain * strength).astype(np.float32) + bias
     return (np.clip(table, 0, 1) * 255).astype(np.uint8)[None]
-
-
-# ------------------------------------------------------------------ for the device
-
-
-class Changes(NamedTuple):
-    """Which changes of an image a config makes at all; names as in ``RawPatches``."""
-
-    table: bool
-    mixing: bool
-    shrunk: bool
-    blur: bool
-    noise: bool
-
-
-def possible_changes(config: AugmentConfig) -> tuple[Changes, Changes]:
-    """The changes that a config may make to exemplars, and to search images."""
-    both = config.color_probability > 0 or config.lighting != 0
-    z = Changes(
-        table=both,
-        mixing=config.grey_probability > 0 or config.channel_swap_probability > 0,
-        shrunk=config.low_resolution_probability > 0,
-        blur=config.template_blur_probability > 0,
-        noise=config.noise_probability > 0,
-    )
-    return z, z._replace(
-        table=both or config.search_color_probability > 0,
-        blur=config.search_blur_probability > 0,
-    )
-
-
-def level_table(change: Photometry) -> np.ndarray:
-    """The change of ``table``, ``uint8 [256, 3]``."""
-    return _LEVELS if change.table is None else change.table[0]
-
-
-def mixing_matrix(change: Photometry) -> np.ndarray:
-    """The change of ``grey`` and ``order`` as ``float32 [3, 3]``: ``new = M @ old``."""
-    if change.grey:
-        return np.tile(_GREY, (3, 1))
-    matrix = np.eye(3, dtype=np.float32)
-    return matrix if change.order is None else matrix[change.order]
-
-
-def shrunk_side(change: Photometry, size: int) -> np.int32:
-    """Side in pixels to which ``fraction`` shrinks an image of side ``size``."""
-    fraction = 1.0 if change.fraction is None else change.fraction
-    return np.int32(max(12, int(size * min(max(fraction, 0.15), 1.0))))
-
-
-def blur_kernel(change: Photometry) -> np.ndarray:
-    """The change of ``blur`` as a kernel, ``float32 [13, 13]``, anchored in its middle.
-
-    It is correlated with the image, which is mirrored about its outermost pixels.
-    """
-    if change.blur is None:
-        kernel = np.ones((1, 1))
-    elif isinstance(change.blur, np.ndarray):
-        kernel = change.blur
-    else:
-        # As many taps as cv2.GaussianBlur takes for 8-bit images.
-        column = cv2.getGaussianKernel(round(change.blur * 6 + 1) | 1, change.blur)
-        kernel = column @ column.T
-    margin = (_BLUR_SIZE - len(kernel)) // 2
-    return np.pad(kernel, margin).astype(np.float32)
 
 
 # --------------------------------------------------------------------------- draws

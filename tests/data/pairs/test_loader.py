@@ -15,7 +15,7 @@ from siamrpn_jax.data.crops.windows import small_augment
 from siamrpn_jax.data.pairs.loader import batches, open_datasets
 from siamrpn_jax.data.pairs.pairs import DataConfig, PairDataset
 from siamrpn_jax.data.sampling import name_hash
-from siamrpn_jax.training.batch import Batch, RawBatch, RawPatches
+from siamrpn_jax.training.batch import Batch
 
 
 def open_small(*roots, **fields) -> PairDataset:
@@ -96,36 +96,10 @@ def test_form_of_a_batch(dataset):
     np.testing.assert_array_equal(batch.x[3], dataset[3].x)
 
 
-def test_form_of_a_raw_batch(dataset):
-    (batch,) = take(dataset, 1, device_augment=True)
-    assert isinstance(batch, RawBatch)
-    for patches, side in ((batch.z, 160), (batch.x, 448)):
-        forms = {
-            "image": ((side, side, 3), np.uint8),
-            "matrix": ((2, 3), np.float32),
-            "fill": ((3,), np.uint8),
-            "table": ((256, 3), np.uint8),
-            "mixing": ((3, 3), np.float32),
-            "shrunk": ((), np.int32),
-            "blur": ((13, 13), np.float32),
-            "noise": ((), np.float32),
-            "noise_seed": ((), np.uint32),
-        }
-        assert tuple(forms) == RawPatches._fields
-        for name, (shape, dtype) in forms.items():
-            array = getattr(patches, name)
-            assert array.shape == (4, *shape) and array.dtype == dtype, name
-    (rendered,) = take(dataset, 1)
-    np.testing.assert_array_equal(batch.box, rendered.box)
-    np.testing.assert_array_equal(batch.positive, rendered.positive)
-
-
-@pytest.mark.parametrize("device_augment", [False, True])
-def test_threads_and_processes_do_not_change_the_stream(dataset, device_augment):
-    options = {"device_augment": device_augment}
-    expected = take(dataset, 5, threads=1, **options)
-    assert_equal(take(dataset, 5, threads=2, prefetch=3, **options), expected)
-    assert_equal(take(dataset, 5, workers=2, threads=1, **options), expected)
+def test_threads_and_processes_do_not_change_the_stream(dataset):
+    expected = take(dataset, 5, threads=1)
+    assert_equal(take(dataset, 5, threads=2, prefetch=3), expected)
+    assert_equal(take(dataset, 5, workers=2, threads=1), expected)
 
 
 def test_workers_survive_the_signals_of_a_terminal(dataset):
@@ -143,19 +117,15 @@ def test_workers_survive_the_signals_of_a_terminal(dataset):
     assert_equal(found, expected)
 
 
-@pytest.mark.parametrize("device_augment", [False, True])
-def test_restarts_anywhere(dataset, device_augment):
-    options = {"device_augment": device_augment}
-    expected = take(dataset, 6, **options)
-    assert_equal(take(dataset, 3, start_step=3, **options), expected[3:])
-    assert_equal(take(dataset, 1, start_step=5, threads=1, **options), expected[5:])
+def test_restarts_anywhere(dataset):
+    expected = take(dataset, 6)
+    assert_equal(take(dataset, 3, start_step=3), expected[3:])
+    assert_equal(take(dataset, 1, start_step=5, threads=1), expected[5:])
 
 
-@pytest.mark.parametrize("device_augment", [False, True])
-def test_hosts_share_the_global_batch(dataset, device_augment):
-    options = {"device_augment": device_augment}
-    expected = take(dataset, 3, **options)
-    hosts = [take(dataset, 3, host_index=i, host_count=2, **options) for i in range(2)]
+def test_hosts_share_the_global_batch(dataset):
+    expected = take(dataset, 3)
+    hosts = [take(dataset, 3, host_index=i, host_count=2) for i in range(2)]
     for step in range(3):
         parts = [jax.tree.leaves(host[step]) for host in hosts]
         joined = [np.concatenate(pair) for pair in zip(*parts, strict=True)]

@@ -258,16 +258,6 @@ def test_look_alikes_come_from_the_same_video(stills):
     assert 45 < same < 75
 
 
-def test_the_device_gets_the_same_patches(stills):
-    pairs = open_pairs(stills, augment=AugmentConfig(search_shift=0.2))
-    for i in range(3):
-        pair, raw = pairs[i], pairs.raw(i)
-        np.testing.assert_array_equal(raw.box, pair.box)
-        assert raw.x.image.shape == (448, 448, 3)
-        np.testing.assert_array_equal(raw.x.image[:120, :120], pair.x)
-        np.testing.assert_array_equal(raw.z.image[:60, :60], pair.z)
-
-
 def test_folders_without_room_for_backgrounds_are_refused(tmp_path, scenes, caplog):
     narrow = tmp_path / "narrow"
     write_prepared(narrow, tracks=3, length=2, search_crop=160)
