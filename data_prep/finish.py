@@ -36,7 +36,7 @@ class Summary:
 
     folder: Path
     videos: int
-    """Number of videos (of stills: images) that have records."""
+    """Number of videos (of stills: images), those without any record too."""
 
     tracks: int
     records: int
@@ -166,7 +166,7 @@ def finish(
     rejections = tuple(r for content in contents for r in content.rejections)
     summary = Summary(
         folder=folder,
-        videos=len({name for content in contents for name in content.videos}),
+        videos=sum(len(job.units) for job in jobs),
         tracks=sum(len(content.names) for content in contents),
         records=sum(len(content.frames) for content in contents),
         size=sum(content.size for content in contents),

@@ -1,11 +1,10 @@
 """Label Studio, a ``.json`` of tasks: films with key frames, or images with shapes.
 
-Percent, frames from 1, linear in between while ``enabled``. Media are found by the
-ends of their addresses. Frames count as Label Studio counts them, by the ``frameRate``
-of its ``Video`` tag; where that is not the film's own, times bring them to each other.
+Percent, frames from 1, linear in between while ``enabled``. Frames count as Label
+Studio counts them, by the ``frameRate`` of its ``Video`` tag; where that is not the
+film's own, times bring them to each other.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,14 +36,12 @@ from data_prep.tracks import (
 )
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import read_json
-from siamrpn_jax.labelling.formats import film_frame
+from siamrpn_jax.labelling.label_studio import film_frame, find_media
 from siamrpn_jax.media.video import Video
 
 _PERCENT = 0.01
 _SHAPES = {"x", "points", "rle", "vertices"}
 """Of these the value of a result that is drawn has one."""
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-")
-"""What Label Studio puts before the names of files that are uploaded."""
 
 
 class StudioTask(NamedTuple):
@@ -82,7 +79,7 @@ def list_units(raw: Path, path: Path, media: Iterable[Path]) -> Iterator[Unit]:
             file = _find_media(task["data"], by_name)
             if tasks_of.setdefault(file, number) != number:
                 raise ValueError(f"is of {file.name}, as task {tasks_of[file]} is")
-        except PreparationError as error:
+        except InputError as error:
             raise PreparationError(f"{path}: task {number} {error}") from error
         except ValueError as error:
             problem = Unreadable(path, f"task {number} {error}")
@@ -162,36 +159,18 @@ def _read_results(task: Any) -> list[dict[str, Any]]:
 
 
 def _find_media(data: dict[str, Any], by_name: dict[str, list[Path]]) -> Path:
-    """The file that a task is of: of equal names the one whose folders agree best.
+    """The file that a task is of.
 
     Raises:
-        PreparationError: there is none, or there are several.
+        InputError: there is none, or there are several.
     """
     sources = [value for value in data.values() if isinstance(value, str)]
     for source in sources:
-        parts = re.split(r"[/\\=]", source.partition("&")[0])
-        name = parts[-1]
-        found = by_name.get(name) or by_name.get(_UPLOAD.sub("", name)) or []
-        agreements = [_agreement(parts[:-1], file.parent.parts) for file in found]
-        best = [
-            file
-            for file, agreement in zip(found, agreements, strict=True)
-            if agreement == max(agreements)
-        ]
-        if len(best) > 1:
-            raise PreparationError(f"is of {source}: {best[0]} or {best[1]}?")
-        if best:
-            return best[0]
+        if found := find_media(source, by_name):
+            return found
     raise PreparationError(
         f"is of {', '.join(sources) or 'nothing'}, expected that film beside it"
     )
-
-
-def _agreement(wanted: Sequence[str], found: Sequence[str]) -> int:
-    """How many folders above a file are the same, from the file on."""
-    pairs = zip(reversed(wanted), reversed(found), strict=False)
-    equal = [a == b for a, b in pairs]
-    return equal.index(False) if False in equal else len(equal)
 
 
 # ------------------------------------------------------------------------------ images

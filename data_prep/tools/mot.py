@@ -42,17 +42,18 @@ def read_unit(key: str, content: Mot) -> Iterator[Track | Rejection]:
     categories: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         row = parse_numbers(line)
-        frame = int(row[0]) if len(row) >= 6 and row[0] == row[0] // 1 else -1
+        whole = len(row) >= 6 and all(value == value // 1 for value in row[:2])
+        frame = int(row[0]) if whole else -1
         if frame not in images:
             reason = (
                 f"line {number} is {line[:80]!r}, expected frame,id,x,y,w,h,… of a "
-                f"frame in {content.images.name}"
+                f"frame in {content.images.name}, with a whole id"
             )
             yield Rejection(str(content.text), None, reason)
             continue
         considered = content.text.name == "det.txt" or len(row) < 7 or row[6] != 0
         if considered:
-            name = f"{row[1]:g}"
+            name = str(int(row[1]))
             seen = row[8] if len(row) > 8 and row[8] >= 0 else 1.0
             tracks.setdefault(name, []).append((frame, tuple(row[2:6]), seen))
             if len(row) > 7 and 1 <= row[7] <= len(names):

@@ -11,7 +11,6 @@ the film's own, frames are brought to each other by their times.
 """
 
 import os
-import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ import numpy as np
 
 from siamrpn_jax.api import Tracker
 from siamrpn_jax.common.errors import InputError, require
-from siamrpn_jax.labelling.formats import film_frame, studio_result
+from siamrpn_jax.labelling.formats import studio_result
+from siamrpn_jax.labelling.label_studio import film_frame, find_media
 from siamrpn_jax.labelling.labels import LabelledObject, Labels
 from siamrpn_jax.labelling.session import Session
 
@@ -28,8 +28,6 @@ VERSION = "siamrpn_jax"
 """What predictions are marked with."""
 
 _TYPE = "videorectangle"
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-")
-"""What Label Studio puts before the names of files that are uploaded."""
 
 
 def make_app(films: Path, *, tracker: Tracker) -> Any:
@@ -226,15 +224,19 @@ def _regions(task: dict[str, Any], context: dict[str, Any]) -> list[dict[str, An
 
 
 def _film(task: dict[str, Any], films: Path) -> Path:
-    """The film of a task, by the name at the end of its address."""
-    addresses = [value for value in task["data"].values() if isinstance(value, str)]
-    names = [re.split(r"[/\\=]", one.partition("&")[0])[-1] for one in addresses]
-    wanted = {name for one in names for name in (one, _UPLOAD.sub("", one)) if name}
+    """The film of a task, by its address.
+
+    Raises:
+        InputError: there is none, or there are several.
+    """
+    by_name: dict[str, list[Path]] = {}
     for folder, _, files in os.walk(films):
-        for file in sorted(files):
-            if file in wanted:
-                return Path(folder, file)
+        for file in files:
+            by_name.setdefault(file, []).append(Path(folder, file))
+    addresses = [value for value in task["data"].values() if isinstance(value, str)]
+    for address in addresses:
+        if found := find_media(address, by_name):
+            return found
     raise InputError(
-        f"{films}: holds no film {' or '.join(sorted(wanted)) or 'of this task'}, of "
-        f"{addresses}"
+        f"{films}: holds no film {' or '.join(addresses) or 'of this task'}"
     )

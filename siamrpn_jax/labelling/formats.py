@@ -368,22 +368,6 @@ def _write_studio(labels: Labels, folder: Path, images: _Images) -> list[Path]:
     return [_write_text(folder / f"{labels.name}.json", text)]
 
 
-def film_frame(frame: int, *, count: int, length: int) -> int:
-    """The frame of a film, from 0, that Label Studio shows as one of its own.
-
-    It counts by the ``frameRate`` of its ``Video`` tag, 24 unless it is set, not by the
-    film's own; times bring them to each other.
-
-    Args:
-        frame: as Label Studio counts, from 1.
-        count: of frames in the film as Label Studio counts them.
-        length: of the film, frames.
-    """
-    if count == length:
-        return frame - 1
-    return min(round((frame - 1) * length / count), length - 1)
-
-
 def studio_result(one: LabelledObject, labels: Labels) -> dict[str, Any]:
     """An object as Label Studio's video rectangle, a key frame in every frame.
 

@@ -130,8 +130,8 @@ def damaged():
     yield {"tasks": 3}, "malformed request"
     yield [], "malformed request"
     yield {"tasks": [{"data": 5}]}, "malformed request"
-    yield request(film="/data/other.webm"), "holds no film other.webm"
-    yield request(film="../../etc/passwd"), "holds no film passwd"
+    yield request(film="/data/other.webm"), "holds no film /data/other.webm"
+    yield request(film="../../etc/passwd"), "holds no film ../../etc/passwd"
     for path, value, message in (
         ("frame", 99, "frame 98 of"),
         ("frame", "a", "expected a whole number"),

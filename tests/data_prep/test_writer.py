@@ -362,6 +362,12 @@ def test_what_is_rejected_in_every_video_is_no_accident(tmp_path):
         assert prepare(made, tmp_path, max_bad="50%").accepted
 
 
+def test_what_is_missing_of_half_a_download_is_no_misreading(tmp_path):
+    there = [[make_track(name)] for name in "abc"]
+    missing = [[Rejection(f"{name}.txt", None, "is missing", 1)] for name in "defg"]
+    assert prepare(dataset(*there, *missing), tmp_path, max_bad="50%").accepted
+
+
 def test_lost_things_that_are_no_records_do_not_count(tmp_path):
     made = dataset([make_track(), Rejection("gone.mp4", None, "not available", 0)])
     summary = prepare(made, tmp_path, max_bad="0")

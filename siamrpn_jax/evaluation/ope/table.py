@@ -264,7 +264,7 @@ def _evaluate_got10k(runs: Runs, benchmark: Benchmark) -> Got10kMetrics:
     return ope.evaluate_got10k(
         (run.boxes + FROM_ONE, one.boxes + FROM_ONE, read_size(one.frames[0]))
         for one in benchmark.sequences
-        for run in runs[one.name]
+        for run in runs.get(one.name, ())
     )
 
 

@@ -1,0 +1,76 @@
+"""What Label Studio means: the media that its tasks are of, and its count of frames."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from siamrpn_jax.common.errors import InputError
+
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-")
+"""What Label Studio puts before the names of files that are uploaded."""
+
+
+def find_media(address: str, by_name: Mapping[str, Sequence[Path]]) -> Path | None:
+    """The file that an address means: of equal names the one whose folders agree best.
+
+    Args:
+        address: a path or a URL, such as ``/data/local-files/?d=a/my%20film.mp4``,
+            ``/data/upload/3/0123abcd-film.mp4`` or a signed one of a cloud storage.
+        by_name: files to choose from, by their names.
+
+    Returns:
+        The file, or None if none has the name.
+
+    Raises:
+        InputError: several files agree equally well.
+    """
+    for text in _paths(address):
+        *folders, name = re.split(r"[/\\]", text)
+        found = by_name.get(name) or by_name.get(_UPLOAD.sub("", name)) or ()
+        agreements = [_agreement(folders, file.parent.parts) for file in found]
+        best = [
+            file
+            for file, agreement in zip(found, agreements, strict=True)
+            if agreement == max(agreements)
+        ]
+        if len(best) > 1:
+            raise InputError(f"is of {address}: {best[0]} or {best[1]}?")
+        if best:
+            return best[0]
+    return None
+
+
+def film_frame(frame: int, *, count: int, length: int) -> int:
+    """The frame of a film, from 0, that Label Studio shows as one of its own.
+
+    It counts by the ``frameRate`` of its ``Video`` tag, 24 unless it is set, not by the
+    film's own; times bring them to each other.
+
+    Args:
+        frame: as Label Studio counts, from 1.
+        count: of frames in the film as Label Studio counts them.
+        length: of the film, frames.
+    """
+    if count == length:
+        return frame - 1
+    return min(round((frame - 1) * length / count), length - 1)
+
+
+def _paths(address: str) -> Iterator[str]:
+    """What an address may say of a file's path, the most likely first."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # brackets that hold no IP address
+        pass
+    else:
+        yield from parse_qs(parts.query).get("d", ())  # a file of a local storage
+        yield unquote(parts.path)
+    yield address  # a path whose name looks like a part of a URL
+
+
+def _agreement(wanted: Sequence[str], found: Sequence[str]) -> int:
+    """Number of folders above a file that are the same, from the file on."""
+    pairs = zip(reversed(wanted), reversed(found), strict=False)
+    equal = [a == b for a, b in pairs]
+    return equal.index(False) if False in equal else len(equal)
