@@ -95,6 +95,12 @@ class Tracker:
         self._init, self._step = make_tracker(model, self.weights, config=config)
         self._started = False
 
+    def __copy__(self) -> "Tracker":
+        """Another tracker with the same weights and compiled functions."""
+        made = type(self).__new__(type(self))
+        vars(made).update(vars(self))
+        return made
+
     def __getstate__(self) -> dict[str, Any]:
         """All but the compiled functions, with arrays of NumPy: for other processes."""
         kept = {k: v for k, v in vars(self).items() if k not in ("_init", "_step")}

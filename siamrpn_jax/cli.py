@@ -18,7 +18,7 @@ COMMANDS = {
     "eval": ("eval_ope", "one-pass evaluation: OTB, LaSOT, GOT-10k, … or folders"),
     "eval-vot": ("eval_vot", "VOT's experiments: EAO, accuracy, robustness, speed"),
     "ablate": ("ablate", "repeat the paper's studies: anchors, data size, centre size"),
-    "export": ("export", "write the tracker as StableHLO that runs with JAX alone"),
+    "export": ("export", "write the tracker for ONNX, LiteRT, a web page or JAX alone"),
     "import": ("import_weights", "weights of PyTorch trackers in and out; model cards"),
     "card": ("card", "pictures for a model card: what weights follow, where they fail"),
     "benchmark": (

@@ -24,10 +24,15 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # As if restarted with huge pages: a command under test must not restart the tests.
 os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
 
-import jax  # noqa: E402 (the environment decides)
+import hypothesis  # noqa: E402 (the environment decides)
+import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
+
+# What is measured is whether tests hold, not how busy the machine is.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 SLOW_FIRST = (

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import itertools
 import pickle
@@ -170,6 +171,7 @@ def test_protocol_of_got10k(tracker, frames):
         ([1, 2, np.inf, 4], "inf.*finite"),
         ([1, 2, 0, 4], "above 0"),
         ([1, 2, 3, -4], "above 0"),
+        ([0.1, 0.5, 0.2, 1], "looks like fractions of the frame, expected pixels"),
         ([100, 2, 3, 4], "outside the frame of 100x80"),
         ([-3, 2, 3, 4], "outside the frame of 100x80"),
         ([[1, 2, 3, 4], [1, 80, 3, 4]], r"\[1.0, 80.0, 3.0, 4.0\]: outside"),
@@ -314,6 +316,17 @@ def test_a_tracker_goes_to_another_process_and_on(tracker, frames):
             expected = tracker.update(frame)
             np.testing.assert_array_equal(again.update(frame), expected)
             np.testing.assert_array_equal(again.confidence, tracker.confidence)
+
+
+def test_a_copy_follows_another_target_with_the_same_weights(tracker, frames):
+    other = copy.copy(tracker)
+    shared = zip(*map(jax.tree.leaves, (tracker.weights, other.weights)), strict=True)
+    assert all(a is b for a, b in shared)
+    for one, target in zip((tracker, other), TARGETS[:2], strict=True):
+        one.init(frames[0], target)
+    found = tracker.update(frames[1]), other.update(frames[1])
+    tracker.init(frames[0], TARGETS[:2])
+    np.testing.assert_allclose(tracker.update(frames[1]), found, atol=1e-3)
 
 
 def test_numbers_that_are_none_end_the_tracking(variables, frames):

@@ -68,6 +68,8 @@ class OpenFilm:
         self._lock = threading.RLock()
         self._ready = contextlib.ExitStack()
         self._ready.enter_context(_alone(self._path))
+        if self._path.exists():  # another app may have saved until it let go of it
+            self.session = Session.load(self._path, film.path, tracker=tracker)
         self._timeline = Timeline(self.session)
         self._timeline.refresh()
         self._browsers: list[Send] = []
@@ -487,6 +489,7 @@ def _commands(folder: Path) -> list[str]:
     prepared = folder.with_name(f"{folder.name}-prepared")
     raw, out = shlex.quote(str(folder)), shlex.quote(str(prepared))
     return [
-        f"python -m data_prep.folder --raw {raw} --out {out}",
-        f"siamrpn train small --init small --data {out}",
+        f"python -m data_prep.folder --raw {raw} --out {out} --search-crop 672",
+        f"siamrpn train small --init small --data {out} "
+        "--optimizer.learning-rate 1e-4 --out runs/mine",
     ]

@@ -365,6 +365,7 @@ def _run(
     settings: dict[str, Any],
     subfolder: str,
 ) -> "Entry":
+    import siamrpn_jax
     from siamrpn_jax.evaluation.ope import output
     from siamrpn_jax.evaluation.ope.table import Entry, evaluate_runs
     from siamrpn_jax.evaluation.runner import run_sequence
@@ -374,7 +375,11 @@ def _run(
         if config.results:
             store = _store(config, config.results / subfolder, _origins(config)[0])
             stack.enter_context(lock_folder(store.folder))
-            settings = {"benchmark": config.benchmark, **settings}
+            settings = {
+                "siamrpn_jax": siamrpn_jax.__version__,
+                "benchmark": config.benchmark,
+                **settings,
+            }
             store.open(settings, force=config.force, names=list(benchmark.lengths))
         output.print_head(benchmark, spec.name)
         runs: dict[str, tuple[Run, ...]] = {}

@@ -105,8 +105,9 @@ def run(config: Config) -> None:
     out = config.out or Path("tracks") / video.name
     results = track(itertools.chain([first], frames), targets, tracker=tracker)
     film, table = out / f"{video.name}.{config.format}", out / "boxes.csv"
-    if film.exists() and film.resolve() == Path(config.video).resolve():
-        raise InputError(f"{film}: is the video itself, choose another --out")
+    for path, option in ((film, "--out"), (config.animation, "--animation")):
+        if path and path.exists() and path.samefile(config.video):
+            raise InputError(f"{path}: is the video itself, choose another {option}")
     for format in config.export:  # said before an hour of tracking, not after
         if (out / format).exists():
             raise InputError(f"{out / format}: is there already, choose another --out")

@@ -7,7 +7,7 @@ window, votes and confidence. Tensors are called ``template.cls_kernel``, ``stat
 and ``TrackOutput``. Frames are RGB uint8 ``[H, W, 3]`` of any size, boxes ``cxcywh``.
 The template's kernels are those of ONNX's ``Conv``, ``[O, I, h, w]``.
 
-``network`` gives the network alone: ``template(z)`` and ``search(x, …)``.
+``make_networks`` gives the network alone: ``template(z)`` and ``search(x, …)``.
 """
 
 import dataclasses

@@ -30,6 +30,7 @@ from siamrpn_jax.evaluation.annotations import BoxAnnotation, Origin, ResultErro
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
 from siamrpn_jax.evaluation.vot.metrics import Trajectory
 from siamrpn_jax.evaluation.vot.regions import format_region, parse_region
+from siamrpn_jax.model.boxes import ltwh_to_corners
 
 
 def write_otb_results(
@@ -112,6 +113,56 @@ def read_box_results(
         _check_count(places[name][0], len(boxes), len(annotation.boxes), name)
         found[name] = boxes
     return found
+
+
+def check_boxes(
+    folder: Path,
+    runs: Mapping[str, Items[np.ndarray]],
+    truths: Mapping[str, np.ndarray],
+    *,
+    origin: Origin,
+) -> None:
+    """Refuses results that are something else than they were read as.
+
+    Most trackers write the box that they are given as the first row. Where most first
+    rows are the truth but for one pixel, or as corners, so are the other rows.
+
+    Args:
+        folder: where they are from, for the error.
+        runs: ``ltwh [T, 4]`` of each run, by name of sequence.
+        truths: as many rows for each sequence, NaN where the target is absent.
+        origin: what the files were taken to count pixels from.
+
+    Raises:
+        ResultError: they count from another origin, are corners, or are fractions.
+    """
+    pairs = [(boxes, truths[name]) for name in runs for boxes in runs[name]]
+    known = [(boxes, truth) for boxes, truth in pairs if not np.isnan(truth[0]).any()]
+    if not known:
+        return
+    first = np.array([boxes[0] for boxes, _ in known])
+    true = np.array([truth[0] for _, truth in known])
+    shift = np.where(np.arange(4) < 2, 1 if origin else -1, 0)
+    if _most(np.abs(first + shift - true), 0.01):
+        raise ResultError(
+            f"{folder}: its first rows are the true boxes, moved by a pixel: its files "
+            f"seem to count from {1 - origin}, expected --results-origin {1 - origin}"
+        )
+    corners = np.abs(first - ltwh_to_corners(true))
+    if _most(corners, 1.01) and not _most(np.abs(first - true), 1.01):
+        raise ResultError(
+            f"{folder}: its first rows are the true boxes as corners x1,y1,x2,y2, "
+            "expected x,y,w,h"
+        )
+    if all(np.nanmax(boxes) <= 1 for boxes, _ in known) and true[:, 2:].max() > 4:
+        raise ResultError(
+            f"{folder}: its rows are fractions of the images, expected pixels"
+        )
+
+
+def _most(errors: np.ndarray, tolerance: float) -> bool:
+    """Whether more than half of the rows ``[N, 4]`` are within a tolerance."""
+    return bool((errors < tolerance).all(axis=1).mean() > 0.5)
 
 
 def read_trajectory(

@@ -123,8 +123,8 @@ class ResultStore:
             truths: name of a sequence -> its boxes, NaN where the target is absent.
 
         Raises:
-            ResultError: sequences without results, all named; a line that is no box; or
-                more or fewer lines than frames.
+            ResultError: sequences without results, all named; a line that is no box;
+                more or fewer lines than frames; or as ``results.check_boxes`` says.
         """
         if not self.folder.is_dir():
             raise ResultError(f"{self.folder}: no such folder")
@@ -141,6 +141,7 @@ class ResultStore:
                     self.folder, known, origin=self.origin
                 ).items()
             }
+        results.check_boxes(self.folder, found, truths, origin=self.origin)
         return {
             name: tuple(self._as_run(name, boxes) for boxes in runs)
             for name, runs in found.items()

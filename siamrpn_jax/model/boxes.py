@@ -205,6 +205,11 @@ def check_boxes(boxes: Any, frame: np.ndarray) -> np.ndarray:
     for box in np.atleast_2d(array):
         x, y, w, h = box
         _check_sides(box, w, h)
+        if (box >= 0).all() and (box <= 1).all():
+            raise BoxError(
+                f"box {box.tolist()}: looks like fractions of the frame, expected "
+                "pixels"
+            )
         if x >= width or y >= height or x + w <= 0 or y + h <= 0:
             raise BoxError(
                 f"box {box.tolist()}: outside the frame of {width}x{height} pixels, "

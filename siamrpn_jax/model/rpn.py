@@ -20,7 +20,8 @@ class Template(struct.PyTreeNode):
     """The detection kernels that one exemplar stands for (paper, section 4.1).
 
     ``up_channel``: ``[B, h, w, C, 2K]`` and ``[B, h, w, C, 4K]``; ``depthwise``:
-    ``[B, h, w, C]`` twice; ``cross_correlation``: ``[B, h, w, C]`` and None.
+    ``[B, h, w, C]`` twice; ``cross_correlation``: ``[B, h, w, C]`` and None;
+    ``hybrid``: ``[B, h, w, C]`` of the scores and ``[B, h, w, C]`` of the boxes.
     """
 
     cls_kernel: jax.Array

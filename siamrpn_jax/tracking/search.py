@@ -19,6 +19,7 @@ import numpy as np
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model import fused
 from siamrpn_jax.model.network import Detection, SiamRPN
+from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.model.rpn import Template
 from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.tracking.state import TrackOutput, TrackState, search_patches
@@ -38,6 +39,7 @@ _CHUNK, _SIZE = 16, 64  # Frames in a call, and what frame sizes are rounded up 
 
 
 @functools.partial(jax.jit, static_argnames="model")
+@standard_promotion
 def track_settings(
     weights: Weights,
     template: Template,

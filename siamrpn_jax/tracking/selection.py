@@ -189,9 +189,15 @@ def window_and_center(
     """Cosine window and centre region by anchor, ``[N]``; constants of the trace.
 
     Raises:
-        InputError: the centre region does not fit the score map.
+        InputError: the centre region does not fit the score map, or there are fewer
+            proposals than are to be kept.
     """
     cells, per_cell = model.score_size, len(model.anchors.ratios)
+    if config.top_k > cells * cells * per_cell:
+        raise InputError(
+            f"top_k is {config.top_k}, expected at most the {cells * cells * per_cell} "
+            "proposals that this network makes"
+        )
     hann = np.hanning(cells).astype(np.float32)
     window = np.outer(hann, hann)
     side = config.center_size or cells

@@ -111,5 +111,5 @@ def label_ranks(
     """How many classes the network prefers to the right one, int32 ``[B]``."""
     logits: Any = model.apply(variables, batch.image)
     right = jnp.take_along_axis(logits, batch.label[:, None], axis=-1)
-    # A network that prefers none must not count as right.
-    return (logits >= right).sum(-1) - 1
+    # A network that prefers none must not count as right, nor one that gives NaN.
+    return (~(logits < right)).sum(-1) - 1

@@ -1,12 +1,13 @@
 """Configs of training. No JAX is loaded here: the command line shows these options."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from siamrpn_jax.common.errors import InputError, check_least
+from siamrpn_jax.common.errors import InputError, check_least, check_range
 from siamrpn_jax.model.config import BackboneConfig, ConvImpl, InputConfig, feature_size
 
 
@@ -34,6 +35,15 @@ class TargetConfig:
     """At most this many anchors of a pair count: its positives, and negatives drawn at
     random; None: all."""
 
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        check_range(self, 0, 1, "positive_iou", "negative_iou")
+        if self.positive_iou < self.negative_iou:
+            raise InputError(
+                f"positive_iou is {self.positive_iou}, expected at least negative_iou, "
+                f"{self.negative_iou}"
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
@@ -60,6 +70,12 @@ class LossConfig:
     teacher_weight: Annotated[float, tyro.conf.arg(aliases=("--teacher-weight",))] = 0.5
     """Weight of what a teacher says, if the data has one: in each cell of the score map
     the best anchor's score learns how likely the target is there."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        check_range(self, 1e-6, math.inf, "sigma")
+        check_least(self, 0, "regression_weight", "giou_weight", "hard_negatives")
+        check_least(self, 0, "in_batch_negatives", "teacher_weight")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +121,8 @@ class OptimizerConfig:
         """Raises InputError on numbers out of range."""
         check_least(self, 1e-12, "learning_rate", "final_learning_rate")
         check_least(self, 0, "warmup_steps", "weight_decay", "frozen_layers")
+        check_range(self, 0, 1, "momentum", "second_moment", "ema")
+        check_range(self, 1e-12, math.inf, "clip_norm")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -97,7 +97,7 @@ def init_state(
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         opt_state=make_optimizer(config).init(variables["params"]),
-        ema=jax.tree.map(jnp.copy, variables) if config.optimizer.ema else None,
+        ema=None if config.optimizer.ema is None else jax.tree.map(jnp.copy, variables),
     )
 
 

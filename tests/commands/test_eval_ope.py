@@ -516,6 +516,20 @@ def test_got10k_validation(tmp_path, got10k, capsys):
     assert again == report
 
 
+def test_got10k_validation_without_some_results(tmp_path, got10k, capsys):
+    results = tmp_path / "static"
+    config = eval_ope.Config(
+        got10k, benchmark="got10k-val", tracker=("static",), results=results
+    )
+    eval_ope.run(config)
+    shutil.rmtree(results / "dog")
+    report = score(results, sequences=got10k, benchmark="got10k-val", skip_broken=True)
+    boxes = TRUTH["car"]
+    still = metrics.overlaps(np.repeat(boxes[:1], len(boxes) - 1, axis=0), boxes[1:])
+    assert report["ao"] == pytest.approx(still.mean())
+    assert "left out: " in capsys.readouterr().out
+
+
 def test_got10k_test_is_packed_for_the_server(tmp_path, got10k, capsys):
     config = eval_ope.Config(
         got10k, benchmark="got10k-test", tracker=("static",), results=tmp_path / "res"

@@ -1,6 +1,8 @@
 import json
 import struct
 import zipfile
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +39,36 @@ def test_origin_one_moves_corners_not_sizes(tmp_path):
     )
     with pytest.raises(results.ResultError, match="origin 2"):
         results.write_otb_results(tmp_path / "a.txt", BOXES, origin=2)  # type: ignore
+
+
+def checked(runs, *, origin: Any = 0, truth=BOXES + [50, 50, 0, 0]):
+    truths = {name: truth for name in runs}
+    results.check_boxes(Path("res"), runs, truths, origin=origin)
+
+
+def test_first_rows_tell_what_results_are():
+    truth = BOXES + [50, 50, 0, 0]
+    later = truth + 3.0
+    other = np.concatenate([truth[:1], later[1:]])
+    checked({"a": [other], "b": [later]})  # most trackers, and one that starts anew
+    for origin in (0, 1):
+        shifted = other - np.array([1, 1, 0, 0]) * (1 if origin else -1)
+        message = f"expected --results-origin {1 - origin}"
+        with pytest.raises(ResultError, match=message):
+            checked({"a": [shifted], "b": [shifted], "c": [later]}, origin=origin)
+        checked({"a": [shifted], "b": [later]}, origin=origin)  # half: no proof
+    corners = np.concatenate([other[:, :2], other[:, :2] + other[:, 2:]], axis=1)
+    with pytest.raises(ResultError, match="as corners x1,y1,x2,y2, expected x,y,w,h"):
+        checked({"a": [corners]})
+    with pytest.raises(ResultError, match="are fractions of the images"):
+        checked({"a": [other / 1000]})
+
+
+def test_boxes_in_the_corner_of_the_frame_are_no_corners():
+    truth = np.array([[0.0, 0, 20, 30], [1, 0, 20, 30]])
+    checked({"a": [truth]}, truth=truth)
+    absent = np.full((2, 4), np.nan)
+    checked({"a": [truth]}, truth=absent)
 
 
 @given(st.lists(st.lists(st.floats(-1e4, 1e4), min_size=4, max_size=4), min_size=1))

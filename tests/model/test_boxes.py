@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -39,7 +39,6 @@ def test_conversions_by_hand(convert, given_box, expected):
 
 
 @given(some_boxes)
-@settings(deadline=None)
 def test_conversions_round_trip(values):
     for there, back in CONVERSIONS:
         np.testing.assert_array_equal(back(there(values)), values)
@@ -52,7 +51,6 @@ corner_pairs = st.tuples(*[st.integers(0, 12)] * 4).map(
 
 
 @given(corner_pairs, corner_pairs)
-@settings(deadline=None)
 def test_iou_of_whole_pixel_boxes_counts_pixels(a, b):
     masks = np.zeros((2, 12, 12), bool)
     for mask, (x0, y0, x1, y1) in zip(masks, (a, b), strict=True):
@@ -65,7 +63,6 @@ def test_iou_of_whole_pixel_boxes_counts_pixels(a, b):
 
 
 @given(corner_pairs, corner_pairs)
-@settings(deadline=None)
 def test_generalised_iou_of_whole_pixel_boxes_counts_pixels(a, b):
     masks = np.zeros((3, 12, 12), bool)
     bounds = (*np.minimum(a, b)[:2], *np.maximum(a, b)[2:])
@@ -112,7 +109,6 @@ codable = st.tuples(positions, positions, sizes, sizes).map(np.array)
 
 
 @given(codable, codable)
-@settings(deadline=None)
 def test_decode_inverts_encode(box, anchor):
     decoded = boxes.decode(boxes.encode(box, anchor), anchor)
     np.testing.assert_allclose(decoded, box, rtol=1e-9, atol=1e-9)

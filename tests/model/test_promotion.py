@@ -6,8 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from siamrpn_jax.model import fused
 from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.presets import small
+from siamrpn_jax.tracking import search
 from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.tracking.slots import add_target, empty_slots, track_many
 from siamrpn_jax.tracking.step import init_track, track_clip, track_step
@@ -48,6 +50,10 @@ def test_tracking_under_strict_rules(mode):
         slots, output = track_many(variables, slots, CLIP[:2], **options)
         assert types(slots) == {"float32", "int32", "bool"}
         assert np.isfinite(output.box).all()
+        settings = search.make_settings(EVERYTHING, search.draw_settings(2, seed=0))
+        weights = fused.fuse(MODEL, variables)
+        found = search.track_frames(weights, CLIP, BOX, settings, model=MODEL)
+        assert types(found) == {"float32", "bool"}
 
 
 @pytest.mark.parametrize("mode", ["rank", "type", "x64"])

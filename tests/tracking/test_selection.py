@@ -181,6 +181,14 @@ def test_a_centre_region_that_has_no_middle_cell_is_refused(detects):
             step((200, 150, 40, 40), config=TrackerConfig(center_size=side))
 
 
+def test_more_proposals_than_there_are_cannot_be_kept(detects):
+    detects(detection_at())
+    message = f"top_k is {F * F * K + 1}, expected at most the {F * F * K} proposals"
+    with pytest.raises(InputError, match=message):
+        step((200, 150, 40, 40), config=TrackerConfig(top_k=F * F * K + 1))
+    step((200, 150, 40, 40), config=TrackerConfig(top_k=F * F * K))
+
+
 def test_stages_change_the_winner(detects):
     """A better proposal at the edge loses to the window and to the centre region."""
     logits = np.full((1, F, F, K, 2), (0.0, -20.0), np.float32)

@@ -102,6 +102,9 @@ def test_ranks_count_what_is_preferred_and_ties():
     batch = random_batch(7, seed=0)._replace(label=np.arange(7, dtype=np.int32))
     ranks = classifier.label_ranks(params, batch, model=MODEL)
     np.testing.assert_array_equal(ranks, [2, 4, 3, 6, 6, 0, 1])
+    dense["bias"] = jnp.full(7, jnp.nan)
+    ranks = classifier.label_ranks(params, batch, model=MODEL)
+    np.testing.assert_array_equal(ranks, 6)
 
 
 def test_bfloat16_gives_float32_logits(state):

@@ -24,6 +24,7 @@ from siamrpn_jax.common.errors import InputError, check_least, require
 from siamrpn_jax.common.files import check_name
 from siamrpn_jax.data.pairs.photometry import color_table
 from siamrpn_jax.data.read import tfds
+from siamrpn_jax.data.read.array_records import example_type
 from siamrpn_jax.data.read.formats import read_lines
 from siamrpn_jax.data.read.images import (
     ImageError,
@@ -408,7 +409,7 @@ class _Records:
         name = f"{self._shards[shard]}: record at {place}"
         try:
             data = tfds.read_record(self._shards[shard], place)
-            feature = _example_type().FromString(data).features.feature
+            feature = example_type().FromString(data).features.feature
             image = feature[self._image].bytes_list.value[0]
             label = feature[self._label].int64_list.value[0]
         except Exception as error:  # which ones the readers raise is not documented
@@ -450,7 +451,3 @@ def _open_tfds(folder: Path) -> _Parts:
         _Records, folder, image=images[0], label=labels[0], classes=len(classes)
     )
     return classes, read("train"), read(split) if split else None
-
-
-def _example_type() -> Any:
-    return require("tensorflow_datasets.proto", extra="train").tf_example_pb2.Example

@@ -60,6 +60,15 @@ _NUMBERED = re.compile(r"groundtruth_rect\.(\d+)\.txt")
 FRAME_FOLDERS = ("img", "color", ".")
 """Where frames are looked for, in this order."""
 
+_BENCHMARKS = {
+    "full_occlusion.txt": ("LaSOT", "lasot", "lasot.py"),
+    "out_of_view.txt": ("LaSOT", "lasot", "lasot.py"),
+    "absence.label": ("GOT-10k", "got10k-val", "got10k.py"),
+    "cover.label": ("GOT-10k", "got10k-val", "got10k.py"),
+}
+"""Files beside the ground truth of benchmarks that count pixels from 1 and say in these
+files where the target is absent."""
+
 LAYOUT = (
     "a folder with groundtruth.txt (x,y,w,h a line) or groundtruth_rect.txt (OTB) and "
     "frames in img/, in color/ or beside it"
@@ -152,11 +161,13 @@ def read_sequence(
 
     Raises:
         SequenceError: the folder is missing, has no ground truth, several or a
-            malformed one, has no frames, or frames and lines differ in number.
+            malformed one, has no frames, is of LaSOT or GOT-10k, which are read in
+            other ways, or frames and lines differ in number.
     """
     path = Path(path)
     text = path if path.is_file() else _find_ground_truth(path)
     folder = text.parent
+    _refuse_benchmarks(folder)
     boxes = read_ground_truth(text, faults=faults)
     frames = find_frames(folder)
     name = folder.resolve().name
@@ -172,6 +183,7 @@ def read_sequence(
             f"{text.name}; expected one line a frame"
         )
     _refuse_corners(text, boxes, frames[0])
+    _refuse_fractions(text, boxes)
     numbered = _NUMBERED.fullmatch(text.name)
     return Sequence(f"{name}-{numbered[1]}" if numbered else name, frames, boxes)
 
@@ -334,6 +346,27 @@ def _refuse_corners(text: Path, boxes: np.ndarray, frame: Path) -> None:
     named = _is_named(read_lines(text, error=SequenceError)[0])
     if not named and looks_like_corners(boxes, size):
         raise SequenceError(f"{text}: {AS_CORNERS}")
+
+
+def _refuse_fractions(text: Path, boxes: np.ndarray) -> None:
+    """Raises SequenceError where no box is beyond the first pixel."""
+    known = boxes[~np.isnan(boxes).any(axis=1)]
+    if len(known) and np.abs(known).max() <= 1:
+        raise SequenceError(
+            f"{text}: its boxes look like fractions of the frames, expected pixels"
+        )
+
+
+def _refuse_benchmarks(folder: Path) -> None:
+    """Raises SequenceError for a sequence of LaSOT or GOT-10k as it is distributed."""
+    for file, (name, benchmark, script) in _BENCHMARKS.items():
+        if (folder / file).is_file():
+            raise SequenceError(
+                f"{folder}: has {file}, so it is of {name}, whose boxes count pixels "
+                "from 1 and whose absent targets are in files of their own; expected "
+                f"siamrpn eval --benchmark {benchmark}, or data_prep/{script} for "
+                "training"
+            )
 
 
 def _parse_line(line: str, *, polygons: bool) -> np.ndarray:

@@ -119,8 +119,7 @@ def evaluate_got10k(
 
     Args:
         sequences: for each, predicted boxes and truth as for ``evaluate``, and width
-        and
-            height of the image, to which boxes are clipped as ``clip_got10k`` does.
+            and height of the image, to which boxes are clipped as ``clip_got10k`` does.
 
     Raises:
         MetricError: as ``evaluate`` says, or there is no sequence.

@@ -62,8 +62,7 @@ def read_vot_dataset(root: str | os.PathLike[str]) -> tuple[VotSequence, ...]:
 
     Args:
         root: see ``LAYOUT``. Where there is a ``list.txt``, it says which sequences
-        there
-            are and in which order; else all folders with ``groundtruth.txt`` are.
+            there are and in which order; else all folders with ``groundtruth.txt`` are.
 
     Raises:
         SequenceError: ``root`` holds no sequences, or some that are missing or cannot

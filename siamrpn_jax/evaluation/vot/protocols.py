@@ -221,8 +221,8 @@ def run_to_files(
         Seconds of warming up; None where all runs were there already.
 
     Raises:
-        InputError, siamrpn_jax.data.read.images.ImageError: as ``run_baseline`` says.
-        siamrpn_jax.common.errors.InputError: a file that is there cannot be used.
+        InputError: as ``run_baseline`` says, or a file that is there cannot be used.
+        siamrpn_jax.data.read.images.ImageError: as ``run_baseline`` says.
     """
     warm = None
     runs = read_runs(folder, sequence)

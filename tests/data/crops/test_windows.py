@@ -39,7 +39,7 @@ def centroid(patch: np.ndarray) -> np.ndarray:
     return np.array([columns @ at, rows @ at]) / weights.sum()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(windows, st.floats(-8, 8), st.floats(-8, 8))
 def test_blob_lands_at_the_centre_of_its_mapped_box(window, dx, dy):
     cx, cy = window.cx + dx, window.cy + dy
@@ -48,7 +48,7 @@ def test_blob_lands_at_the_centre_of_its_mapped_box(window, dx, dy):
     np.testing.assert_allclose(centroid(patch), box[:2], atol=0.05)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(windows, st.floats(10, 40), st.floats(10, 40))
 def test_outline_of_a_rectangle_gives_its_bounds(window, w, h):
     low = np.array([window.cx - w / 2, window.cy - h / 2])

@@ -41,7 +41,7 @@ def test_reads_grey_rgba_and_one_row(shape):
     assert decoded.dtype == np.uint8
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(0, 0.9999))
 def test_truncated_files_raise(share):
     for suffix in (".jpg", ".png"):

@@ -33,7 +33,7 @@ side = st.floats(0.01, 1e4).map(lambda v: round(v, 3))
 rows = st.lists(st.tuples(coordinate, coordinate, side, side), min_size=1, max_size=9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows, st.sampled_from([",", ", ", "\t", " ", "  "]), st.booleans())
 def test_parses_what_was_written(tmp_path_factory, boxes, separator, one_based):
     name = "groundtruth_rect.txt" if one_based else "groundtruth.txt"
@@ -188,6 +188,30 @@ def test_corners_are_not_taken_as_sizes(tmp_path):
     corners = [f"{5 + t},{4 + t},{25 + t},{14 + t}" for t in range(6)]
     with pytest.raises(SequenceError, match="fit as corners x1,y1,x2,y2"):
         read_sequence(make(tmp_path / "a", corners))
+
+
+def test_fractions_are_no_pixels(tmp_path):
+    folder = make(tmp_path / "a", ["0.1,0.2,0.3,0.4", "nan,nan,nan,nan"])
+    with pytest.raises(SequenceError, match=r"txt: its boxes look like fractions"):
+        read_sequence(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("full_occlusion.txt", "of LaSOT, .*--benchmark lasot, or data_prep/lasot.py"),
+        (
+            "absence.label",
+            "of GOT-10k, .*--benchmark got10k-val, or data_prep/got10k.py",
+        ),
+    ],
+)
+def test_sequences_of_benchmarks_with_files_of_their_own(tmp_path, file, message):
+    """Their boxes would be a pixel off, and absent targets in them."""
+    folder = make(tmp_path / "a", ["1,2,3,4"])
+    (folder / file).write_text("0\n")
+    with pytest.raises(SequenceError, match=f"has {file}, so it is {message}"):
+        read_sequence(folder)
 
 
 def test_bad_lines_can_be_collected(tmp_path):

@@ -169,7 +169,6 @@ def slow_eao(runs, interval, convention):
     return np.mean(values) if values else math.nan
 
 
-@settings(deadline=None)
 @given(st.lists(run_texts(), min_size=1, max_size=4), st.data())
 def test_eao_against_loops(texts, data):
     low = data.draw(st.integers(2, 19))
@@ -194,7 +193,7 @@ def test_eao_against_loops(texts, data):
         assert found.robustness == pytest.approx(100 * lost / sum(map(len, texts)))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(run_texts(), min_size=2, max_size=3))
 def test_order_of_sequences_is_nothing(texts):
     names = [f"s{index}" for index in range(len(texts))]
@@ -353,7 +352,7 @@ def test_published_results(
     assert found.frames == 21356
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(run_texts(), min_size=1, max_size=4))
 def test_against_the_python_toolkit(texts):
     with warnings.catch_warnings():

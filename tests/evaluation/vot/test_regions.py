@@ -144,14 +144,13 @@ shapes = st.one_of(boxes, rotated(), polygons)
 conventions = st.sampled_from(["pysot", "official"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(shapes, shapes, conventions)
 def test_against_single_pixels(a, b, convention):
     found = regions.overlap(a, b, SIZE, convention=convention)
     assert found == pytest.approx(slow_overlap(a, b, SIZE, convention), abs=1e-6)
 
 
-@settings(deadline=None)
 @given(shapes, shapes)
 @example((-3.5, -3.5, 19.0, 2.0), (41.0, 11.0, 19.5, 12.0))  # union of the frames is 0
 def test_without_bounds(a, b):
@@ -196,7 +195,6 @@ def test_halves_are_rounded_away_or_to_even():
     assert regions.overlap(a, b, SIZE, convention="official") == 1
 
 
-@settings(deadline=None)
 @given(shapes, shapes, conventions)
 def test_symmetric_and_between_0_and_1(a, b, convention):
     found = regions.overlap(a, b, SIZE, convention=convention)
@@ -204,7 +202,6 @@ def test_symmetric_and_between_0_and_1(a, b, convention):
     assert regions.overlap(b, a, SIZE, convention=convention) == found
 
 
-@settings(deadline=None)
 @given(st.one_of(boxes, rotated()), conventions)
 def test_equal_regions(a, convention):
     found = regions.overlap(a, a, SIZE, convention=convention)
@@ -214,7 +211,6 @@ def test_equal_regions(a, convention):
     assert found == 1 if inside and big else found in (0, 1)
 
 
-@settings(deadline=None)
 @given(shapes, shapes, st.tuples(st.integers(0, 200), st.integers(0, 200)), conventions)
 def test_moved_by_whole_pixels(a, b, move, convention):
     """By even ones, as halves are rounded to even ones; nothing is clipped."""
@@ -252,7 +248,6 @@ def area_of_clipped(polygon: np.ndarray, window: np.ndarray) -> float:
     return regions.area(np.ravel(points)) if len(points) > 2 else 0.0
 
 
-@settings(deadline=None)
 @given(rotated(), rotated(), conventions)
 def test_large_regions_come_near_their_exact_area(a, b, convention):
     """Against clipping one convex polygon by the other, at 20 times the size."""
