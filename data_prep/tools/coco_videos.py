@@ -94,7 +94,7 @@ def read_unit(key: str, content: CocoVideo) -> Iterator[Track | Rejection]:
     for name, rows in tracks.items():
         rows.sort(key=lambda row: images[row["image_id"]].frame)
         shown = [images[row["image_id"]] for row in rows]
-        sizes = {image.size for image in shown}
+        sizes = [image.size for image in shown]
         yield make_track(
             key,
             str(name),
@@ -103,7 +103,8 @@ def read_unit(key: str, content: CocoVideo) -> Iterator[Track | Rejection]:
             [_ltwh(row.get("bbox")) for row in rows],
             seen=[0.0 if row.get("lost") else 1.0 for row in rows],
             category=names.get(rows[0].get("category_id"), ""),
-            size=sizes.pop() if len(sizes) == 1 else None,
+            size=sizes[0] if len(set(sizes)) == 1 else None,
+            sizes=sizes if len(set(sizes)) > 1 else (),
         )
 
 

@@ -58,6 +58,7 @@ def make_track(
     category: str = "",
     relative: bool = False,
     size: tuple[int, int] | None = None,
+    sizes: Sequence[tuple[int, int] | None] = (),
     outlines: Sequence[tuple[np.ndarray, ...]] = (),
 ) -> Track:
     """A track of a unit; arguments as the fields of ``Track``.
@@ -67,17 +68,21 @@ def make_track(
         name: of the target in it.
         frames: where their pixels are.
         numbers: of the frames.
-        boxes: ``ltwh``; those of no target are absent.
+        boxes: ``ltwh``; those of no target are absent, but for negative sides.
         seen: visible shares, 1 by default.
         category: of the target.
         relative: whether boxes and outlines are fractions.
         size: annotated width and height of the frames.
+        sizes: the same of each frame, where they are annotated one by one.
         outlines: polygons in each frame; without any polygon there are none at all.
     """
     values = np.array(boxes, np.float64).reshape(-1, 4)
     shares = np.ones(len(values)) if seen is None else np.array(seen)
-    # What is not finite is damage, and for the writer to reject.
-    absent = no_target(values) & np.isfinite(values).all(axis=1)
+    # What is not finite, or of a negative side, is damage, and for the writer to reject;
+    # sides of -1 are how tools say that there is no target.
+    sides = values[:, 2:]
+    damaged = (sides < 0).any(axis=1) & ~(sides == -1).all(axis=1)
+    absent = no_target(values) & np.isfinite(values).all(axis=1) & ~damaged
     return Track(
         name=f"{key}/{name}",
         video=key,
@@ -87,6 +92,7 @@ def make_track(
         visibility=np.where(absent, 0, shares).astype(np.float32),
         category=category,
         size=size,
+        sizes=sizes,
         relative=relative,
         outlines=outlines if any(outlines) else (),
     )

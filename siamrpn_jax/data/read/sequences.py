@@ -172,6 +172,7 @@ def read_sequence(
             f"{text.name}; expected one line a frame"
         )
     _refuse_corners(text, boxes, frames[0])
+    _refuse_other_size(text, frames[0])
     numbered = _NUMBERED.fullmatch(text.name)
     return Sequence(f"{name}-{numbered[1]}" if numbered else name, frames, boxes)
 
@@ -334,6 +335,25 @@ def _refuse_corners(text: Path, boxes: np.ndarray, frame: Path) -> None:
     named = _is_named(read_lines(text, error=SequenceError)[0])
     if not named and looks_like_corners(boxes, size):
         raise SequenceError(f"{text}: {AS_CORNERS}")
+
+
+def _refuse_other_size(text: Path, frame: Path) -> None:
+    """Raises SequenceError for boxes that were drawn on frames of another size."""
+    if not _is_named(read_lines(text, error=SequenceError)[0]):
+        return
+    told = {row.size: row.line for row in reversed(read_table(text).rows) if row.size}
+    if not told:
+        return
+    try:
+        size = read_size(frame)
+    except ImageError:
+        return  # whoever reads it will say so
+    for (width, height), line in told.items():
+        if (width, height) != size:
+            raise SequenceError(
+                f"{text}:{line}: {frame.name} is {size[0]}x{size[1]} pixels, annotated "
+                f"are {width}x{height}"
+            )
 
 
 def _parse_line(line: str, *, polygons: bool) -> np.ndarray:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_folders import write_sequence
 from paths import SHARED
 from siamrpn_jax.data.read.benchmark_lists import OTB_FRAMES
 from siamrpn_jax.data.read.images import natural_sort
@@ -188,6 +189,18 @@ def test_corners_are_not_taken_as_sizes(tmp_path):
     corners = [f"{5 + t},{4 + t},{25 + t},{14 + t}" for t in range(6)]
     with pytest.raises(SequenceError, match="fit as corners x1,y1,x2,y2"):
         read_sequence(make(tmp_path / "a", corners))
+
+
+def test_boxes_of_frames_of_another_size_are_refused(tmp_path):
+    write_sequence(tmp_path / "a", 2, length=2)  # of 160x120 pixels
+    path = tmp_path / "a/groundtruth.txt"
+    names = "x,y,w,h,image_width,image_height"
+    path.write_text("\n".join([names, *["1,2,30,40,160,120"] * 2]))
+    assert len(read_sequence(path).boxes) == 2
+    path.write_text("\n".join([names, "1,2,30,40,160,120", "1,2,30,40,320,240"]))
+    message = r"txt:3: 0001\.png is 160x120 pixels, annotated are 320x240"
+    with pytest.raises(SequenceError, match=message):
+        read_sequence(path)
 
 
 def test_bad_lines_can_be_collected(tmp_path):
