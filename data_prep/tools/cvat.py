@@ -1,7 +1,8 @@
 """CVAT 1.1, an ``.xml``: tracks over a film or a folder ``images/``, or images.
 
 Frames count from 0. Images that CVAT names, ``frame_000007``, go by their number: it
-leaves deleted frames out; others go by their order.
+leaves deleted frames out; others go by their order. Where the file tells the ``size``
+of its task, there have to be as many: frames of the film, or images by their order.
 """
 
 import re
@@ -31,8 +32,10 @@ from data_prep.tools.units import (
     make_track,
 )
 from data_prep.tracks import PreparationError, Rejection, Track, Unit
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.formats import parse_number, parse_numbers
 from siamrpn_jax.data.read.images import list_images
+from siamrpn_jax.media.video import Video
 
 
 class Cvat(NamedTuple):
@@ -78,6 +81,10 @@ def read_unit(key: str, content: Cvat) -> Iterator[Track | Rejection]:
     """The tracks of a file."""
     root = read_xml(content.path)
     images = {} if is_film(content.media) else _numbered(content.media)
+    if problem := _count_problem(root, content.media, images):
+        lost = sum(len(_shapes(track)) for track in root.iterfind("track"))
+        yield Rejection(str(content.path), None, problem, lost)
+        return
     size = declared_size(
         root.findtext("meta//original_size/width"),
         root.findtext("meta//original_size/height"),
@@ -136,6 +143,52 @@ def _find_media(path: Path, root: ElementTree.Element) -> Path:
     )
 
 
+def _count_problem(
+    root: ElementTree.Element, media: Path, images: dict[int, Path]
+) -> str:
+    """What is wrong with how many frames there are; nothing, as a rule.
+
+    Images that carry the numbers of their frames may be fewer: the labelled ones.
+    """
+    tasks = root.findall("meta//task")
+    size = (tasks[0].findtext("size") or "").strip() if len(tasks) == 1 else ""
+    if not size.isdecimal() or (images and all(map(_own_name, images.values()))):
+        return ""
+    if images:
+        if len(images) == int(size):
+            return ""
+        return (
+            f"has a task of {size} images, and {media.name} holds {len(images)}, "
+            "expected the same images: their order tells which frame each is"
+        )
+    part = tasks[0].findtext("frame_filter") or tasks[0].findtext("start_frame", "0")
+    if part.strip() != "0":
+        return ""  # frames of a part keep their numbers in the film
+    count = _count_frames(media, int(size))
+    if count == int(size):
+        return ""
+    return (
+        f"has a task of {size} frames, and {media.name} has {count}, expected the film "
+        "that was labelled, from its start to the end of the task"
+    )
+
+
+def _count_frames(film: Path, expected: int) -> int:
+    """Frames of a film; as expected where it cannot be read, as the writer will say."""
+    try:
+        video = Video(film)
+        if video.length == expected:
+            return expected
+        return sum(1 for _ in video)  # what a film declares may be rough
+    except InputError:
+        return expected
+
+
+def _own_name(image: Path) -> re.Match[str] | None:
+    """The number in a name that CVAT gave; None in any other."""
+    return re.fullmatch(r"frame_(\d+)", image.stem)
+
+
 def _numbered(folder: Path) -> dict[int, Path]:
     """The images of a task by their frames.
 
@@ -143,7 +196,7 @@ def _numbered(folder: Path) -> dict[int, Path]:
         PreparationError: CVAT's order of the names cannot be known.
     """
     images = list_images(folder)
-    own = [re.fullmatch(r"frame_(\d+)", path.stem) for path in images]
+    own = [_own_name(path) for path in images]
     if all(own):
         return {int(one[1]): path for one, path in zip(own, images, strict=True) if one}
     by_letter = sorted(images, key=lambda path: path.name)

@@ -8,13 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from data_prep.tools.units import key_of, make_track
+from data_prep.tools.units import corners_problem, key_of, make_track
 from data_prep.tracks import PreparationError, Rejection, Track, Unit
-from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.data.read.formats import looks_like_corners, parse_numbers
-from siamrpn_jax.data.read.images import list_images, read_size
+from siamrpn_jax.data.read.formats import parse_numbers
+from siamrpn_jax.data.read.images import list_images
 from siamrpn_jax.data.read.rows import read_lines
 
 
@@ -66,10 +63,9 @@ def read_unit(key: str, content: Mot) -> Iterator[Track | Rejection]:
                 categories[name] = names[int(row[7]) - 1].strip()
     for rows in tracks.values():
         rows.sort(key=lambda row: row[0])
-    boxes = np.array([row[1] for rows in tracks.values() for row in rows])
-    if looks_like_corners(boxes.reshape(-1, 4), _frame_size(images)):
-        reason = "its boxes fit as corners x1,y1,x2,y2, expected x,y,w,h"
-        yield Rejection(str(content.text), None, reason, len(boxes))
+    boxes = [row[1] for rows in tracks.values() for row in rows]
+    if boxes and (problem := corners_problem(boxes, next(iter(images.values())))):
+        yield Rejection(str(content.text), None, problem, len(boxes))
         return
     for name, rows in tracks.items():
         numbers = [row[0] for row in rows]
@@ -79,14 +75,6 @@ def read_unit(key: str, content: Mot) -> Iterator[Track | Rejection]:
         yield make_track(
             key, name, frames, numbers, boxes, seen=seen, category=category
         )
-
-
-def _frame_size(images: dict[int, Path]) -> tuple[int, int] | None:
-    """Width and height; None where the first image cannot be read."""
-    try:
-        return read_size(next(iter(images.values())))
-    except (InputError, StopIteration):
-        return None  # the writer says so
 
 
 def _numbered(folder: Path) -> dict[int, Path]:

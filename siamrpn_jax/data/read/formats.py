@@ -111,8 +111,9 @@ def no_target(boxes: np.ndarray) -> np.ndarray:
 
 
 def fit_as_corners_alone(boxes: np.ndarray, sizes: np.ndarray) -> bool:
-    """Whether all boxes fit into their frames as ``x1, y1, x2, y2``, and some would
-    leave them as ``x, y, w, h`` by more than rounding.
+    """Whether boxes stay in their frames as ``x1, y1, x2, y2`` alone.
+
+    All of them do, and as ``x, y, w, h`` some leave them by more than rounding.
 
     Args:
         boxes: ``[N, 4]``, none of them absent.

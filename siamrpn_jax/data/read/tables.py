@@ -162,8 +162,8 @@ _UNNAMED = {
     5: ("frame", "x", "y", "w", "h"),
     6: ("frame", "track", "x", "y", "w", "h"),
 }
-_FLAGS = dict.fromkeys(("0", "0.0", "false", "no"), False)
-_FLAGS |= dict.fromkeys(("1", "1.0", "true", "yes"), True)
+_FLAGS = {"0": False, "0.0": False, "false": False, "no": False}
+_FLAGS |= {"1": True, "1.0": True, "true": True, "yes": True}
 
 _ROUNDED = 1.5
 """How far sides may be from the corners, in pixels: rounding, and corners that are the

@@ -162,7 +162,8 @@ def test_what_is_not_found_has_no_box(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["absence", "hidden", "missing", "deleted", "Full Occlusion", "out_of_frame"]
+    "name",
+    ["absence", "hidden", "missing", "deleted", "Full Occlusion", "out_of_frame"],
 )
 def test_what_is_not_there_is_lost(tmp_path, name):
     rows = [f"{i},10,20,30,40,{cell}" for i, cell in enumerate("01")]
