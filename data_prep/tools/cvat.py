@@ -121,12 +121,22 @@ def read_unit(key: str, content: Cvat) -> Iterator[Track | Rejection]:
 
 
 def _find_media(path: Path, root: ElementTree.Element) -> Path:
-    """The film of a task, or its folder of images."""
+    """The film of a task, or its folder of images.
+
+    Raises:
+        PreparationError: there is none, another one, or two that it may be.
+    """
     source = Path((root.findtext("meta//source") or "").strip())
     films = [film for film in sorted(path.parent.iterdir()) if is_film(film)]
     wanted = source.stem if is_film(source) else ""
     of_source = [film for film in films if film.stem == wanted]
     named = of_source or [film for film in films if film.stem == path.stem]
+    images = path.parent / "images"
+    several = named if named else films + [images] * bool(list_images(images))
+    if len(several) > 1 and (named or len(films) == 1):
+        raise PreparationError(
+            f"{path}: is it of {several[0].name} or of {several[1].name}? Expected one"
+        )
     if len(named or films) == 1:
         film = (named or films)[0]
         if wanted and not of_source:
@@ -135,7 +145,7 @@ def _find_media(path: Path, root: ElementTree.Element) -> Path:
                 "under its name"
             )
         return film
-    for folder in (path.parent / "images", path.parent):
+    for folder in (images, path.parent):
         if list_images(folder):
             return folder
     raise PreparationError(

@@ -513,7 +513,7 @@ def _picture(cells: Sequence[str], columns: Columns) -> tuple[float, float] | No
         width, height = map(parse_number, cells)
     except ValueError:
         width = height = math.inf
-    if math.isnan(width) and math.isnan(height):
+    if width == height == -1 or (math.isnan(width) and math.isnan(height)):
         return None
     if not (0 <= width < math.inf and 0 <= height < math.inf):
         names = ",".join(columns.names[place] for place in columns.size)

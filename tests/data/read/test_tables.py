@@ -183,10 +183,11 @@ def test_a_partial_occlusion_is_no_absence(tmp_path):
 )
 def test_the_size_of_the_picture(tmp_path, names):
     rows = ["1,2,30,40,180,120", "1,2,30,40,180.0,120", "1,2,30,40,,"]
+    rows.append("-1,-1,-1,-1,-1,-1")
     found = table(tmp_path, names, *rows, "1,2,30,40,180,wide", "1,2,30,40,-180,120")
-    assert [row.size for row in found.rows] == [(180, 120), (180, 120), None]
-    assert list(found.faults) == [5, 6]
-    assert "expected a width and a height as" in found.faults[5]
+    assert [row.size for row in found.rows] == [(180, 120)] * 2 + [None] * 2
+    assert list(found.faults) == [6, 7]
+    assert "expected a width and a height as" in found.faults[6]
 
 
 def test_width_and_height_beside_corners_may_be_of_the_box(tmp_path):

@@ -200,3 +200,24 @@ def test_cvat_corners_from_bottom_right_are_no_absence(tmp_path):
     (track,) = read_all(DATASET, tmp_path)[0].values()
     assert track.visibility.tolist() == [1, 0]  # for the writer to reject, and absent
     assert track.boxes[0].tolist() == [50, 60, -40, -40]
+
+
+@pytest.mark.parametrize(
+    ("files", "source", "message"),
+    [
+        (["a.mp4", "a.webm"], "a.mp4", r"is it of a\.mp4 or of a\.webm\?"),
+        (["b.mp4", "images/1.png"], "", r"is it of b\.mp4 or of images\?"),
+        (["a.mp4", "b.mp4", "images/1.png"], "a.mp4", ""),
+    ],
+)
+def test_cvat_two_that_its_tracks_may_be_of(tmp_path, files, source, message):
+    (tmp_path / "images").mkdir()
+    for name in files:
+        (tmp_path / name).touch()
+    write_tracks(tmp_path, 0, meta=f"<source>{source}</source>")
+    if message:
+        with pytest.raises(PreparationError, match=message):
+            read_all(DATASET, tmp_path)
+    else:
+        (track,) = read_all(DATASET, tmp_path)[0].values()
+        assert track.frames == [VideoFrame(tmp_path / "a.mp4", 0)]
