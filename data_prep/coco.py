@@ -27,7 +27,12 @@ from data_prep.shapes import from_box
 from data_prep.stills import still_track
 from data_prep.tracks import Dataset, Options, PreparationError, Rejection, Track, Unit
 from siamrpn_jax.common.files import inside, read_json
-from siamrpn_jax.data.read.stills import read_outlines, turn_problem
+from siamrpn_jax.data.read.stills import (
+    AS_CORNERS,
+    are_corners,
+    read_outlines,
+    turn_problem,
+)
 
 KEPT = frozenset(
     "images annotations categories id image_id category_id name file_name coco_url "
@@ -102,12 +107,14 @@ def list_images(
 
     Raises:
         PreparationError: the file is no JSON, lists an image without an id or a name,
-            two of the same, or no objects.
+            two of the same, or no objects, or its boxes are corners.
     """
     content = _load(annotations)
     found: dict[Any, list[dict]] = {}
     try:
-        names = {str(c["id"]): str(c["name"]) for c in content.get("categories", ())}
+        names = {
+            category_key(c["id"]): str(c["name"]) for c in content.get("categories", ())
+        }
         listed = {entry["id"]: entry for entry in content["images"]}
         keys = {name: prefix + _file_name(entry) for name, entry in listed.items()}
         for annotation in content["annotations"]:
@@ -116,11 +123,12 @@ def list_images(
         raise PreparationError(f"{annotations}: malformed ({error!r})") from error
     if len(set(keys.values())) < len(content["images"]):
         raise PreparationError(f"{annotations}: lists an image twice")
+    _check_corners(annotations, listed, found)
     units, left_out = [], Counter()
     for image_id in dict.fromkeys([*listed, *found]):
         objects = []
         for number, annotation in enumerate(found.get(image_id, ())):
-            category = names.get(str(annotation.get("category_id")), "")
+            category = names.get(category_key(annotation.get("category_id")), "")
             item = _object(number, annotation, category)
             if reason := _rule(annotation, item, min_side):
                 left_out[reason] += 1
@@ -181,6 +189,31 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise PreparationError(f"{path}: is a list, expected images and annotations")
     return content
+
+
+def category_key(value: Any) -> str:
+    """The id of a category: a number, or text; pandas writes ``1.0`` for 1."""
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if whole else value)
+
+
+def _check_corners(
+    annotations: Path, listed: dict[Any, dict], found: dict[Any, list[dict]]
+) -> None:
+    """Raises PreparationError where the boxes of all images fit as corners alone."""
+    boxes = (
+        (annotation.get("bbox"), entry.get("width"), entry.get("height"))
+        for image_id, entry in listed.items()
+        for annotation in found.get(image_id, ())
+        if not _is_rotated(annotation)
+    )
+    if are_corners(boxes):
+        raise PreparationError(f"{annotations}: {AS_CORNERS}")
+
+
+def _is_rotated(annotation: dict[str, Any]) -> bool:
+    attributes = annotation.get("attributes")
+    return isinstance(attributes, dict) and bool(attributes.get("rotation"))
 
 
 def _object(number: int, annotation: dict[str, Any], category: str) -> Object:

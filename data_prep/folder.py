@@ -451,6 +451,7 @@ def _track(
         for _, row in rows
     ]
     shares = np.array([row.visibility for _, row in rows], np.float32)
+    sizes = [row.size for _, row in rows]
     return Track(
         name=f"{video}/{name}" if name else video,
         video=video,
@@ -459,6 +460,7 @@ def _track(
         numbers=np.array([index for index, _ in rows]),
         visibility=np.where(given_up, np.float32(0), shares * _visibility(boxes)),
         category=rows[0][1].category,
+        sizes=sizes if any(sizes) else (),
     )
 
 
@@ -506,16 +508,26 @@ def _check_numbering(box_files: list[BoxFile], first_frame: int | None) -> None:
 
 
 def _find_box_files(raw: Path, options: FolderOptions) -> list[BoxFile]:
-    """Text files beside a film, or a folder of images, of the same name."""
+    """Text files beside a film, or a folder of images, of the same name.
+
+    Raises:
+        PreparationError: there are two of the name.
+    """
     found: dict[Path, BoxFile] = {}
     for folder, _, files in walk(raw):
-        films = {Path(f).stem: f for f in files if _suffix(f) in FILM_SUFFIXES}
-        for file in files:
-            if _suffix(file) in TABLE_SUFFIXES:
-                stem = Path(file).stem
-                frames = folder / films.get(stem, stem)
-                if stem in films or _is_frames(frames):
-                    found[folder / file] = BoxFile(folder / file, frames, options)
+        media: dict[str, list[Path]] = {}
+        for film in sorted(f for f in files if _suffix(f) in FILM_SUFFIXES):
+            media.setdefault(Path(film).stem, []).append(folder / film)
+        for text in [folder / f for f in files if _suffix(f) in TABLE_SUFFIXES]:
+            images = text.with_suffix("")
+            frames = [*media.get(text.stem, ()), *([images] * _is_frames(images))]
+            if len(frames) > 1:
+                raise PreparationError(
+                    f"{text}: is it of {frames[0].name} or of {frames[1].name}? "
+                    "Expected one film or folder of its name"
+                )
+            if frames:
+                found[text] = BoxFile(text, frames[0], options)
     return [found[path] for path in natural_sort(found)]
 
 

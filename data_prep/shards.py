@@ -286,8 +286,9 @@ class _Shard:
 def _pixel_box(track: Track, row: int, shape: tuple[int, ...]) -> np.ndarray:
     """The box of a frame of a shape ``[H, W, 3]``, which has to be as annotated."""
     height, width = shape[:2]
-    if track.size is not None and tuple(track.size) != (width, height):
-        expected = "{}x{}".format(*track.size)
+    size = track.sizes[row] if track.sizes else track.size
+    if size is not None and tuple(size) != (width, height):
+        expected = "{}x{}".format(*size)
         raise PreparationError(f"is {width}x{height} pixels, annotated are {expected}")
     box = np.asarray(track.boxes[row], np.float64)
     return box * [width, height, width, height] if track.relative else box
@@ -311,6 +312,8 @@ def _inconsistent(track: Track) -> Rejection | None:
     }
     if track.outlines:
         lengths["outlines"] = len(track.outlines)
+    if track.sizes:
+        lengths["sizes"] = len(track.sizes)
     if len(set(lengths.values())) == 1:
         return None
     found = ", ".join(f"{count} {name}" for name, count in lengths.items())

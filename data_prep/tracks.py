@@ -72,6 +72,9 @@ class Track:
     size: tuple[int, int] | None = None
     """Annotated width and height of the frames; frames of another size are rejected."""
 
+    sizes: Sequence[tuple[float, float] | None] = ()
+    """The same of each frame, where it is annotated frame by frame."""
+
     relative: bool = False
     """Whether boxes and outlines are fractions of the frame's width and height."""
 

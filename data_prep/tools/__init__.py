@@ -4,13 +4,16 @@
 MOT 1.1, MOTChallenge ``CLIP/gt/gt.txt`` (or ``CLIP/det/det.txt``) and ``CLIP/img1/``:
                       ``frame, id, x, y, w, h[, considered, class, visibility]``,
                       frames from 1; class names in ``gt/labels.txt``. Boxes are taken
-                      as they are written. What is not considered is left out.
+                      as they are written; a file of corners is rejected. What is
+                      not considered is left out.
 CVAT 1.1              ``annotations.xml`` (any ``.xml``): tracks over a film or a folder
-                      ``images/`` beside it, frames from 0; or images. Boxes, rotated
-                      ones too, polygons, ellipses and masks.
+                      ``images/`` beside it, frames from 0, as many as the task has;
+                      or images. Boxes, rotated ones too, polygons, ellipses and
+                      masks.
 Label Studio          a ``.json`` of tasks: ``videorectangle`` with key frames in
                       percent, frames from 1, linear in between while ``enabled``; or
-                      rectangles, polygons and ellipses of images.
+                      rectangles, polygons and ellipses of images; one film or image
+                      a task, not rotated.
 COCO                  Roboflow's ``_annotations.coco.json`` beside its images. With
                       ``videos`` and ``track_id``, any ``.json``, its images in
                       ``images/``, beside it or its folder, or beside it: tracks; what

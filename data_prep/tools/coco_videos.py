@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data_prep.coco import category_key
 from data_prep.shapes import Box
 from data_prep.tools.units import (
     BROKEN,
     Unreadable,
+    corners_problem,
     declared_size,
     key_of,
     make_track,
@@ -70,7 +72,10 @@ def read_unit(key: str, content: CocoVideo) -> Iterator[Track | Rejection]:
     """The tracks of a video."""
     whole = read_json(content.path, error=PreparationError)
     try:
-        names = {one["id"]: str(one["name"]) for one in whole.get("categories", ())}
+        names = {
+            category_key(one["id"]): str(one["name"])
+            for one in whole.get("categories", ())
+        }
         images = {
             one["id"]: _Image(
                 _frame_index(one),
@@ -91,10 +96,15 @@ def read_unit(key: str, content: CocoVideo) -> Iterator[Track | Rejection]:
     if nameless := tracks.pop(None, []):
         reason = f"{key}: annotations without a track_id"
         yield Rejection(str(content.path), None, reason, len(nameless))
-    for name, rows in tracks.items():
+    for rows in tracks.values():
         rows.sort(key=lambda row: images[row["image_id"]].frame)
+    boxes = [_ltwh(row.get("bbox")) for rows in tracks.values() for row in rows]
+    if boxes and (problem := corners_problem(boxes, next(iter(images.values())).path)):
+        yield Rejection(str(content.path), None, f"{key}: {problem}", len(boxes))
+        return
+    for name, rows in tracks.items():
         shown = [images[row["image_id"]] for row in rows]
-        sizes = {image.size for image in shown}
+        sizes = [image.size for image in shown]
         yield make_track(
             key,
             str(name),
@@ -102,8 +112,9 @@ def read_unit(key: str, content: CocoVideo) -> Iterator[Track | Rejection]:
             [image.frame for image in shown],
             [_ltwh(row.get("bbox")) for row in rows],
             seen=[0.0 if row.get("lost") else 1.0 for row in rows],
-            category=names.get(rows[0].get("category_id"), ""),
-            size=sizes.pop() if len(sizes) == 1 else None,
+            category=names.get(category_key(rows[0].get("category_id")), ""),
+            size=sizes[0] if len(set(sizes)) == 1 else None,
+            sizes=sizes if len(set(sizes)) > 1 else (),
         )
 
 

@@ -1,7 +1,8 @@
 """CVAT 1.1, an ``.xml``: tracks over a film or a folder ``images/``, or images.
 
 Frames count from 0. Images that CVAT names, ``frame_000007``, go by their number: it
-leaves deleted frames out; others go by their order.
+leaves deleted frames out; others go by their order. Where the file tells the ``size``
+of its task, there have to be as many: frames of the film, or images by their order.
 """
 
 import re
@@ -31,8 +32,10 @@ from data_prep.tools.units import (
     make_track,
 )
 from data_prep.tracks import PreparationError, Rejection, Track, Unit
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.formats import parse_number, parse_numbers
 from siamrpn_jax.data.read.images import list_images
+from siamrpn_jax.media.video import Video
 
 
 class Cvat(NamedTuple):
@@ -78,6 +81,10 @@ def read_unit(key: str, content: Cvat) -> Iterator[Track | Rejection]:
     """The tracks of a file."""
     root = read_xml(content.path)
     images = {} if is_film(content.media) else _numbered(content.media)
+    if problem := _count_problem(root, content.media, images):
+        lost = sum(len(_shapes(track)) for track in root.iterfind("track"))
+        yield Rejection(str(content.path), None, problem, lost)
+        return
     size = declared_size(
         root.findtext("meta//original_size/width"),
         root.findtext("meta//original_size/height"),
@@ -114,12 +121,22 @@ def read_unit(key: str, content: Cvat) -> Iterator[Track | Rejection]:
 
 
 def _find_media(path: Path, root: ElementTree.Element) -> Path:
-    """The film of a task, or its folder of images."""
+    """The film of a task, or its folder of images.
+
+    Raises:
+        PreparationError: there is none, another one, or two that it may be.
+    """
     source = Path((root.findtext("meta//source") or "").strip())
     films = [film for film in sorted(path.parent.iterdir()) if is_film(film)]
     wanted = source.stem if is_film(source) else ""
     of_source = [film for film in films if film.stem == wanted]
     named = of_source or [film for film in films if film.stem == path.stem]
+    images = path.parent / "images"
+    several = named if named else films + [images] * bool(list_images(images))
+    if len(several) > 1 and (named or len(films) == 1):
+        raise PreparationError(
+            f"{path}: is it of {several[0].name} or of {several[1].name}? Expected one"
+        )
     if len(named or films) == 1:
         film = (named or films)[0]
         if wanted and not of_source:
@@ -128,12 +145,58 @@ def _find_media(path: Path, root: ElementTree.Element) -> Path:
                 "under its name"
             )
         return film
-    for folder in (path.parent / "images", path.parent):
+    for folder in (images, path.parent):
         if list_images(folder):
             return folder
     raise PreparationError(
         f"{path}: has tracks, expected one film or a folder images/ beside it"
     )
+
+
+def _count_problem(
+    root: ElementTree.Element, media: Path, images: dict[int, Path]
+) -> str:
+    """What is wrong with how many frames there are; nothing, as a rule.
+
+    Images that carry the numbers of their frames may be fewer: the labelled ones.
+    """
+    tasks = root.findall("meta//task")
+    size = (tasks[0].findtext("size") or "").strip() if len(tasks) == 1 else ""
+    if not size.isdecimal() or (images and all(map(_own_name, images.values()))):
+        return ""
+    if images:
+        if len(images) == int(size):
+            return ""
+        return (
+            f"has a task of {size} images, and {media.name} holds {len(images)}, "
+            "expected the same images: their order tells which frame each is"
+        )
+    part = tasks[0].findtext("frame_filter") or tasks[0].findtext("start_frame", "0")
+    if part.strip() != "0":
+        return ""  # frames of a part keep their numbers in the film
+    count = _count_frames(media, int(size))
+    if count == int(size):
+        return ""
+    return (
+        f"has a task of {size} frames, and {media.name} has {count}, expected the film "
+        "that was labelled, from its start to the end of the task"
+    )
+
+
+def _count_frames(film: Path, expected: int) -> int:
+    """Frames of a film; as expected where it cannot be read, as the writer will say."""
+    try:
+        video = Video(film)
+        if video.length == expected:
+            return expected
+        return sum(1 for _ in video)  # what a film declares may be rough
+    except InputError:
+        return expected
+
+
+def _own_name(image: Path) -> re.Match[str] | None:
+    """The number in a name that CVAT gave; None in any other."""
+    return re.fullmatch(r"frame_(\d+)", image.stem)
 
 
 def _numbered(folder: Path) -> dict[int, Path]:
@@ -143,7 +206,7 @@ def _numbered(folder: Path) -> dict[int, Path]:
         PreparationError: CVAT's order of the names cannot be known.
     """
     images = list_images(folder)
-    own = [re.fullmatch(r"frame_(\d+)", path.stem) for path in images]
+    own = [_own_name(path) for path in images]
     if all(own):
         return {int(one[1]): path for one, path in zip(own, images, strict=True) if one}
     by_letter = sorted(images, key=lambda path: path.name)

@@ -152,22 +152,53 @@ def _read_results(task: Any) -> list[dict[str, Any]]:
         raise ValueError(
             f"has {len(chosen)} annotations, expected one, or one as ground_truth"
         )
-    results = [result for one in chosen for result in one.get("result") or ()]
-    return [
-        r for r in results if isinstance(r, dict) and isinstance(r.get("value"), dict)
+    results = [
+        result
+        for one in chosen
+        for result in one.get("result") or ()
+        if isinstance(result, dict) and isinstance(result.get("value"), dict)
     ]
+    _check_places(results)
+    return results
+
+
+def _check_places(results: Sequence[dict[str, Any]]) -> None:
+    """Raises ValueError unless all is drawn on one medium, as it is stored."""
+    drawn = [
+        result
+        for result in results
+        if result.get("type") == "videorectangle" or _SHAPES & result["value"].keys()
+    ]
+    media = sorted({str(one["to_name"]) for one in drawn if one.get("to_name")})
+    if len(media) > 1:
+        raise ValueError(f"is drawn on {' and '.join(media)}, expected one to_name")
+    for result in drawn:
+        if result.get("item_index"):
+            raise ValueError(
+                f"is drawn on an image of item_index {result['item_index']!r:.80}, "
+                "expected one image a task"
+            )
+        if result.get("image_rotation"):
+            raise ValueError(
+                f"has image_rotation {result['image_rotation']!r:.80}, expected 0: "
+                "turn the pixels of the image first"
+            )
 
 
 def _find_media(data: dict[str, Any], by_name: dict[str, list[Path]]) -> Path:
     """The file that a task is of.
 
     Raises:
-        InputError: there is none, or there are several.
+        InputError: there is none, or there are several of its name.
+        ValueError: it is of several.
     """
     sources = [value for value in data.values() if isinstance(value, str)]
-    for source in sources:
-        if found := find_media(source, by_name):
-            return found
+    found = [file for source in sources if (file := find_media(source, by_name))]
+    if len(set(found)) > 1:
+        names = " and ".join(dict.fromkeys(file.name for file in found))
+        raise ValueError(f"is of {names}, expected one film or image a task")
+    if found:
+        return found[0]
     raise PreparationError(
         f"is of {', '.join(sources) or 'nothing'}, expected that film beside it"
     )

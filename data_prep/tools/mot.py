@@ -1,11 +1,14 @@
-"""MOT 1.1 and MOTChallenge: ``gt/gt.txt`` or ``det/det.txt`` beside ``img1/``."""
+"""MOT 1.1 and MOTChallenge: ``gt/gt.txt`` or ``det/det.txt`` beside ``img1/``.
+
+Boxes are ``x, y, w, h``: a file whose numbers fit as corners is rejected.
+"""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.tools.units import key_of, make_track
+from data_prep.tools.units import corners_problem, key_of, make_track
 from data_prep.tracks import PreparationError, Rejection, Track, Unit
 from siamrpn_jax.data.read.formats import parse_numbers
 from siamrpn_jax.data.read.images import list_images
@@ -58,8 +61,13 @@ def read_unit(key: str, content: Mot) -> Iterator[Track | Rejection]:
             tracks.setdefault(name, []).append((frame, tuple(row[2:6]), seen))
             if len(row) > 7 and 1 <= row[7] <= len(names):
                 categories[name] = names[int(row[7]) - 1].strip()
-    for name, rows in tracks.items():
+    for rows in tracks.values():
         rows.sort(key=lambda row: row[0])
+    boxes = [row[1] for rows in tracks.values() for row in rows]
+    if boxes and (problem := corners_problem(boxes, next(iter(images.values())))):
+        yield Rejection(str(content.text), None, problem, len(boxes))
+        return
+    for name, rows in tracks.items():
         numbers = [row[0] for row in rows]
         boxes, seen = [row[1] for row in rows], [row[2] for row in rows]
         frames = [images[number] for number in numbers]

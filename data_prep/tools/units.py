@@ -8,8 +8,10 @@ import numpy as np
 
 from data_prep.shapes import LabelledObject
 from data_prep.tracks import Frame, PreparationError, Track, VideoFrame
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import inside
-from siamrpn_jax.data.read.formats import no_target
+from siamrpn_jax.data.read.formats import looks_like_corners, no_target
+from siamrpn_jax.data.read.images import read_size
 from siamrpn_jax.media.video import FILM_SUFFIXES
 
 BROKEN = (np.inf, np.inf, np.inf, np.inf)
@@ -58,6 +60,7 @@ def make_track(
     category: str = "",
     relative: bool = False,
     size: tuple[int, int] | None = None,
+    sizes: Sequence[tuple[int, int] | None] = (),
     outlines: Sequence[tuple[np.ndarray, ...]] = (),
 ) -> Track:
     """A track of a unit; arguments as the fields of ``Track``.
@@ -67,17 +70,21 @@ def make_track(
         name: of the target in it.
         frames: where their pixels are.
         numbers: of the frames.
-        boxes: ``ltwh``; those of no target are absent.
+        boxes: ``ltwh``; those of no target are absent, but for negative sides.
         seen: visible shares, 1 by default.
         category: of the target.
         relative: whether boxes and outlines are fractions.
         size: annotated width and height of the frames.
+        sizes: the same of each frame, where they are annotated one by one.
         outlines: polygons in each frame; without any polygon there are none at all.
     """
     values = np.array(boxes, np.float64).reshape(-1, 4)
     shares = np.ones(len(values)) if seen is None else np.array(seen)
-    # What is not finite is damage, and for the writer to reject.
-    absent = no_target(values) & np.isfinite(values).all(axis=1)
+    # What is not finite or has a negative side is damage, and for the writer to reject;
+    # two sides of -1 are how tools say that there is no target.
+    sides = values[:, 2:]
+    damaged = (sides < 0).any(axis=1) & ~(sides == -1).all(axis=1)
+    absent = no_target(values) & np.isfinite(values).all(axis=1) & ~damaged
     return Track(
         name=f"{key}/{name}",
         video=key,
@@ -87,9 +94,26 @@ def make_track(
         visibility=np.where(absent, 0, shares).astype(np.float32),
         category=category,
         size=size,
+        sizes=sizes,
         relative=relative,
         outlines=outlines if any(outlines) else (),
     )
+
+
+def corners_problem(boxes: Sequence[Sequence[float]], image: Path) -> str:
+    """What is wrong with ``ltwh`` that fit as corners alone; nothing, as a rule.
+
+    Args:
+        boxes: of a whole file, track by track.
+        image: one of the frames.
+    """
+    try:
+        size = read_size(image)
+    except InputError:
+        size = None  # for the writer to reject
+    if not looks_like_corners(np.array(boxes, np.float64).reshape(-1, 4), size):
+        return ""
+    return "its boxes fit as corners x1,y1,x2,y2 and not as x,y,w,h, expected x,y,w,h"
 
 
 def frame_at(media: Path, images: Mapping[int, Path], number: int) -> Frame:

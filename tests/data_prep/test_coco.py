@@ -188,6 +188,30 @@ def test_annotations_of_images_that_are_not_listed_are_rejected(tmp_path):
     ]
 
 
+def test_boxes_that_are_corners_are_refused(tmp_path):
+    """Objects of 20 x 20 pixels would leave the images of 64 x 48."""
+    corners = [annotation(9, [30, 20, 50, 40]), annotation(25, [5, 6, 25, 26])]
+    write_coco(tmp_path, [image(9), image(25)], corners)
+    message = r"train2017\.json: the bbox of its annotations fit as corners"
+    with pytest.raises(PreparationError, match=message):
+        read_all(DATASET, tmp_path)
+    # As sizes, one box leaves its image, and another one fits as a size alone.
+    path = tmp_path / "annotations/instances_train2017.json"
+    write(path, [image(9), image(25)], [corners[0], annotation(25, [40, 20, 20, 20])])
+    assert len(read_all(DATASET, tmp_path)[0]) == 2
+
+
+@pytest.mark.parametrize(("listed", "given"), [(51, 51.0), (51.0, 51), ("51", 51)])
+def test_numbers_of_categories_in_any_form(tmp_path, listed, given):
+    categories = [{"id": listed, "name": "bowl"}]
+    (tmp_path / "train2017").mkdir()
+    path = tmp_path / "annotations/instances_train2017.json"
+    objects = [annotation(9, [1, 2, 30, 40], category_id=given)]
+    write(path, [image(9)], objects, categories)
+    (track,) = read_all(DATASET, tmp_path)[0].values()
+    assert track.category == "bowl"
+
+
 def test_sizes_that_cannot_be_read_are_not_checked(tmp_path):
     bare = {"id": 9, "file_name": "a/b.png"}
     write_coco(tmp_path, [bare], [{"image_id": 9, "bbox": [1, 2, 30, 40]}])

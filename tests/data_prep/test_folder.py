@@ -442,6 +442,36 @@ def test_what_the_tracker_writes_is_read(tmp_path):
     assert second.visibility.tolist() == [1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("names", [["a.mp4", "a.webm"], ["a.mkv", "a/0.jpg"]])
+def test_two_that_a_table_may_be_of(tmp_path, names):
+    write_lines(tmp_path / "a.csv", "frame,x,y,w,h", "0,1,2,3,4")
+    for name in names:
+        touch_film(tmp_path / name)
+    second = names[1].split("/")[0]
+    with pytest.raises(PreparationError, match=rf"a\.csv: .*{names[0]} or of {second}"):
+        read_all(DATASET, tmp_path)
+    (tmp_path / names[1]).unlink()
+    assert len(read_all(DATASET, tmp_path)[0]) == 1
+
+
+def test_boxes_of_pictures_of_another_size_are_rejected(tmp_path):
+    """Image 1 alone is of the size that was labelled."""
+    raw = tmp_path / "raw"
+    write_frames(raw / "clip", "%d.png", [0, 2, 3])
+    write_frames(raw / "clip", "%d.png", [1], size=(32, 24))
+    rows = [f"{i}.png,32,24,man,5,5,25,20" for i in range(3)]
+    write_lines(
+        raw / "clip.csv",
+        "filename,width,height,class,xmin,ymin,xmax,ymax",
+        *[*rows, "3.png,64,48,man,5,5,25,20"],
+    )
+    prepared = prepare("folder", raw, "--max-bad", "60%")
+    assert targets(prepared) == {"clip.csv": [1, 3]}
+    rejected = json.loads((tmp_path / "prepared/rejected.json").read_text())
+    assert [one["file"] for one in rejected] == ["clip/0.png", "clip/2.png"]
+    assert rejected[0]["reason"] == "is 64x48 pixels, annotated are 32x24"
+
+
 def test_what_is_not_visible_is_absent(tmp_path):
     touch_film(tmp_path / "film.avi")
     write_lines(

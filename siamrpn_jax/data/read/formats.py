@@ -110,6 +110,21 @@ def no_target(boxes: np.ndarray) -> np.ndarray:
     return np.asarray(~(np.isfinite(boxes).all(axis=-1) & has_area))
 
 
+def fit_as_corners_alone(boxes: np.ndarray, sizes: np.ndarray) -> bool:
+    """Whether boxes stay in their frames as ``x1, y1, x2, y2`` alone.
+
+    All of them do, and as ``x, y, w, h`` some leave them by more than rounding.
+
+    Args:
+        boxes: ``[N, 4]``, none of them absent.
+        sizes: width and height of the frames, ``[N, 2]``, or ``[2]`` of all.
+    """
+    low, high = boxes[:, :2], boxes[:, 2:]
+    limit = sizes * 1.01 + 1
+    fit = ((high > low) & (high <= limit)).all()
+    return bool(fit and (low + high > limit + 1).any())
+
+
 def looks_like_corners(boxes: np.ndarray, size: tuple[int, int] | None) -> bool:
     """Whether rows taken as ``x, y, w, h`` are rather ``x1, y1, x2, y2``.
 
@@ -127,10 +142,9 @@ def looks_like_corners(boxes: np.ndarray, size: tuple[int, int] | None) -> bool:
     if not len(boxes) or not (high > low).all():
         return False
     if size is not None:
-        limit = np.array(size) * 1.01 + 1
-        if not (high <= limit).all():
+        if not (high <= np.array(size) * 1.01 + 1).all():
             return False
-        if (low + high > limit + 1).any():
+        if fit_as_corners_alone(boxes, np.array(size)):
             return True
     moved = np.abs(np.diff(high, axis=0)).sum()
     stayed = np.abs(np.diff(high - low, axis=0)).sum()

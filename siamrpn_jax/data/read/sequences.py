@@ -184,6 +184,7 @@ def read_sequence(
         )
     _refuse_corners(text, boxes, frames[0])
     _refuse_fractions(text, boxes)
+    _refuse_other_size(text, frames[0])
     numbered = _NUMBERED.fullmatch(text.name)
     return Sequence(f"{name}-{numbered[1]}" if numbered else name, frames, boxes)
 
@@ -366,6 +367,25 @@ def _refuse_benchmarks(folder: Path) -> None:
                 "from 1 and whose absent targets are in files of their own; expected "
                 f"siamrpn eval --benchmark {benchmark}, or data_prep/{script} for "
                 "training"
+            )
+
+
+def _refuse_other_size(text: Path, frame: Path) -> None:
+    """Raises SequenceError for boxes that were drawn on frames of another size."""
+    if not _is_named(read_lines(text, error=SequenceError)[0]):
+        return
+    told = {row.size: row.line for row in reversed(read_table(text).rows) if row.size}
+    if not told:
+        return
+    try:
+        size = read_size(frame)
+    except ImageError:
+        return  # whoever reads it will say so
+    for (width, height), line in told.items():
+        if (width, height) != size:
+            raise SequenceError(
+                f"{text}:{line}: {frame.name} is {size[0]}x{size[1]} pixels, annotated "
+                f"are {width}x{height}"
             )
 
 

@@ -12,9 +12,10 @@ Boxes that cannot be used are skipped, counted by reason and reported in one war
 """
 
 import logging
+import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ import numpy as np
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import inside, read_json
+from siamrpn_jax.data.read.formats import fit_as_corners_alone
 from siamrpn_jax.data.read.images import exif_orientation, natural_sort
 from siamrpn_jax.data.read.sequences import walk
 
@@ -119,7 +121,8 @@ def read_stills(folder: str | os.PathLike[str]) -> Stills:
 
     Raises:
         StillsError: ``annotations.json`` is missing, no JSON, or lacks a needed field;
-            there is no image; an image is listed twice, or its file is missing.
+            its boxes are corners; there is no image; an image is listed twice, or its
+            file is missing.
     """
     path = Path(folder) / ANNOTATIONS_NAME
     content = _read_json(path)
@@ -128,6 +131,7 @@ def read_stills(folder: str | os.PathLike[str]) -> Stills:
         objects: dict[Any, list[StillObject]] = {key: [] for key in entries}
         rejected: Counter[str] = Counter()
         examples: list[str] = []
+        _check_corners(path, content["annotations"], entries)
         for annotation in content["annotations"]:
             image_id = annotation["image_id"]
             if image_id not in entries:
@@ -166,6 +170,42 @@ def read_stills(folder: str | os.PathLike[str]) -> Stills:
             "; ".join(examples[:3]),
         )
     return Stills(tuple(images), dict(rejected))
+
+
+AS_CORNERS = (
+    "the bbox of its annotations fit as corners x1,y1,x2,y2 and not as x,y,w,h: "
+    "expected x,y,w,h"
+)
+
+
+def are_corners(annotated: Iterable[tuple[Any, Any, Any]]) -> bool:
+    """Whether the boxes of a file taken as ``x, y, w, h`` are rather corners.
+
+    Args:
+        annotated: each ``bbox`` with the width and height of its image; what is no box
+            is left out.
+    """
+    rows = []
+    for bbox, width, height in annotated:
+        try:
+            x, y, w, h, *size = map(float, (*bbox, width, height))
+        except (TypeError, ValueError, OverflowError):
+            continue
+        if len(size) == 2 and w > 0 and h > 0 and math.isfinite(x + y + w + h):
+            rows.append((x, y, w, h, *size))
+    values = np.array(rows).reshape(-1, 6)
+    return fit_as_corners_alone(values[:, :4], values[:, 4:])
+
+
+def _check_corners(path: Path, annotations: Any, entries: dict[Any, Any]) -> None:
+    """Raises StillsError where the boxes of all images fit as corners alone."""
+    boxes = (
+        (one.get("bbox"), entry.get("width"), entry.get("height"))
+        for one in annotations
+        if (entry := entries.get(one["image_id"]))
+    )
+    if are_corners(boxes):
+        raise StillsError(f"{path}: {AS_CORNERS}")
 
 
 def _read_json(path: Path) -> Any:

@@ -12,8 +12,12 @@ Boxes are ``x, y, w, h`` (top-left corner and size), ``x1, y1, x2, y2`` (two cor
 ``cx, cy, w, h`` (centre and size), in pixels counted from 0, where a pixel is 1 wide.
 A negative width or height is a fault of its line: corners drawn from bottom right, say.
 What is not visible at all is absent, whatever its box says. Columns that are not
-understood are left out only where they cannot be a frame, a target or a box under
-another name; rotated boxes are refused.
+understood are left out only where they cannot be a frame, a target, a box or an absence
+under another name; rotated boxes are refused, and units other than pixels.
+
+``image_width, image_height`` is the size of the picture that boxes were drawn on, and
+so is ``width, height`` beside corners, unless it is the size of the boxes. A table is
+of one video: a column that names several is refused.
 
 Nothing is guessed: what has two meanings, or numbers that speak against the columns, is
 refused, and the message says which names are understood.
@@ -51,9 +55,13 @@ NAMES = {
     "target target_id targetid instance instance_id identity",
     "category": "category class label class_name category_name label_name class_id "
     "category_id label_id object_class object_type class_label category_label",
-    "lost": "lost is_lost absent outside out_of_view",
+    "lost": "lost is_lost absent is_absent absence outside is_outside out_of_view "
+    "out_of_frame out_of_image hidden is_hidden invisible is_invisible missing "
+    "is_missing deleted is_deleted invalid is_invalid full_occlusion fully_occluded",
     "visible": "visible is_visible visibility present is_present in_view is_in_view "
-    "in_frame exists",
+    "in_frame in_image exists",
+    "found": "found is_found valid is_valid exist tracked is_tracked detected "
+    "is_detected success enabled is_enabled",
     "angle": "angle theta rotation rot rotation_angle angle_deg angle_rad box_angle "
     "bbox_angle",
     "confidence": "confidence conf",
@@ -64,7 +72,21 @@ _KEYS = {name: key for key, names in NAMES.items() for name in names.split()}
 _SCORES = frozenset("score probability prob".split())
 """They name the confidence where no column has that name."""
 
+_VIDEOS = frozenset(
+    "video video_name video_file video_path video_id film film_name movie clip "
+    "clip_name clip_id sequence sequence_name sequence_id seq seq_name seq_id camera "
+    "camera_name camera_id cam cam_name cam_id".split()
+)
+"""They name the video of a row; a table is of one."""
+
 _SIZES = (("w", "h"), ("width", "height"))
+_PICTURES = tuple(
+    (f"{what}_{width}", f"{what}_{height}")
+    for what in "image img im picture frame video film original orig".split()
+    for width, height in _SIZES
+)
+"""They name the size of the picture that boxes were drawn on."""
+
 _LEFT_TOP = (
     ("x", "y"),
     ("left", "top"),
@@ -102,12 +124,29 @@ _BOXES: dict[tuple[str, ...], str] = {
     **{(*place, *size): "cxcywh" for place in _CENTERS for size in _SIZES},
 }
 _COORDINATES = {name for names in _BOXES for name in names}
+_BRACKETS = re.compile(r"[(\[](.*?)[)\]]")
 _PREFIX = re.compile(r"(?:bounding_box|bbox|bb|box|rect|roi)_?(?=[a-z])")
 _KEY_WORDS = frozenset(
     "frame frames time timestamp track tracks id ids object obj target image img file "
     "filename picture index idx number num no nr instance".split()
 )
 """An unknown name with such a word may be the key of the row."""
+
+_STATE_WORDS = frozenset(
+    "ignore ignored status state valid invalid visible visibility invisible lost "
+    "absent absence present hidden missing deleted exist exists tracked found detected "
+    "success enabled".split()
+)
+"""An unknown name with such a word may say that the target is not there."""
+
+_PIXELS = frozenset(["", "px", "pixel", "pixels"])
+_UNITS = {
+    "frame": frozenset("# no nr number index".split()),
+    "time": frozenset("s sec secs second seconds".split()),
+    "time_ms": frozenset("ms msec millisecond milliseconds".split()),
+    "angle": frozenset("° deg degree degrees rad radian radians".split()),
+}
+"""What may stand in brackets behind the names of some columns, beside pixels."""
 
 _ABOUT_SIZE = frozenset("width height w h size rate count url attributes".split())
 """With such a last word (``image_width``, ``file_size``) it is not."""
@@ -123,8 +162,12 @@ _UNNAMED = {
     5: ("frame", "x", "y", "w", "h"),
     6: ("frame", "track", "x", "y", "w", "h"),
 }
-_FLAGS = {"": False, "0": False, "false": False, "no": False}
-_FLAGS |= {"1": True, "true": True, "yes": True}
+_FLAGS = {"0": False, "0.0": False, "false": False, "no": False}
+_FLAGS |= {"1": True, "1.0": True, "true": True, "yes": True}
+
+_ROUNDED = 1.5
+"""How far sides may be from the corners, in pixels: rounding, and corners that are the
+last pixels of a box."""
 
 
 class TableError(InputError):
@@ -148,6 +191,13 @@ class Columns(NamedTuple):
 
     named: bool
     """Whether a first line of names says so."""
+
+    size: tuple[int, ...] = ()
+    """The places of the width and height of the picture, if they are there; those of
+    ``width, height`` beside corners may be of the box."""
+
+    videos: tuple[int, ...] = ()
+    """The places of what names the video."""
 
 
 class LabelRow(NamedTuple):
@@ -175,6 +225,12 @@ class LabelRow(NamedTuple):
     confidence: float | None = None
     angle: float = 0.0
     """Of the box, in the unit of the file."""
+
+    size: tuple[float, float] | None = None
+    """Width and height of the picture that the box was drawn on, where it is told."""
+
+    videos: tuple[str, ...] = ()
+    """What names the video: the fields of ``Columns.videos``."""
 
 
 class LabelTable(NamedTuple):
@@ -220,6 +276,9 @@ def read_table(path: str | os.PathLike[str]) -> LabelTable:
             rows.append(_read_row(number, split_fields(line), columns))
         except ValueError as error:
             faults[number] = f"line {number} is {line[:80]!r}, {error}"
+    if _are_sides_of_boxes(rows, columns):
+        faults |= _other_sides(rows)
+        rows = [row._replace(size=None) for row in rows if row.line not in faults]
     table = LabelTable(path, columns, tuple(rows), faults)
     if problem := _contradiction(table):
         raise TableError(f"{path}: {problem}")
@@ -276,14 +335,18 @@ def find_columns(fields: Sequence[str]) -> Columns:
         if key is not None:
             keys[key] = place
     form, chosen = _choose_box(plain)
+    size = _choose_size(plain, form)
+    videos = tuple(place for place, name in enumerate(plain) if name in _VIDEOS)
+    used = {*keys.values(), *chosen, *size, *videos}
     for place, name in enumerate(plain):
-        if place in keys.values() or place in chosen:
-            continue
-        if _may_matter(name, form):
+        if place not in used and _may_matter(name, form):
             raise TableError(
                 f"column {names[place]!r} is not understood, expected {EXPECTED}"
             )
-    return Columns(names, keys, chosen, form, named)
+    meanings = {place: key for key, place in keys.items()}
+    for place in sorted({*meanings, *chosen, *size}):
+        _check_unit(names[place], meanings.get(place, ""))
+    return Columns(names, keys, chosen, form, named, size, videos)
 
 
 def _key_of(name: str, plain: Sequence[str]) -> str | None:
@@ -292,6 +355,20 @@ def _key_of(name: str, plain: Sequence[str]) -> str | None:
         return _KEYS.get(name)
     named = any(_KEYS.get(other) == "confidence" for other in plain)
     return None if named else "confidence"
+
+
+def _check_unit(name: str, key: str) -> None:
+    """Raises TableError for a unit in brackets, or a percent sign, that is not read."""
+    units = [unit.strip().lower() for unit in _BRACKETS.findall(name)]
+    if "%" in _BRACKETS.sub("", name):
+        units.append("%")
+    for unit in units:
+        if unit not in _PIXELS | _UNITS.get(key, frozenset()):
+            usual = {"": "pixels", "time": "seconds", "time_ms": "milliseconds"}
+            raise TableError(
+                f"column {name!r} has the unit {unit!r}, expected "
+                f"{usual.get(key, 'none')}"
+            )
 
 
 def have_names(fields: Sequence[str]) -> bool:
@@ -306,7 +383,7 @@ def normal_name(name: str) -> str:
     >>> [normal_name(name) for name in ("Frame #", "frameNumber", "BBox X", "w (px)")]
     ['frame', 'frame_number', 'x', 'w']
     """
-    name = re.sub(r"[(\[].*?[)\]]", "", name)
+    name = _BRACKETS.sub("", name)
     name = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z]$)", "_", name)
     name = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     plain = _PREFIX.sub("", name, count=1) if _PREFIX.match(name) else name
@@ -350,14 +427,25 @@ def _choose_box(plain: Sequence[str]) -> tuple[str, tuple[int, ...]]:
     return form, tuple(plain.index(name) for name in box)
 
 
+def _choose_size(plain: Sequence[str], form: str) -> tuple[int, ...]:
+    """Where the width and height of the picture are, if they are there."""
+    found = [pair for pair in _PICTURES if set(pair) <= set(plain)]
+    if not found and form == "corners" and {"width", "height"} <= set(plain):
+        found = [("width", "height")]
+    if len(found) > 1 or any(plain.count(name) > 1 for pair in found for name in pair):
+        several = " and ".join(",".join(pair) for pair in found)
+        raise TableError(f"columns {several}: expected one size of the picture")
+    return tuple(plain.index(name) for pair in found for name in pair)
+
+
 def _may_matter(name: str, form: str) -> bool:
-    """Whether a column that is not understood might be a part of a key or a box."""
+    """Whether a column that is not understood might be a key, a box or an absence."""
     words = name.split("_")
     if name in _COORDINATES or re.fullmatch(r"[xy]_?\d+", name):
         return not (form == "corners" and name in ("width", "height"))
     if len(words) > 1 and words[-1] in _ABOUT_SIZE:
         return False
-    return not _KEY_WORDS.isdisjoint(words)
+    return not (_KEY_WORDS | _STATE_WORDS).isdisjoint(words)
 
 
 def _read_row(number: int, fields: Sequence[str], columns: Columns) -> LabelRow:
@@ -383,23 +471,78 @@ def _read_row(number: int, fields: Sequence[str], columns: Columns) -> LabelRow:
             row = row._replace(angle=parse_number(values["angle"]))
     except ValueError:
         raise ValueError(expected) from None
-    lost = values.get("lost", "").lower()
-    if lost not in _FLAGS:
-        raise ValueError(f"expected 0 or 1 as {columns.names[columns.keys['lost']]}")
-    try:
-        visibility = _share(values.get("visible", ""))
-    except ValueError:
-        name = columns.names[columns.keys["visible"]]
-        raise ValueError(f"expected 0 to 1 as {name}") from None
     _check_sides(row, columns)
+    visibility = _visibility(values, columns)
     return row._replace(
         ltwh=row.ltwh if visibility > 0 else (math.nan,) * 4,
         visibility=visibility,
         image=values.get("image", ""),
         track=values.get("track", ""),
         category=values.get("category", ""),
-        lost=_FLAGS[lost],
+        lost=_flag(values, columns, "lost"),
+        size=_picture([fields[place] for place in columns.size], columns),
+        videos=tuple(fields[place] for place in columns.videos),
     )
+
+
+def _flag(
+    values: dict[str, str], columns: Columns, key: str, *, unsaid: bool = False
+) -> bool:
+    """What a column of yes and no says; raises ValueError for anything else."""
+    text = values.get(key, "").lower()
+    if text and text not in _FLAGS:
+        raise ValueError(f"expected 0 or 1 as {columns.names[columns.keys[key]]}")
+    return _FLAGS[text] if text else unsaid
+
+
+def _visibility(values: dict[str, str], columns: Columns) -> float:
+    """The visible share; 0 where the target is not found."""
+    try:
+        share = _share(values.get("visible", ""))
+    except ValueError:
+        name = columns.names[columns.keys["visible"]]
+        raise ValueError(f"expected 0 to 1 as {name}") from None
+    return share if _flag(values, columns, "found", unsaid=True) else 0.0
+
+
+def _picture(cells: Sequence[str], columns: Columns) -> tuple[float, float] | None:
+    """A width and height as the file has them; None where nothing is said."""
+    if not any(cells):
+        return None
+    try:
+        width, height = map(parse_number, cells)
+    except ValueError:
+        width = height = math.inf
+    if width == height == -1 or (math.isnan(width) and math.isnan(height)):
+        return None
+    if not (0 <= width < math.inf and 0 <= height < math.inf):
+        names = ",".join(columns.names[place] for place in columns.size)
+        raise ValueError(f"expected a width and a height as {names}")
+    whole = int(width), int(height)
+    return whole if whole == (width, height) else (width, height)
+
+
+def _are_sides_of_boxes(rows: Sequence[LabelRow], columns: Columns) -> bool:
+    """Whether ``width, height`` beside corners is said of the boxes, by most rows."""
+    if [normal_name(columns.names[place]) for place in columns.size] != [
+        "width",
+        "height",
+    ]:
+        return False
+    told = [row for row in rows if row.size and not no_target(np.array(row.ltwh))]
+    return 2 * (len(told) - len(_other_sides(told))) > len(told)
+
+
+def _other_sides(rows: Sequence[LabelRow]) -> dict[int, str]:
+    """Faults of the rows with a size that is not that of their box."""
+    return {
+        row.line: f"line {row.line}: is {row.size[0]:g}x{row.size[1]:g}, expected "
+        f"{row.ltwh[2]:g}x{row.ltwh[3]:g} between its corners"
+        for row in rows
+        if row.size
+        and not no_target(np.array(row.ltwh))
+        and np.abs(np.subtract(row.size, row.ltwh[2:])).max() > _ROUNDED
+    }
 
 
 def _check_sides(row: LabelRow, columns: Columns) -> None:
@@ -463,7 +606,44 @@ def _contradiction(table: LabelTable) -> str:
             "the first of four columns counts 1, 2, 3, …, expected x,y,w,h (or a first "
             "line of names)"
         )
-    return _rotation(table)
+    return _several_videos(table) or _track_at_the_end(table) or _rotation(table)
+
+
+def _several_videos(table: LabelTable) -> str:
+    """Two videos that rows are of; nothing, as a rule."""
+    for column, place in enumerate(table.columns.videos):
+        first = {row.videos[column]: row.line for row in reversed(table.rows)}
+        if len(first) > 1:
+            a, b = sorted(first, key=lambda name: first[name])[:2]
+            return (
+                f"column {table.columns.names[place]!r} is {a[:80]!r} in line "
+                f"{first[a]} and {b[:80]!r} in line {first[b]}, expected a table for "
+                "each video"
+            )
+    return ""
+
+
+def _track_at_the_end(table: LabelTable) -> str:
+    """What tells that six columns are ``frame, x, y, w, h`` and something more.
+
+    With a box a frame, the second of them is another in most rows: positions, and no
+    name of a target. They have fractions, or the last column never changes.
+    """
+    if table.columns.named or len(table.columns.names) != 6 or len(table.rows) < 5:
+        return ""
+    try:
+        second = {parse_number(row.track) for row in table.rows}
+    except ValueError:
+        return ""
+    a_frame = len(set(table.numbers)) == len(table.rows)
+    fractions = any(value % 1 > 0 for value in second)
+    constant = len({row.ltwh[3] for row in table.rows}) == 1
+    if a_frame and 2 * len(second) > len(table.rows) and (fractions or constant):
+        return (
+            "its second column is another in most lines, and so no target, expected "
+            "frame,track,x,y,w,h (or a first line of names)"
+        )
+    return ""
 
 
 def _rotation(table: LabelTable) -> str:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_folders import write_sequence
 from paths import SHARED
 from siamrpn_jax.data.read.benchmark_lists import OTB_FRAMES
 from siamrpn_jax.data.read.images import natural_sort
@@ -212,6 +213,18 @@ def test_sequences_of_benchmarks_with_files_of_their_own(tmp_path, file, message
     (folder / file).write_text("0\n")
     with pytest.raises(SequenceError, match=f"has {file}, so it is {message}"):
         read_sequence(folder)
+
+
+def test_boxes_of_frames_of_another_size_are_refused(tmp_path):
+    write_sequence(tmp_path / "a", 2, length=2)  # of 160x120 pixels
+    path = tmp_path / "a/groundtruth.txt"
+    names = "x,y,w,h,image_width,image_height"
+    path.write_text("\n".join([names, *["1,2,30,40,160,120"] * 2]))
+    assert len(read_sequence(path).boxes) == 2
+    path.write_text("\n".join([names, "1,2,30,40,160,120", "1,2,30,40,320,240"]))
+    message = r"txt:3: 0001\.png is 160x120 pixels, annotated are 320x240"
+    with pytest.raises(SequenceError, match=message):
+        read_sequence(path)
 
 
 def test_bad_lines_can_be_collected(tmp_path):

@@ -68,6 +68,15 @@ def test_bad_boxes_are_counted_and_reported(tmp_path, caplog, bbox, reason):
     assert "skipped 1 boxes" in caplog.text and "a.jpg" in caplog.text
 
 
+def test_boxes_that_are_corners_are_refused(tmp_path):
+    """Objects of 10 x 10 pixels would leave the image of 40 x 30."""
+    corners = [GOOD | {"bbox": box} for box in ([20, 15, 30, 25], [1, 2, 11, 12])]
+    with pytest.raises(StillsError, match="of its annotations fit as corners"):
+        read_stills(write(tmp_path / "a", corners))
+    sizes = [*corners, GOOD | {"bbox": [20, 15, 10, 10]}]
+    assert len(read_stills(write(tmp_path / "b", sizes)).images[0].objects) == 3
+
+
 def test_crowds_are_skipped_and_edges_clipped(tmp_path):
     write(tmp_path, [GOOD | {"iscrowd": 1}, {"image_id": 1, "bbox": [-2, 20, 10, 14]}])
     stills = read_stills(tmp_path)

@@ -65,11 +65,35 @@ def test_columns_that_are_understood(line, keys, form):
         ("frame,track", "no box, expected x,y,w,h"),
         ("1,2,3,4,5,6,7,8", "8 columns without names"),
         ("1,2,3", "3 columns without names"),
+        ("frame,x,y,w,h,status", "column 'status' is not understood, expected x,y,w,h"),
+        ("frame,x,y,w,h,State", "column 'State' is not understood"),
+        ("frame,x,y,w,h,ignore", "column 'ignore' is not understood"),
+        ("frame,x,y,w,h,not_found", "column 'not_found' is not understood"),
+        ("frame,x,y,w,h,hidden,deleted", "'hidden' and 'deleted' both name the lost"),
+        ("frame,x (%),y (%),w (%),h (%)", r"'x \(%\)' has the unit '%', expected pix"),
+        ("frame,x,y,w %,h %", "'w %' has the unit '%', expected pixels"),
+        ("frame,x [cm],y [cm],w,h", r"'x \[cm\]' has the unit 'cm', expected pixels"),
+        ("time (ms),x,y,w,h", r"'time \(ms\)' has the unit 'ms', expected seconds"),
+        ("frame (from 1),x,y,w,h", "has the unit 'from 1', expected none"),
+        ("x,y,w,h,confidence (%)", "has the unit '%', expected none"),
+        ("x,y,w,h,img_w,img_h,video_width,video_height", "one size of the picture"),
     ],
 )
 def test_columns_that_are_refused(line, message):
     with pytest.raises(TableError, match=message):
         find_columns(split_fields(line))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "time (s),X [px],Y [px],W (pixels),H (pixel)",
+        "frame (#),x,y,w,h,speed (km/h),battery %",
+        "timestamp_ms [ms],x,y,w,h,angle (deg)",
+    ],
+)
+def test_units_that_are_read_or_of_no_matter(line):
+    assert find_columns(split_fields(line)).form == "ltwh"
 
 
 def test_names_are_compared_by_their_words():
@@ -121,6 +145,88 @@ def test_what_is_not_visible_has_no_box(tmp_path, name):
     assert absent.tolist() == [row.visibility == 0 for row in found.rows]
     assert list(found.faults) == [8, 9]
     assert found.faults[9].endswith(f"expected 0 to 1 as {name}")
+
+
+PRESENCE = "valid is_valid exist tracked found detected success enabled"
+
+
+@pytest.mark.parametrize("name", PRESENCE.split())
+def test_what_is_not_found_has_no_box(tmp_path, name):
+    cells = ["1", "0", "True", "false", "1.0", "0.0", "", "0.5", "lost"]
+    rows = [f"{i},10,20,30,40,{cell}" for i, cell in enumerate(cells)]
+    found = table(tmp_path, f"frame,x,y,w,h,{name}", *rows)
+    assert [row.visibility for row in found.rows] == [1, 0, 1, 0, 1, 0, 1]
+    assert np.isnan(found.boxes[:, 0]).tolist() == [bool(i % 2) for i in range(6)] + [0]
+    assert list(found.faults) == [9, 10]
+    assert found.faults[9].endswith(f"expected 0 or 1 as {name}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["absence", "hidden", "missing", "deleted", "Full Occlusion", "out_of_frame"],
+)
+def test_what_is_not_there_is_lost(tmp_path, name):
+    rows = [f"{i},10,20,30,40,{cell}" for i, cell in enumerate("01")]
+    found = table(tmp_path, f"frame,x,y,w,h,{name}", *rows, "2,10,20,30,40,some")
+    assert [row.lost for row in found.rows] == [False, True]
+    assert found.faults[4].endswith(f"expected 0 or 1 as {name}")
+
+
+def test_a_partial_occlusion_is_no_absence(tmp_path):
+    found = table(tmp_path, "frame,x,y,w,h,occluded,occlusion", "0,1,2,3,4,1,.9")
+    assert (found.rows[0].lost, found.rows[0].visibility) == (False, 1)
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["x,y,w,h,image_width,image_height", "xmin,ymin,xmax,ymax,width,height"],
+)
+def test_the_size_of_the_picture(tmp_path, names):
+    rows = ["1,2,30,40,180,120", "1,2,30,40,180.0,120", "1,2,30,40,,"]
+    rows.append("-1,-1,-1,-1,-1,-1")
+    found = table(tmp_path, names, *rows, "1,2,30,40,180,wide", "1,2,30,40,-180,120")
+    assert [row.size for row in found.rows] == [(180, 120)] * 2 + [None] * 2
+    assert list(found.faults) == [6, 7]
+    assert "expected a width and a height as" in found.faults[6]
+
+
+def test_width_and_height_beside_corners_may_be_of_the_box(tmp_path):
+    names = "x1,y1,x2,y2,width,height"
+    rows = ["10,20,40,60,30,40", "10,20,39,59,30,40", "0,0,0,0,0,0", "5,5,9.4,9,4,4"]
+    found = table(tmp_path, names, *rows, "10,20,40,60,60,40")
+    assert len(found.rows) == 4 and not any(row.size for row in found.rows)
+    assert found.faults == {6: "line 6: is 60x40, expected 30x40 between its corners"}
+    # One box that fills the picture does not make it the size of boxes.
+    found = table(tmp_path, names, *["1,2,30,40,180,120"] * 2, "0,0,180,120,180,120")
+    assert {row.size for row in found.rows} == {(180, 120)} and not found.faults
+
+
+@pytest.mark.parametrize("name", ["video", "Video Name", "sequence", "camera", "clip"])
+def test_a_table_is_of_one_video(tmp_path, name):
+    names, rows = f"{name},frame,x,y,w,h", ["a.mp4,0,1,2,3,4", "a.mp4,1,1,2,3,4"]
+    assert len(table(tmp_path, names, *rows).rows) == 2
+    message = f"'{name}' is 'a.mp4' in line 2 and 'b.mp4' in line 4, expected a table"
+    with pytest.raises(TableError, match=message):
+        table(tmp_path, names, *rows, "b.mp4,2,1,2,3,4", "a.mp4,3,1,2,3,4")
+
+
+@pytest.mark.parametrize(
+    "row", ["{},{},20,30,40,7", "{},{}.25,20,30,40,{}", "{},{},20,30,40,0"]
+)
+def test_six_columns_whose_second_is_no_target(tmp_path, row):
+    rows = [row.format(i, 100 + i, 1 + i % 2) for i in range(6)]
+    with pytest.raises(TableError, match="its second column is another in most lines"):
+        table(tmp_path, *rows)
+    named = table(tmp_path, "frame,x,y,w,h,id", *rows)
+    assert [row.ltwh[2] for row in named.rows] == [30] * 6
+
+
+def test_six_columns_of_many_targets(tmp_path):
+    """Boxes of one height, a target to each of their few frames."""
+    rows = [f"{i // 2},{i},20,30,40,50" for i in range(10)]
+    assert len(table(tmp_path, *rows).rows) == 10
+    rows = [f"{i},{i % 2 + 0.5},20,30,40,50" for i in range(10)]
+    assert len(table(tmp_path, *rows).rows) == 10
 
 
 def test_a_score_is_the_confidence_where_nothing_else_is(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from data_prep.folder import DATASET
 from data_prep.tracks import PreparationError, VideoFrame
-from raw_folders import read_all, touch_frames
+from raw_folders import read_all, touch_frames, write_film
 
 CVAT = """<?xml version="1.0"?><annotations><version>1.1</version>
 <track id="0" label="car"><box frame="0" outside="0" occluded="0" keyframe="1"
@@ -153,3 +153,71 @@ def test_cvat_export_of_a_project(tmp_path):
     write_tracks(tmp_path, 0, tracks=2)
     with pytest.raises(PreparationError, match="tracks of 2 tasks, expected one"):
         read_all(DATASET, tmp_path)
+
+
+def task(size, more="<start_frame>0</start_frame>"):
+    return f"<task><size>{size}</size>{more}</task>"
+
+
+def test_cvat_tasks_of_other_frames_are_rejected(tmp_path):
+    write_film(tmp_path / "a.mp4", count=8)
+    for size, read in [(8, 1), (12, 0), (5, 0)]:
+        write_tracks(tmp_path, 0, 4, meta=task(size))
+        tracks, rejections = read_all(DATASET, tmp_path)
+        assert (len(tracks), len(rejections)) == (read, 1 - read)
+    reason = "has a task of 5 frames, and a.mp4 has 8, expected the film that was"
+    assert rejections[0].reason.startswith(reason) and rejections[0].records == 2
+    for part in ("<start_frame>2</start_frame>", "<frame_filter>step=2</frame_filter>"):
+        write_tracks(tmp_path, 2, 4, meta=task(3, part))
+        assert len(read_all(DATASET, tmp_path)[0]) == 1
+
+
+def test_cvat_tasks_of_other_images_are_rejected(tmp_path):
+    """Image 3 of 8 was deleted: those after it would be one frame too early."""
+    touch_frames(tmp_path / "images", "v_%03d.jpg", [0, 1, 2, 4, 5, 6, 7])
+    write_tracks(tmp_path, 0, 4, meta=task(8))
+    tracks, (rejection,) = read_all(DATASET, tmp_path)
+    assert not tracks and rejection.records == 2
+    assert "has a task of 8 images, and images holds 7" in rejection.reason
+    touch_frames(tmp_path / "images", "v_%03d.jpg", [3])
+    assert len(read_all(DATASET, tmp_path)[0]) == 1
+
+
+def test_cvat_images_with_their_numbers_may_be_fewer(tmp_path):
+    touch_frames(tmp_path / "images", "frame_%06d.jpg", [0, 4])
+    write_tracks(tmp_path, 0, 4, meta=task(8))
+    tracks, rejections = read_all(DATASET, tmp_path)
+    assert len(tracks) == 1 and not rejections
+
+
+def test_cvat_corners_from_bottom_right_are_no_absence(tmp_path):
+    touch_frames(tmp_path / "images", "%d.png", range(2))
+    box = '<box frame="{}" outside="{}" xtl="50" ytl="60" xbr="10" ybr="20"/>'
+    shapes = box.format(0, 0) + box.format(1, 1)
+    (tmp_path / "annotations.xml").write_text(
+        f'<annotations><track id="0">{shapes}</track></annotations>'
+    )
+    (track,) = read_all(DATASET, tmp_path)[0].values()
+    assert track.visibility.tolist() == [1, 0]  # for the writer to reject, and absent
+    assert track.boxes[0].tolist() == [50, 60, -40, -40]
+
+
+@pytest.mark.parametrize(
+    ("files", "source", "message"),
+    [
+        (["a.mp4", "a.webm"], "a.mp4", r"is it of a\.mp4 or of a\.webm\?"),
+        (["b.mp4", "images/1.png"], "", r"is it of b\.mp4 or of images\?"),
+        (["a.mp4", "b.mp4", "images/1.png"], "a.mp4", ""),
+    ],
+)
+def test_cvat_two_that_its_tracks_may_be_of(tmp_path, files, source, message):
+    (tmp_path / "images").mkdir()
+    for name in files:
+        (tmp_path / name).touch()
+    write_tracks(tmp_path, 0, meta=f"<source>{source}</source>")
+    if message:
+        with pytest.raises(PreparationError, match=message):
+            read_all(DATASET, tmp_path)
+    else:
+        (track,) = read_all(DATASET, tmp_path)[0].values()
+        assert track.frames == [VideoFrame(tmp_path / "a.mp4", 0)]

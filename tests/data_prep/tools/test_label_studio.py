@@ -154,3 +154,52 @@ def test_label_studio_images_of_one_name(tmp_path):
     write_tasks(tmp_path, image_task("/data/upload/7/1.png"))
     with pytest.raises(PreparationError, match=r"cam1/1\.png or .*cam2/1\.png\?"):
         read_all(DATASET, tmp_path)
+
+
+def drawn(**fields):
+    value = {"x": 10, "y": 10, "width": 20, "height": 40, "rectanglelabels": ["a"]}
+    return {"type": "rectanglelabels", "id": str(fields), "value": value, **fields}
+
+
+@pytest.mark.parametrize(
+    ("data", "results", "reason"),
+    [
+        (
+            {"first": "1.png", "second": "2.png"},
+            [drawn(to_name="img1"), drawn(to_name="img2")],
+            "task 0 is drawn on img1 and img2, expected one to_name",
+        ),
+        (
+            {"first": "1.png", "second": "2.png"},
+            [drawn(to_name="img2")],
+            "task 0 is of 1.png and 2.png, expected one film or image a task",
+        ),
+        (
+            {"pages": ["1.png", "2.png"], "first": "1.png"},
+            [drawn(item_index=0), drawn(item_index=1)],
+            "task 0 is drawn on an image of item_index 1, expected one image a task",
+        ),
+        (
+            {"image": "1.png"},
+            [drawn(image_rotation=0), drawn(image_rotation=90)],
+            "task 0 has image_rotation 90, expected 0: turn the pixels",
+        ),
+    ],
+)
+def test_label_studio_tasks_that_are_not_of_one_image(tmp_path, data, results, reason):
+    touch_frames(tmp_path, "%d.png", [1, 2])
+    task = {"data": data, "annotations": [{"result": results}]}
+    write_tasks(tmp_path, task)
+    tracks, (rejection,) = read_all(DATASET, tmp_path)
+    assert not tracks and reason in rejection.reason
+
+
+def test_label_studio_what_is_said_beside_what_is_drawn(tmp_path):
+    """Words about a text of the same task, and the image under two of its fields."""
+    touch_frames(tmp_path, "%d.png", [1])
+    words = {"type": "labels", "to_name": "text", "value": {"start": 1, "end": 3}}
+    results = [drawn(to_name="image", item_index=0, image_rotation=0), words]
+    data = {"image": "1.png", "thumbnail": "/data/upload/1/1.png", "text": "hello"}
+    write_tasks(tmp_path, {"data": data, "annotations": [{"result": results}]})
+    tracks, rejections = read_all(DATASET, tmp_path)
+    assert len(tracks) == 1 and not rejections

@@ -1,9 +1,18 @@
 """MOT's layout."""
 
+import json
+
 import numpy as np
 
 from data_prep.folder import DATASET
-from raw_folders import read_all, touch_frames, write_lines
+from raw_folders import (
+    prepare,
+    read_all,
+    targets,
+    touch_frames,
+    write_frames,
+    write_lines,
+)
 
 
 def test_mot(tmp_path):
@@ -39,6 +48,35 @@ def test_mot_detections_where_there_is_no_truth(tmp_path):
     write_lines(tmp_path / "a/det/det.txt", "1,-1,1,2,30,40,0.0", "2,-1,1,2,30,40,.9")
     (track,) = read_all(DATASET, tmp_path)[0].values()
     assert len(track.frames) == 2
+
+
+CORNERS = [(40, 10, 57, 34), (42, 11, 59, 35), (44, 12, 61, 36)]
+
+
+def test_mot_boxes_that_are_corners(tmp_path):
+    """A target of 17 x 24 pixels would leave the frame of 64 x 48."""
+    write_frames(tmp_path / "a/img1", "%06d.jpg", range(1, 4))
+    rows = [f"{i},1,{x},{y},{r},{b},1" for i, (x, y, r, b) in enumerate(CORNERS, 1)]
+    write_lines(tmp_path / "a/gt/gt.txt", *rows, "1,2,3,4,30,40,1")
+    tracks, (rejection,) = read_all(DATASET, tmp_path)
+    assert not tracks and rejection.records == 4
+    assert rejection.reason.startswith("its boxes fit as corners x1,y1,x2,y2 and not")
+    # A box that leaves the frame is none, where another one speaks for sizes.
+    write_lines(tmp_path / "a/gt/gt.txt", *rows[:1], "1,2,30,40,9,7,1")
+    tracks, rejections = read_all(DATASET, tmp_path)
+    assert len(tracks) == 2 and not rejections
+
+
+def test_mot_negative_sides_are_no_absence(tmp_path):
+    raw = tmp_path / "raw"
+    write_frames(raw / "a/img1", "%06d.jpg", range(1, 6))
+    boxes = ["5,5,20,30", "25,35,-20,-30", "-1,-1,-1,-1", "5,35,20,-30", "0,0,0,0"]
+    rows = [f"{i},1,{box},1,1,1" for i, box in enumerate(boxes, 1)]
+    write_lines(raw / "a/gt/gt.txt", *rows)
+    prepared = prepare("folder", raw, "--max-bad", "90%")
+    assert targets(prepared) == {"a/gt/gt.txt/1": [1]}
+    rejected = json.loads((tmp_path / "prepared/rejected.json").read_text())
+    assert [one["frame"] for one in rejected] == [2, 4]
 
 
 def test_mot_images_of_one_number(tmp_path):

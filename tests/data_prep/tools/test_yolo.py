@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep.folder import DATASET
+from data_prep.tracks import PreparationError
 from raw_folders import read_all, touch_frames, write_lines
 
 
@@ -62,3 +63,62 @@ def test_yolo_labels_of_no_image(tmp_path):
     assert len(tracks) == 1
     assert "has no image 2 in" in second.reason and "2.txt" in second.file
     assert "is no text" in third.reason
+
+
+def category_of(tmp_path, number, about):
+    touch_frames(tmp_path / "images", "%d.jpg", [1])
+    write_lines(tmp_path / "labels/1.txt", f"{number} .5 .5 .2 .2")
+    write_lines(tmp_path / "data.yaml", *about.splitlines())
+    tracks, rejections = read_all(DATASET, tmp_path)
+    return [one.category for one in tracks.values()], [r.reason for r in rejections]
+
+
+@pytest.mark.parametrize(
+    ("about", "number", "name"),
+    [
+        ("names: {0: car, 1: dog}\nnc: 2", 1, "dog"),
+        ("names: {3: car, 17: 'a horse'}", 17, "a horse"),
+        ("names:\n  1: car\n  2: horse\nnc: 2", 1, "car"),
+        ("names:\n  # vehicles\n\n  0: car # fast\n  1: dog  # hot", 1, "dog"),
+        ("names: ['car, big', 'dog']", 0, "car, big"),
+        ('names: [ # of two\n  car, # fast\n  "dog # 1",\n]', 1, "dog # 1"),
+        ("names:\n- car\n- 'it''s'\nval: x", 1, "it's"),
+        ("names:\n- car\n- tv, big\nval: x", 1, "tv, big"),
+        ("nc: 7", 5, "5"),
+    ],
+)
+def test_yolo_names_of_classes(tmp_path, about, number, name):
+    assert category_of(tmp_path, number, about) == ([name], [])
+
+
+@pytest.mark.parametrize(
+    ("about", "number", "reason"),
+    [
+        ("names:\n  1: car\n  2: horse", 0, "class 0, expected one that data.yaml nam"),
+        ("names: [car, dog]", 2, "class 2, expected one that data.yaml names"),
+        ("nc: 1", 0.5, "class 0.5, expected a whole number"),
+    ],
+)
+def test_yolo_classes_without_a_name(tmp_path, about, number, reason):
+    names, (found,) = category_of(tmp_path, number, about)
+    assert not names and reason in found
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "names: classes.txt",
+        "names: {0: car, 0: dog}",
+        "names: {0:car}",
+        "names: [car, [dog]]",
+        "names: [car dog\n  cat]",
+        "names: [car",
+        "names:\n  0: car\n  - dog",
+        "names:\n  0: car\n    1: dog",
+        "names:\n  0: &x car",
+        "names:\n  car: 0",
+    ],
+)
+def test_yolo_names_that_are_refused(tmp_path, names):
+    with pytest.raises(PreparationError, match=r"data\.yaml: names has .*, expected"):
+        category_of(tmp_path, 0, names)
