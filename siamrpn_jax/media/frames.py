@@ -11,8 +11,9 @@ once, and a jump is trusted only where the time of the frame is that of the coun
 import bisect
 import collections
 import hashlib
+import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,18 +44,18 @@ class Frames:
 
     Raises:
         FileNotFoundError: there is no such film, and no image.
-        InputError: no frame can be decoded.
+        InputError: no frame can be decoded, or it is one that ``Video`` refuses.
     """
 
     def __init__(self, source: str | Path, *, memory_mib: float = 256):
         self.source = str(source)
         """What was opened."""
         self._files = _files_of(Path(source))
+        video = Video(source)
         self._decoder = _open(Path(source), self._files)
         self._kept: collections.OrderedDict[int, Frame] = collections.OrderedDict()
         self._limit, self._bytes = memory_mib * _MIB, 0
         self._lock = threading.Lock()
-        video = Video(source)
         self.name: str = video.name
         """Name of the file or folder, without suffix."""
         self.fps: float | None = video.fps
@@ -246,7 +247,9 @@ class _Film:
     def __init__(self, path: Path, times: list[Any]):
         self.path = path
         self.times = times
-        """When each frame is shown, rising."""
+        """When each frame is shown, as far as it is known."""
+        self.timed = len(times) if _rising(times) else 0
+        """How many of the first frames are told apart by their times."""
         self._position = 0
         """Number of the frame that comes next."""
         self._stream: Iterator[tuple[int, Callable[[], Frame]]] = iter(())
@@ -257,7 +260,7 @@ class _Film:
     def up_to(self, index: int, *, keep: int) -> Iterator[tuple[int, Frame]]:
         # Decoding on is cheaper than a jump to the key frame before.
         if not self._position <= index < self._position + 16:
-            self._stream = self.jump(index)
+            self._stream = self.jump(max(0, min(index, self.timed - 1)))
         found = self._read_on(index, keep)
         if not found or found[-1][0] != index:
             # What a jump led to is not what the count says: from the start, then.
@@ -284,13 +287,20 @@ class _Film:
 
 
 class _PyavFilm(_Film):
+    """By PyAV. Where times do not tell frames apart they are counted from the first."""
+
     def __init__(self, path: Path):
-        times, declared = self._listed(path)
-        super().__init__(path, times)
-        if len(times) != declared and not self._is_true():
-            with open_container(str(path)) as container:
-                times = {frame.pts for frame in container.decode(video=0)}
-            self.times = sorted(time for time in times if time is not None)
+        listed, declared, reorders = self._listed(path)
+        super().__init__(path, sorted(listed))
+        # AVI stores no times: those that FFmpeg guesses of B-frames are in their order
+        # in the file, which is not the one in which they are shown.
+        guessed = reorders and listed == self.times
+        true = self.timed and self._begins_right()
+        if guessed or not true or (len(listed) != declared and not self._ends_right()):
+            decoded = self._decoded(path)
+            super().__init__(path, decoded)
+            if guessed and decoded != listed:
+                self.timed = 0
 
     def jump(self, index: int) -> Iterator[tuple[int, Callable[[], Frame]]]:
         with open_container(str(self.path)) as container:
@@ -298,36 +308,45 @@ class _PyavFilm(_Film):
             stream.thread_type = "AUTO"
             if index:
                 container.seek(self.times[index], stream=stream)
-            for frame in container.decode(stream):
-                number = bisect.bisect_left(self.times, frame.pts)
-                if number < len(self.times) and self.times[number] == frame.pts:
+            for number, frame in enumerate(container.decode(stream)):
+                if self.timed:
+                    number = bisect.bisect_left(self.times, frame.pts)
+                if self.times[number : number + 1] == [frame.pts]:
                     yield number, lambda frame=frame: _upright(frame)
 
     @staticmethod
-    def _listed(path: Path) -> tuple[list[int], int]:
-        """The times of all frames as the film lists them, nothing decoded.
+    def _listed(path: Path) -> tuple[list[int], int, bool]:
+        """The times of all frames as they lie in the film, nothing decoded.
 
-        And their number, where the film declares it, or 0.
+        And the number of frames, where the film declares it, or 0; and whether it may
+        hold them in another order than it shows them.
         """
         with open_container(str(path)) as container:
             stream = container.streams.video[0]
-            times = {
+            times = [
                 packet.pts
                 for packet in container.demux(stream)
-                if packet.size and not packet.is_discard
-            }
-            declared = stream.frames
-        return sorted(time for time in times if time is not None), declared
+                if packet.size and not packet.is_discard and packet.pts is not None
+            ]
+            return times, stream.frames, stream.codec_context.has_b_frames
 
-    def _is_true(self) -> bool:
-        """Whether the first and the last frame of the list come out where they are."""
-        if not self.times:
-            return False
-        first = next(iter(self.jump(0)), (None,))[0]
+    @staticmethod
+    def _decoded(path: Path) -> list[int | None]:
+        """The times of all frames as they are decoded."""
+        with open_container(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            return [frame.pts for frame in container.decode(stream)]
+
+    def _begins_right(self) -> bool:
+        """Whether the first frame that comes out is the first of the list."""
+        return next(iter(self.jump(0)), (None,))[0] == 0
+
+    def _ends_right(self) -> bool:
         last = None
         for last, _ in self.jump(len(self) - 1):  # noqa: B007
             pass
-        return (first, last) == (0, len(self) - 1)
+        return last == len(self) - 1
 
 
 class _OpencvFilm(_Film):
@@ -337,6 +356,9 @@ class _OpencvFilm(_Film):
             while capture.grab():
                 times.append(capture.get(cv2.CAP_PROP_POS_MSEC))
         super().__init__(path, times)
+        while times and not times[-1]:  # there are none for the last ones, as in AVI
+            times = times[:-1]
+        self.timed = max(1, len(times)) if _rising(times) else 0
 
     def jump(self, index: int) -> Iterator[tuple[int, Callable[[], Frame]]]:
         with open_capture(str(self.path)) as capture:
@@ -354,6 +376,12 @@ class _OpencvFilm(_Film):
                     return
                 yield number, lambda frame=frame: cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
                 number += 1
+
+
+def _rising(times: Sequence[Any]) -> bool:
+    """Whether each of some times is there, and later than the one before."""
+    known = all(time is not None for time in times)
+    return known and all(a < b for a, b in itertools.pairwise(times))
 
 
 def _upright(frame: Any) -> Frame:
@@ -374,7 +402,6 @@ def _open(path: Path, files: list[Path]) -> _Decoder:
     if not film or not len(film):
         film = _OpencvFilm(path)
     if not len(film):
-        Video(path)  # says what is wrong with it
         raise InputError(f"{path}: no frame of this film can be decoded")
     return film
 

@@ -3,17 +3,19 @@
 Frames are RGB uint8 [H, W, 3] everywhere; OpenCV's BGR stays inside this module.
 """
 
+import array
 import contextlib
 import glob
 import itertools
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
 import cv2
@@ -21,10 +23,13 @@ import numpy as np
 
 from siamrpn_jax.common.errors import InputError, MissingExtraError, require
 from siamrpn_jax.common.files import replacing
+from siamrpn_jax.data.read.headers import is_no_film
 from siamrpn_jax.data.read.images import (
     check_frame,
+    check_single,
     list_images,
     read_image,
+    refuse_twins,
     sort_images,
     unread_hint,
 )
@@ -44,6 +49,9 @@ FILM_SUFFIXES = frozenset(
 WHOLE = 0.95
 """Share of its declared length that a whole film has: declarations may be rough."""
 
+GAP = 4.5
+"""Intervals between two frames from which on some are taken to be missing."""
+
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _PRINTF = re.compile(r"%(?:0(\d+))?d")
 
@@ -61,13 +69,15 @@ class Video:
             number; an address that OpenCV opens, as ``rtsp://…``; or an iterable of
             images ([H, W, 3] RGB, [H, W] grey, or [H, W, 4] RGBA; uint8).
 
-    A film that ends long before the length it declares is logged as a warning.
+    A film that ends long before the length it declares is logged as a warning, and so
+    is one of constant speed that has a gap.
 
     Raises:
         FileNotFoundError: there is no such file, or no image in the folder or pattern.
         InputError: the file opens but no frame comes out of it, or it is interlaced,
             which PyAV alone decodes, and that is not installed. In films that are
-            interlaced in part it comes with the first such frame.
+            interlaced in part it comes with the first such frame. Or it is a TIFF or
+            WebP file of several images.
     """
 
     def __init__(self, source: str | os.PathLike[str] | int | Iterable[np.ndarray]):
@@ -110,6 +120,7 @@ class Video:
 
     def _open_file(self, path: str) -> None:
         self.name = Path(path).stem
+        _refuse_stack(path)
         with open_capture(path) as capture:
             problem = _problem(capture, path)
             self.fps = _positive(capture.get(cv2.CAP_PROP_FPS))
@@ -235,20 +246,22 @@ def find_images(source: str) -> list[Path]:
 
     Raises:
         FileNotFoundError: there are none.
+        ImageError: two of them are of one frame.
     """
     folders = [Path(source, name) for name in (".", *FRAME_FOLDERS)]
-    for folder in folders:
-        if images := list_images(folder):
-            return images
-    matching = map(Path, glob.glob(source))
-    if numbered := _PRINTF.search(Path(source).name):
-        matching = _numbered_images(Path(source), numbered)
-    if not Path(source).is_dir() and (images := sort_images(matching)):
-        return images
-    raise FileNotFoundError(
-        f"{source}: expected a video file, a folder or pattern of images, or 'camera'"
-        + unread_hint(folders)
-    )
+    images = next(filter(None, map(list_images, folders)), [])
+    if not images and not Path(source).is_dir():
+        matching = map(Path, glob.glob(source))
+        if numbered := _PRINTF.search(Path(source).name):
+            matching = _numbered_images(Path(source), numbered)
+        images = sort_images(matching)
+    if not images:
+        raise FileNotFoundError(
+            f"{source}: expected a video file, a folder or pattern of images, or "
+            f"'camera'{unread_hint(folders)}"
+        )
+    refuse_twins(images)
+    return images
 
 
 def _numbered_images(pattern: Path, place: re.Match[str]) -> list[Path]:
@@ -272,6 +285,14 @@ def _checked_frames(source: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 _Timed = tuple[float, np.ndarray]
 """The second in which a frame begins, and the frame."""
+
+
+def _refuse_stack(path: str) -> None:
+    """Raises ImageError for an image of several, of which one would be the film."""
+    with open(path, "rb") as file:
+        still = is_no_film(file.read(12))
+    if still:
+        check_single(Path(path).read_bytes(), name=path)
 
 
 def _problem(capture: cv2.VideoCapture, path: str) -> tuple[str, str] | None:
@@ -330,45 +351,115 @@ def _warned_if_cut(
     """Passes frames on; decoders end at a broken place as if it were the end.
 
     A declared number of frames is an estimate, of films of no constant speed a bad one:
-    the time of the last frame decides.
+    the latest time of a frame decides. What an edit list leaves out is not missing.
     """
-    count, last = 0, 0.0
-    for last, frame in frames:  # noqa: B007 (the last one is looked at)
+    times = array.array("d")
+    for time, frame in frames:
         yield frame
-        count += 1
-    if length is None or fps is None or count >= WHOLE * length:
+        times.append(time)
+    if length is None or fps is None or len(times) >= length:
         return
-    found, declared = last + 1 / fps, length / fps
-    if found < WHOLE * declared and not _has_edits(path):
-        logging.getLogger(__name__).warning(
+    log = logging.getLogger(__name__)
+    if (gap := _gap(times)) is not None:
+        log.warning(
+            "%s: no frame for %.2f seconds after frame %d, elsewhere one each %.3f: "
+            "is it damaged? If so, the numbers of the frames after it are too low",
+            *(path, times[gap + 1] - times[gap], gap, np.median(np.diff(times))),
+        )
+    if len(times) >= WHOLE * length:
+        return
+    found = max(times, default=0) + 1 / fps
+    declared = min(length / fps, _edited_seconds(path) or np.inf)
+    if found < WHOLE * declared:
+        log.warning(
             "%s: ended after %.1f of the %.1f seconds that it declares: is it whole?",
             *(path, found, declared),
         )
 
 
-def _has_edits(path: str) -> bool:
-    """Whether an MP4 or MOV file leaves out a part of what it holds by an edit list.
+def _gap(times: Sequence[float]) -> int | None:
+    """The frame after which frames are missing from a film of constant speed.
 
-    Cutting without decoding makes such: what it declares counts the part left out.
+    Films of no constant speed have pauses, too, and far more of them: none is a gap.
+    """
+    intervals = np.diff(times)
+    if len(intervals) < 50:
+        return None
+    usual = np.median(intervals)
+    # Time stamps in whole milliseconds are up to one off.
+    uneven = np.abs(intervals - usual) > 0.25 * usual + 0.001
+    gaps = np.flatnonzero(intervals > GAP * usual)
+    if not len(gaps) or uneven.sum() > max(3, 0.02 * len(intervals)):
+        return None
+    return int(gaps[0])
+
+
+def _edited_seconds(path: str) -> float | None:
+    """How long an MP4 or MOV film is by its edit list; None where none says it.
+
+    Cutting without decoding leaves what comes before a cut in the file, and out of the
+    edit list. B-frames and sound make edit lists, too, that leave nothing out.
     """
     try:
         with open(path, "rb") as file:
-            while len(head := file.read(8)) == 8:
-                size = int.from_bytes(head[:4], "big")
-                if head[4:] == b"moov":
-                    moov = file.read(min(size, 2**24))
-                    # After the name: version and flags, count, duration, start.
-                    place = moov.find(b"elst")
-                    start = moov[place + 16 : place + 20]
-                    return place >= 0 and int.from_bytes(start, "big", signed=True) > 0
-                if size == 1:
-                    size = int.from_bytes(file.read(8), "big") - 8
-                if size < 8:
-                    return False
-                file.seek(size - 8, os.SEEK_CUR)
-    except OSError:
-        pass
-    return False
+            moov = next(_boxes(file, b"moov", 0, os.path.getsize(path)))
+            (header,) = _boxes(file, b"mvhd", *moov)
+            for trak in _boxes(file, b"trak", *moov):
+                if _is_video(file, trak):
+                    ticks = _edited_ticks(file, trak)
+                    return ticks / _ticks_a_second(file, header) if ticks else None
+    except (OSError, StopIteration, ValueError, struct.error, ZeroDivisionError):
+        pass  # no such film, or one that is cut within what it says of itself
+    return None
+
+
+_Span = tuple[int, int]
+"""Where the content of a box begins and ends in its file."""
+
+
+def _boxes(file: BinaryIO, wanted: bytes, start: int, end: int) -> Iterator[_Span]:
+    """The boxes of a name in a part of an MP4 or MOV file."""
+    while start + 8 <= end:
+        file.seek(start)
+        size, name = struct.unpack(">I4s", file.read(8))
+        content = start + 8
+        if size == 1:
+            (size,) = struct.unpack(">Q", file.read(8))
+            content += 8
+        stop = start + size if size else end
+        if stop < content:
+            return
+        if name == wanted:
+            yield content, min(stop, end)
+        start = stop
+
+
+def _is_video(file: BinaryIO, trak: _Span) -> bool:
+    (media,) = _boxes(file, b"mdia", *trak)
+    ((start, _),) = _boxes(file, b"hdlr", *media)
+    file.seek(start + 8)  # version and flags; QuickTime's kind of handler
+    return file.read(4) == b"vide"
+
+
+def _ticks_a_second(file: BinaryIO, header: _Span) -> int:
+    """Of the film's clock, which edit lists go by."""
+    file.seek(header[0])
+    # Before it are the dates of its making and of its last change.
+    file.seek(16 if file.read(4)[0] else 8, os.SEEK_CUR)
+    return struct.unpack(">I", file.read(4))[0]
+
+
+def _edited_ticks(file: BinaryIO, trak: _Span) -> int:
+    """What a track's edits show of it; 0 where it has none, or one without an end."""
+    for edits in _boxes(file, b"edts", *trak):
+        for start, _ in _boxes(file, b"elst", *edits):
+            file.seek(start)
+            version, count = struct.unpack(">B3xI", file.read(8))
+            entry = struct.Struct(">Qq4x" if version else ">Ii4x")
+            rows = [entry.unpack(file.read(entry.size)) for _ in range(count)]
+            shown = [duration for duration, place in rows if place >= 0]
+            return sum(shown) if all(shown) else 0
+    return 0
 
 
 @contextlib.contextmanager

@@ -1,9 +1,42 @@
 """Films as cameras write them, made for a test."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+
+def write_coded(
+    path: Path,
+    pictures: Sequence[np.ndarray] | np.ndarray,
+    *,
+    codec: str = "libx264",
+    rate: int = 25,
+    coding: dict[str, str] | None = None,
+    container: dict[str, str] | None = None,
+) -> None:
+    """Writes a film by FFmpeg's encoders, with their B-frames where nothing is said.
+
+    Args:
+        path: the suffix says which container.
+        pictures: RGB ``uint8 [H, W, 3]``, of even sizes.
+        codec: FFmpeg's name for it.
+        rate: frames a second.
+        coding: the encoder's options.
+        container: those of the container.
+    """
+    av = pytest.importorskip("av", reason="PyAV writes the film of this test")
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV has no encoder {codec}")
+    with av.open(str(path), "w", options=container or {}) as film:
+        stream = film.add_stream(codec, rate=rate)
+        stream.pix_fmt, stream.options = "yuv420p", coding or {}
+        stream.height, stream.width = pictures[0].shape[:2]
+        for picture in pictures:
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode())
 
 
 def write_interlaced(path: Path, *, count: int = 8, progressive: int = 0) -> list[int]:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from films import write_interlaced
+from films import write_coded, write_interlaced
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import read_image
 from siamrpn_jax.media import frames as media
@@ -64,6 +64,45 @@ def test_frames_in_any_order_are_those_in_turn(film, decoder):
         assert difference < 2
         if decoder == "opencv":
             assert difference == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "coding"),
+    [
+        ("b.avi", 25, {"bf": "2", "g": "12", "b_strategy": "0"}),  # stores no times
+        ("b.mkv", 25, {"bf": "2", "g": "12", "b_strategy": "0"}),
+        ("fast.mkv", 2000, {"bf": "0", "g": "12"}),  # two frames in a millisecond
+        ("fast_b.mkv", 1200, {"bf": "2", "g": "12", "b_strategy": "0"}),
+        ("raw.h264", 25, {"bf": "2", "g": "12", "b_strategy": "0"}),
+    ],
+)
+def test_times_that_do_not_number_the_frames(tmp_path, decoder, name, rate, coding):
+    pictures = [picture(number) for number in range(COUNT)]
+    write_coded(tmp_path / name, pictures, rate=rate, coding=coding)
+    assert [number_of(frame) for frame in Video(tmp_path / name)] == [*range(COUNT)]
+    frames = Frames(tmp_path / name, memory_mib=0.05)
+    assert len(frames) == COUNT
+    order = [*range(COUNT), 39, 38, 7, 8, 6, 31, 0, 21, 20]
+    assert [number_of(frames[number]) for number in order] == order
+
+
+def test_a_film_whose_first_frames_cannot_be_decoded(tmp_path, decoder):
+    """They are listed, and what they refer to was cut off before them."""
+    pictures = [picture(number) for number in range(COUNT)]
+    whole, path = tmp_path / "whole.mp4", tmp_path / "film.mp4"
+    write_coded(whole, pictures, coding={"bf": "0", "g": "10"})
+    av = pytest.importorskip("av")
+    with av.open(str(whole)) as source, av.open(str(path), "w") as film:
+        stream = film.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        for packet in packets[5:]:
+            packet.stream = stream
+            film.mux(packet)
+    expected = [number_of(frame) for frame in Video(path)]
+    assert expected == [*range(10, COUNT)]
+    frames = Frames(path)
+    order = [*reversed(range(len(frames)))]
+    assert [number_of(frames[number]) for number in order] == expected[::-1]
 
 
 def test_memory_is_bounded(film, decoder):

@@ -5,11 +5,12 @@ import cv2
 import numpy as np
 import pytest
 
-from films import write_interlaced
+from films import write_coded, write_interlaced
 from plain_frames import solid
 from siamrpn_jax.common.errors import InputError, MissingExtraError
 from siamrpn_jax.data.read.images import ImageError
 from siamrpn_jax.media import video
+from siamrpn_jax.media.frames import Frames
 from siamrpn_jax.media.video import Video, VideoWriter
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
@@ -202,6 +203,19 @@ def test_sequence_folder(tmp_path, subfolder):
     assert [frame[0, 0, 0] for frame in Video(folder)] == [7]
 
 
+def test_two_images_of_a_frame_are_refused(tmp_path):
+    """A pattern tells which are meant."""
+    for number in range(3):
+        for name in (f"{number:04d}.png", f"{number:04d}_mask.png"):
+            cv2.imwrite(str(tmp_path / name), solid((number, 0, 0)))
+    for source in (tmp_path, tmp_path / "*.png"):
+        for open_source in (Video, Frames):
+            with pytest.raises(ImageError, match=r"0000.png and 0000_mask.png, expec"):
+                open_source(str(source))
+    for pattern in ("%04d.png", "*_mask.png", "000?.png"):
+        assert Video(tmp_path / pattern).length == 3
+
+
 def test_iterator_of_arrays():
     frames = [
         solid(RED),
@@ -296,22 +310,164 @@ def test_films_of_no_constant_speed_are_whole(tmp_path, monkeypatch, caplog):
     assert not caplog.records
 
 
-def test_what_an_edit_list_leaves_out_is_not_missing(tmp_path):
-    def box(name, content):
-        return (8 + len(content)).to_bytes(4, "big") + name + content
+def box(name, *content):
+    data = b"".join(content)
+    return (8 + len(data)).to_bytes(4, "big") + name + data
 
-    def edit(start):
-        entry = (0).to_bytes(4, "big") + (1).to_bytes(4, "big")
-        entry += (900).to_bytes(4, "big") + start.to_bytes(4, "big", signed=True)
-        return box(b"moov", box(b"edts", box(b"elst", entry + bytes(4))))
 
+def track(handler, *edits, version=0):
+    """A track of an MP4: edits are durations and where in the track they begin."""
+    size = 8 if version else 4
+    rows = [
+        duration.to_bytes(size, "big") + start.to_bytes(size, "big", signed=True)
+        for duration, start in edits
+    ]
+    head = bytes([version, 0, 0, 0]) + len(rows).to_bytes(4, "big")
+    listed = box(b"elst", head, *(row + bytes([0, 1, 0, 0]) for row in rows))
+    media = box(b"mdia", box(b"hdlr", bytes(8), handler, bytes(12)))
+    return box(b"trak", *[box(b"edts", listed)] * bool(edits), media)
+
+
+@pytest.mark.parametrize("version", [0, 1])
+@pytest.mark.parametrize(
+    ("edits", "expected"),
+    [
+        ([(900, 512)], 1.5),
+        ([(900, 0)], 1.5),
+        ([(600, -1), (900, 512), (300, 9000)], 2),  # a late start, and two parts
+        ([(0, 512)], None),  # without an end: films that are written piece by piece
+        ([], None),
+    ],
+)
+def test_what_an_edit_list_shows(tmp_path, version, edits, expected):
+    clock = bytes([version, 0, 0, 0]) + bytes(16 if version else 8)
+    clock += (600).to_bytes(4, "big") + bytes(80)
+    sound = track(b"soun", (60, 1024), version=version)
+    seen = track(b"vide", *edits, version=version)
+    moov = box(b"moov", box(b"mvhd", clock), sound, seen)
     path = tmp_path / "film.mp4"
-    for start, expected in ((512, True), (0, False), (-1, False)):
-        path.write_bytes(box(b"ftyp", b"isom") + box(b"mdat", bytes(99)) + edit(start))
-        assert video._has_edits(str(path)) is expected
-    for damaged in (b"", bytes(40), path.read_bytes()[:130]):
-        path.write_bytes(damaged)
-        assert not video._has_edits(str(path))
+    for before in (bytes(99), bytes(2**17)):
+        wide = (1).to_bytes(4, "big") + b"mdat" + (16 + len(before)).to_bytes(8, "big")
+        for mdat in (box(b"mdat", before), wide + before):
+            path.write_bytes(box(b"ftyp", b"isom") + mdat + moov)
+            assert video._edited_seconds(str(path)) == expected
+    whole = box(b"ftyp", b"isom") + moov
+    for end in range(0, len(whole), 5):
+        path.write_bytes(whole[:end])
+        assert video._edited_seconds(str(path)) in (expected, None)
+
+
+NOISE = np.random.default_rng(0).integers(0, 255, (100, 48, 64, 3), np.uint8)
+
+
+def warnings_of(path, caplog):
+    """What is logged while a film is read, and how many frames it has."""
+    caplog.clear()
+    count = len(list(Video(path)))
+    return [record.getMessage() for record in caplog.records], count
+
+
+@pytest.mark.parametrize("b_frames", ["0", "3"])
+def test_half_of_an_mp4_is_a_warning(tmp_path, caplog, b_frames):
+    """FFmpeg writes an edit list for B-frames, which leaves nothing out."""
+    path = tmp_path / "film.mp4"
+    write_coded(
+        path, NOISE, coding={"bf": b_frames}, container={"movflags": "faststart"}
+    )
+    data = path.read_bytes()
+    assert warnings_of(path, caplog) == ([], 100)
+    path.write_bytes(data[: len(data) // 2])
+    (message,), count = warnings_of(path, caplog)
+    assert 40 < count < 60
+    assert "film.mp4: ended after" in message and "of the 4.0 seconds" in message
+
+
+def test_an_mp4_that_is_trimmed_is_whole(tmp_path, caplog):
+    """Cutting without decoding changes the edit list alone: here to the second half."""
+    path = tmp_path / "film.mp4"
+    write_coded(
+        path, NOISE, coding={"bf": "2", "g": "10"}, container={"movflags": "faststart"}
+    )
+    data = bytearray(path.read_bytes())
+    at = data.index(b"elst") + 12
+    assert int.from_bytes(data[at : at + 4], "big") == 4000  # milliseconds
+    data[at : at + 4] = (2000).to_bytes(4, "big")
+    start = int.from_bytes(data[at + 4 : at + 8], "big") + 50 * 512
+    data[at + 4 : at + 8] = start.to_bytes(4, "big")
+    path.write_bytes(data)
+    assert warnings_of(path, caplog) == ([], 50)
+    path.write_bytes(data[: len(data) * 3 // 4])
+    (message,), count = warnings_of(path, caplog)
+    assert 15 < count < 35
+    assert "of the 2.0 seconds" in message
+
+
+def times_with_pauses(*pauses, count=200):
+    """Twenty-five frames a second, with so many frames missing after some."""
+    steps = np.full(count, 0.04)
+    for place, missing in pauses:
+        steps[place] *= 1 + missing
+    return np.concatenate([[0], np.cumsum(steps)]).round(3)
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (times_with_pauses((144, 11)), 144),
+        (times_with_pauses((30, 6), (90, 20)), 30),
+        (times_with_pauses(), None),
+        (times_with_pauses((144, 1), (150, 2)), None),  # a camera was busy
+        (times_with_pauses(*((i, 9) for i in range(5, 200, 20))), None),  # no changes
+        (times_with_pauses((10, 9), count=30), None),  # too few to tell
+        (np.arange(200) // 2 / 1000, None),  # two in a millisecond
+        (np.arange(200) / 30 // 0.001 / 1000, None),
+        (np.cumsum(np.random.default_rng(0).uniform(0, 0.1, 200)), None),
+    ],
+)
+def test_gaps_in_films_of_constant_speed(times, expected):
+    assert video._gap(times) == expected
+
+
+def test_damage_within_a_film_is_a_warning(tmp_path, caplog):
+    """FFmpeg goes on behind it, and says nothing of the frames in between."""
+    path = tmp_path / "film.mkv"
+    write_coded(path, NOISE, coding={"g": "10", "bf": "0"})
+    data = bytearray(path.read_bytes())
+    assert warnings_of(path, caplog) == ([], 100)
+    middle = len(data) // 2
+    data[middle : middle + len(data) // 20] = bytes(len(data) // 20)
+    path.write_bytes(data)
+    messages, count = warnings_of(path, caplog)
+    assert 85 < count < 99
+    assert any("film.mkv: no frame for 0." in message for message in messages)
+    assert any("is it damaged? If so, the" in message for message in messages)
+
+
+def animated_webp():
+    animation = cv2.Animation()
+    animation.frames = [solid(RED), solid(GREEN), solid(BLUE)]
+    animation.durations = [40] * 3
+    return cv2.imencodeanimation(".webp", animation)[1].tobytes()
+
+
+def tiff_stack():
+    pages = [solid(RED), solid(GREEN), solid(BLUE)]
+    return cv2.imencodemulti(".tiff", pages)[1].tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".webp", ".mp4"])
+@pytest.mark.parametrize(
+    ("kind", "make"), [(".tiff", tiff_stack), (".webp", animated_webp)]
+)
+def test_images_of_several_are_no_films(tmp_path, suffix, kind, make):
+    """Of a TIFF the first page would be read; GIF and PNG are read as films are."""
+    path = tmp_path / f"stack{suffix}"
+    path.write_bytes(make())
+    for open_source in (Video, Frames):
+        with pytest.raises(ImageError, match="stack.*: holds 3 images, expected one:"):
+            open_source(path)
+    path.write_bytes(cv2.imencode(kind, solid(RED))[1].tobytes())
+    assert len(list(Video(path))) == 1
 
 
 def test_numbered_patterns(tmp_path):

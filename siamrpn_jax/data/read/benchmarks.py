@@ -62,7 +62,12 @@ from siamrpn_jax.data.read.formats import (
     parse_numbers,
     read_lines,
 )
-from siamrpn_jax.data.read.images import is_hidden, list_images, natural_sort
+from siamrpn_jax.data.read.images import (
+    is_hidden,
+    list_images,
+    natural_sort,
+    refuse_twins,
+)
 from siamrpn_jax.data.read.rows import (
     Annotation,
     read_got10k,
@@ -270,7 +275,9 @@ def _read_folder(images: str, text: str) -> Callable[[Path, str], Sequence]:
     def read(root: Path, name: str) -> Sequence:
         path = root / name / text
         boxes = _boxes(path)
-        return _sequence(name, list_images(root / name / images), boxes, path)
+        frames = list_images(root / name / images)
+        refuse_twins(frames)
+        return _sequence(name, frames, boxes, path)
 
     return read
 

@@ -64,6 +64,16 @@ def is_big_tiff(data: bytes) -> bool:
     return data[:4] in _BIG_TIFF_MARKS
 
 
+def is_no_film(head: bytes) -> bool:
+    """Whether a file is a TIFF or WebP: decoders of films read the first image alone.
+
+    Args:
+        head: at least its first 12 bytes.
+    """
+    webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    return webp or head[:4] in (*_TIFF_MARKS, *_BIG_TIFF_MARKS)
+
+
 def count_images(data: bytes) -> int:
     """Number of images in a TIFF, WebP, PNG or GIF file; 1 where the format is another.
 

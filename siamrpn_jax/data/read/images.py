@@ -4,8 +4,10 @@ Everything here returns RGB ``uint8 [H, W, 3]``; OpenCV's BGR order stays inside
 """
 
 import io
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from os import PathLike
 from pathlib import Path
 
@@ -101,14 +103,83 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".")
 
 
+def refuse_twins(images: Iterable[Path]) -> None:
+    """Checks that no two images are of one frame, as far as their names tell.
+
+    They are where the suffix alone or a zero before a number tells them apart, or a
+    word before or after a name that has a number: ``0001.jpg`` and ``0001_mask.png``.
+    Other names may repeat a number, as those of two cameras do.
+
+    Raises:
+        ImageError: naming two such images.
+    """
+    by_name: dict[tuple[Path, str], Path] = {}
+    for image in images:
+        first = by_name.setdefault((image.parent, _unpadded(image.stem)), image)
+        if first != image:
+            raise _twins(first, image)
+    for image in by_name.values():
+        for stem in _without_a_word(image.stem):
+            if first := by_name.get((image.parent, _unpadded(stem))):
+                raise _twins(first, image)
+
+
+def _unpadded(stem: str) -> str:
+    return str(int(stem)) if stem.isdecimal() else stem
+
+
+def _without_a_word(stem: str) -> Iterator[str]:
+    """A name with a number without two or more letters and signs at one of its ends."""
+    if numbers := re.fullmatch(r"(\D*)(\d|\d.*\d)(\D*)", stem):
+        before, middle, after = numbers.groups()
+        for end in range(len(after) - 1):
+            yield before + middle + after[:end]
+        for start in range(2, len(before) + 1):
+            yield before[start:] + middle + after
+
+
+def _twins(first: Path, second: Path) -> ImageError:
+    return ImageError(
+        f"{first.parent}: holds {first.name} and {second.name}, expected one image of "
+        "each frame: move one kind to another folder, or name the other by a pattern, "
+        f"as '{first.parent / '%04d'}{first.suffix}'"
+    )
+
+
 def natural_sort(paths: Iterable[Path]) -> list[Path]:
-    """Sorts paths so that ``2.jpg`` comes before ``10.jpg``."""
+    """Sorts paths so that ``2.jpg`` comes before ``10.jpg``.
 
-    def key(path: Path) -> list[tuple[int, str]]:
-        parts = re.split(r"(\d+)", str(path))
-        return [(int(p), p) if p.isdecimal() else (0, p) for p in parts]
+    Files whose names are decimals, as times are, go by their values: ``0.15.jpg`` comes
+    before ``0.2.jpg``.
+    """
+    folders: dict[Path, list[Path]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, []).append(path)
+    timed = {folder for folder, files in folders.items() if _are_decimals(files)}
 
-    return sorted(paths, key=key)
+    def key(path: Path) -> list[tuple[Decimal, str]]:
+        if path.parent in timed:
+            return [*parts(f"{path.parent}{os.sep}"), (Decimal(path.stem), path.name)]
+        return parts(str(path))
+
+    def parts(text: str) -> list[tuple[Decimal, str]]:
+        fields = re.split(r"(\d+)", text)
+        return [(Decimal(f if f.isdecimal() else 0), f) for f in fields]
+
+    return sorted((path for files in folders.values() for path in files), key=key)
+
+
+def _are_decimals(files: Iterable[Path]) -> bool:
+    """Whether all names are numbers with fractions, and not counts in two steps.
+
+    ``1.9`` and ``1.10`` count so: of decimals of unequal lengths nobody writes a zero
+    at the end.
+    """
+    names = [re.fullmatch(r"\d+(?:\.(\d+))?\.[A-Za-z]\w*", file.name) for file in files]
+    fractions = [name[1] for name in names if name and name[1]]
+    padded = any(len(digits) > 1 and digits.endswith("0") for digits in fractions)
+    one_length = len(set(map(len, fractions))) == 1
+    return all(names) and bool(fractions) and (one_length or not padded)
 
 
 def read_image(path: str | PathLike[str]) -> np.ndarray:
@@ -191,17 +262,7 @@ def decode_image(data: bytes, *, name: str) -> np.ndarray:
     size = image_size(file)
     if size is not None:
         _check_pixels(size, name)
-    if is_big_tiff(data):
-        raise ImageError(
-            f"{name}: is a BigTIFF, expected PNG, JPEG or plain TIFF: "
-            "magick IN.tiff OUT.png"
-        )
-    if (count := count_images(data)) > 1:
-        raise ImageError(
-            f"{name}: holds {count} images, expected one: of TIFF, WebP and GIF files "
-            "'magick IN -coalesce OUT-%05d.png' writes a file for each, of PNG files "
-            "'ffmpeg -i IN OUT-%05d.png'"
-        )
+    check_single(data, name=name)
     file.seek(0)
     data = without_turn(data, file)
     # cv2.imread would return a truncated jpeg with a grey tail; imdecode refuses it.
@@ -218,6 +279,25 @@ def decode_image(data: bytes, *, name: str) -> np.ndarray:
     if sample_bits(data) == 16:
         _check_depth(data, name)
     return image
+
+
+def check_single(data: bytes, *, name: str) -> None:
+    """Checks that the bytes of an image file hold one image, as far as is known.
+
+    Raises:
+        ImageError: they hold several, or are a BigTIFF, whose pages are not read.
+    """
+    if is_big_tiff(data):
+        raise ImageError(
+            f"{name}: is a BigTIFF, expected PNG, JPEG or plain TIFF: "
+            "magick IN.tiff OUT.png"
+        )
+    if (count := count_images(data)) > 1:
+        raise ImageError(
+            f"{name}: holds {count} images, expected one: of TIFF, WebP and GIF files "
+            "'magick IN -coalesce OUT-%05d.png' writes a file for each, of PNG files "
+            "'ffmpeg -i IN OUT-%05d.png'"
+        )
 
 
 def _check_depth(data: bytes, name: str) -> None:

@@ -39,6 +39,7 @@ from siamrpn_jax.data.read.images import (
     list_images,
     natural_sort,
     read_size,
+    refuse_twins,
     unread_hint,
 )
 from siamrpn_jax.data.read.tables import (
@@ -163,6 +164,7 @@ def read_sequence(
         SequenceError: the folder is missing, has no ground truth, several or a
             malformed one, has no frames, is of LaSOT or GOT-10k, which are read in
             other ways, or frames and lines differ in number.
+        ImageError: two images are of one frame.
     """
     path = Path(path)
     text = path if path.is_file() else _find_ground_truth(path)
@@ -170,6 +172,7 @@ def read_sequence(
     _refuse_benchmarks(folder)
     boxes = read_ground_truth(text, faults=faults)
     frames = find_frames(folder)
+    refuse_twins(frames)
     name = folder.resolve().name
     first, last = OTB_FRAMES.get(name, (1, 0))
     if text.name == "groundtruth_rect.txt" and last and last <= len(frames):

@@ -1,4 +1,5 @@
 import struct
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,8 +14,10 @@ from siamrpn_jax.data.read.images import (
     decode_image,
     exif_orientation,
     list_images,
+    natural_sort,
     read_image,
     read_size,
+    refuse_twins,
     unread_hint,
 )
 
@@ -269,3 +272,60 @@ def test_images_that_are_not_read_are_named_where_there_are_no_others(tmp_path):
     assert list_images(tmp_path) == []
     expected = "; 0001.ppm is not read: magick mogrify -format png '*.ppm'"
     assert unread_hint([tmp_path / "none", tmp_path]) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "twins"),
+    [
+        ("0001.jpg, 0001_mask.png, 0002.jpg", "0001.jpg and 0001_mask.png"),
+        ("0001.jpg, 0001.png", "0001.jpg and 0001.png"),
+        ("a.JPG, a.jpg", "a.JPG and a.jpg"),
+        ("01.jpg, 1.jpg", "01.jpg and 1.jpg"),
+        ("1.jpg, 0001_mask.png", "1.jpg and 0001_mask.png"),
+        ("1.jpg, 2.jpg, 2seg.png", "2.jpg and 2seg.png"),
+        ("f_1.jpg, f_1-edited.jpg", "f_1.jpg and f_1-edited.jpg"),
+        ("f_1_rgb.jpg, f_1_rgb_mask.jpg", "f_1_rgb.jpg and f_1_rgb_mask.jpg"),
+        ("00001.jpg, mask_00001.png", "00001.jpg and mask_00001.png"),
+        ("frame_1.jpg, mask_frame_1.png", "frame_1.jpg and mask_frame_1.png"),
+        ("1-2_5.jpg, 1-2_5 copy.jpg", "1-2_5.jpg and 1-2_5 copy.jpg"),
+        ("a/1.jpg, a/1.png", "a: holds 1.jpg and 1.png"),
+        ("a/1.jpg, b/1.png, b/1_m.png, c/1_m.png", "b: holds 1.png and 1_m.png"),
+        ("cam1_001.jpg, cam1_002.jpg, cam2_001.jpg, cam2_002.jpg", ""),
+        ("a_1.jpg, a_2.jpg, b_1.jpg, b_2.jpg", ""),  # one clip after another
+        ("1.png, 2.jpg, 10_old.jpg, 30_old.jpg", ""),
+        ("car.jpg, car_red.jpg", ""),  # no numbers
+        ("1.jpg, 1a.jpg, 2.jpg", ""),  # one put in between
+        ("1.jpg, 1_1.jpg, 1_2.jpg, 2.jpg", ""),
+        ("1.05.jpg, 1.5.jpg, 10.5.jpg", ""),
+        ("a/1.jpg, b/1.jpg, c/1_mask.png", ""),
+    ],
+)
+def test_two_images_of_one_frame(names, twins):
+    images = [Path(name) for name in names.split(", ")]
+    if not twins:
+        return refuse_twins(images)
+    with pytest.raises(ImageError, match=f"{twins}, expected one image of each frame"):
+        refuse_twins(images)
+    with pytest.raises(ImageError, match="expected one image of each frame"):
+        refuse_twins(images[::-1])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "0.jpg 0.1.jpg 0.15.jpg 0.2.jpg 1.jpg 1.05.jpg 1.5.jpg 10.25.jpg",
+        "0.0.jpg 0.04.jpg 0.08.jpg 0.12.png 0.2.jpg 10.0.jpg",
+        "0.25.jpg 0.50.jpg 1.00.jpg 10.75.jpg",
+        "1.1.jpg 1.2.jpg 1.9.jpg 1.10.jpg 1.11.jpg 2.1.jpg",  # scene and frame
+        "1.2.0.jpg 1.15.0.jpg",
+        "0.2.jpg 0.15.jpg x.jpg",  # not wholly times
+        "a1/0.15.jpg a1/0.2.jpg a2/0.2.jpg a10/1.jpg a10/x.jpg b/c/1.jpg",
+    ],
+)
+def test_names_that_are_decimals_go_by_their_values(names):
+    paths = [Path(name) for name in names.split()]
+    for seed in range(5):
+        mixed = np.random.default_rng(seed).permutation(np.array(paths, object))
+        assert natural_sort(mixed) == paths
+    absolute = [Path("/clip 2") / path for path in paths]
+    assert natural_sort(reversed(absolute)) == absolute
