@@ -169,11 +169,11 @@ def list_units(options: FolderOptions) -> list[Unit]:
         len(exports),
     )
     units = sequences + box_files + stills + exports
-    _tell_unread(options, found, units)
+    _warn_of_unread(options, found, units)
     return units
 
 
-def _tell_unread(
+def _warn_of_unread(
     options: FolderOptions,
     found: Sequence[tuple[Path, list[str]]],
     units: Sequence[Unit],

@@ -347,11 +347,11 @@ def _appending(path: Path) -> Iterator[Callable[[bytes], None]]:
     module = require("array_record.python.array_record_module", extra="train")
     # One record a group and no compression: JPEGs, read at random.
     writer = module.ArrayRecordWriter(str(path), "group_size:1,uncompressed")
-    yield functools.partial(_told_as_os_error, writer.write)
-    _told_as_os_error(writer.close)
+    yield functools.partial(_raised_as_os_error, writer.write)
+    _raised_as_os_error(writer.close)
 
 
-def _told_as_os_error(call: Callable[..., object], *arguments: bytes) -> None:
+def _raised_as_os_error(call: Callable[..., object], *arguments: bytes) -> None:
     try:
         call(*arguments)
     except RuntimeError as error:  # ArrayRecord's for all that can go wrong

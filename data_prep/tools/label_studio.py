@@ -41,7 +41,7 @@ from siamrpn_jax.media.video import Video
 
 _PERCENT = 0.01
 _SHAPES = {"x", "points", "rle", "vertices"}
-"""Of these the value of a result that is drawn has one."""
+"""Keys of which the value of a result that is drawn has one."""
 
 
 class StudioTask(NamedTuple):

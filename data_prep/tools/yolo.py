@@ -150,7 +150,7 @@ def _bare(line: str) -> str:
 
 
 _Entries = list[tuple[int | None, str]]
-"""Numbers, where they are told, and names."""
+"""Numbers, where they are given, and names."""
 
 
 def _in_brackets(text: str) -> _Entries:

@@ -73,7 +73,7 @@ class OpenFilm:
         self._timeline = Timeline(self.session)
         self._timeline.refresh()
         self._browsers: list[Send] = []
-        self._revision, self._told = 0, 0.0
+        self._revision, self._reported = 0, 0.0
         self._born: dict[int, int] = dict.fromkeys(self.session.object_ids, 0)
         self._removed: set[int] = set()
         self._steps: _Steps = collections.deque(maxlen=_UNDONE)
@@ -206,7 +206,7 @@ class OpenFilm:
             only = None if number is None else (number,)
             reverse = way == "backward"
             self._worker.begin(Pass(start, stop, reverse=reverse, object_ids=only))
-            self._tell([])
+            self._broadcast([])
             return self._answer()
 
     def stop(self, fields: Fields) -> dict[str, Any]:
@@ -336,32 +336,32 @@ class OpenFilm:
             del self._born[number]
         self._removed = (self._removed | (before - now)) - now
         self._saver.touch()
-        self._tell(self._timeline.refresh(drawn=drawn, anew=anew))
+        self._broadcast(self._timeline.refresh(drawn=drawn, anew=anew))
 
     def _progress(self, result: Results | None) -> None:
         """Tells how far tracking is, some times a second, and that a job has ended."""
         now, job = time.monotonic(), self._worker.job
-        if job and 0 < job.done < job.total and now - self._told < _EVERY:
+        if job and 0 < job.done < job.total and now - self._reported < _EVERY:
             return
-        self._told = now
+        self._reported = now
         if result is not None and self._browsers:
             self.pictures.put(result.index, result.frame)
         with self._lock:
             changes = self._timeline.refresh()
             if changes:
                 self._saver.touch()
-            self._tell(changes)
+            self._broadcast(changes)
 
     def _notify(self, text: str) -> None:
         with self._lock:
-            self._tell(self._timeline.refresh(), notice=text)
+            self._broadcast(self._timeline.refresh(), notice=text)
 
     def _saved(self, problem: str) -> None:
         del problem
         with self._lock:
-            self._tell([])
+            self._broadcast([])
 
-    def _tell(self, changes: Iterable[Change], **more: Any) -> None:
+    def _broadcast(self, changes: Iterable[Change], **more: Any) -> None:
         self._revision += 1
         if self._browsers:
             text = self._message(changes, **more)

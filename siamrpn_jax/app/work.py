@@ -108,7 +108,7 @@ class Worker:
             job = self.job = Job(label)
         self._report(None)
         try:
-            yield self._telling(job)
+            yield self._reporter(job)
         except _Stopped:
             raise Conflict(f"{label} was stopped") from None
         finally:
@@ -165,7 +165,7 @@ class Worker:
                 self.job = self._now = None
             return self._now
 
-    def _telling(self, job: Job) -> Progress:
+    def _reporter(self, job: Job) -> Progress:
         """What tells how far a job is, and ends it once it is to stop."""
 
         def progress(done: int, total: int) -> None:
@@ -186,7 +186,7 @@ class Worker:
             reverse=one.reverse,
             object_ids=one.object_ids,
             new_only=True,
-            progress=self._telling(job),
+            progress=self._reporter(job),
         ):
             job.frame = result.index
             self._report(result)

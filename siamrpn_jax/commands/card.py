@@ -118,7 +118,7 @@ def _animate(tracker: "Tracker", path: Path, config: Config) -> None:
     overlap = overlaps(np.array(boxes), truth.astype(np.float64))[1:]
     followed = f"overlap {overlap.mean():.2f}, at the end {overlap[-1]:.2f}"
     print(f"scene {config.seed:3}: {followed}")
-    _tell(path)
+    _print_size(path)
 
 
 def _scene(config: Config) -> "tuple[np.ndarray, np.ndarray]":
@@ -168,8 +168,8 @@ def _write_picture(path: Path, image: "np.ndarray") -> None:
     data = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])[1]
     with replacing(path) as part:
         part.write_bytes(data.tobytes())
-    _tell(path)
+    _print_size(path)
 
 
-def _tell(path: Path) -> None:
+def _print_size(path: Path) -> None:
     print(f"{path}  {path.stat().st_size / 1000:.0f} kB")

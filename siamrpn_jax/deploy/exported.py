@@ -117,7 +117,7 @@ class ExportedTracker:
         self._targets = [copy.copy(opened) for _ in np.atleast_2d(boxes)]
         for target, one in zip(self._targets, np.atleast_2d(boxes), strict=True):
             target.init(frame, one)
-        self._tell()
+        self._show()
 
     def update(self, image: Any) -> np.ndarray:
         """Finds the targets in the next frame: ``ltwh`` float64 [4], or [N, 4]."""
@@ -135,10 +135,10 @@ class ExportedTracker:
             boxes = list(self._pool.map(find, self._targets))
         else:
             boxes = list(map(find, self._targets))
-        self._tell()
+        self._show()
         return np.stack(boxes) if self._many else boxes[0]
 
-    def _tell(self) -> None:
+    def _show(self) -> None:
         scores, confidences, lost = (
             [getattr(target, name) for target in self._targets]
             for name in ("score", "confidence", "lost")
@@ -150,7 +150,7 @@ class ExportedTracker:
             self.score, self.confidence, self.lost = scores[0], confidences[0], lost[0]
 
     def _open(self, frame: np.ndarray, targets: int) -> runtime.Tracker:
-        """What runs frames of this size, for so many targets."""
+        """What runs frames of this size, for this number of targets."""
         loaded, threads, size = self._loaded, self._threads, None
         if isinstance(loaded, Export):
             check_size(loaded, frame)

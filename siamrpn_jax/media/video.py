@@ -442,7 +442,7 @@ def _is_video(file: BinaryIO, trak: _Span) -> bool:
 
 
 def _ticks_a_second(file: BinaryIO, header: _Span) -> int:
-    """Of the film's clock, which edit lists go by."""
+    """Ticks a second of the film's clock, which edit lists go by."""
     file.seek(header[0])
     # Before it are the dates of its making and of its last change.
     file.seek(16 if file.read(4)[0] else 8, os.SEEK_CUR)

@@ -225,7 +225,7 @@ def _tiff_pages(data: bytes) -> int:
 
 
 def _tiff_directories(file: BinaryIO) -> Iterator[dict[int, tuple[int, int]]]:
-    """Of each directory, the known tags' first number, and where it is in the file."""
+    """The known tags of each directory: their first number, and where it is."""
     head = file.read(8)
     order = "<" if head[:1] == b"I" else ">"
     (start,) = struct.unpack(order + "I", head[4:])

@@ -377,14 +377,14 @@ def _refuse_other_size(text: Path, frame: Path) -> None:
     """Raises SequenceError for boxes that were drawn on frames of another size."""
     if not _is_named(read_lines(text, error=SequenceError)[0]):
         return
-    told = {row.size: row.line for row in reversed(read_table(text).rows) if row.size}
-    if not told:
+    given = {row.size: row.line for row in reversed(read_table(text).rows) if row.size}
+    if not given:
         return
     try:
         size = read_size(frame)
     except ImageError:
         return  # whoever reads it will say so
-    for (width, height), line in told.items():
+    for (width, height), line in given.items():
         if (width, height) != size:
             raise SequenceError(
                 f"{text}:{line}: {frame.name} is {size[0]}x{size[1]} pixels, annotated "

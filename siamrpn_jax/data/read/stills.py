@@ -269,8 +269,8 @@ def turn_problem(image: Path, size: tuple[int, int] | None) -> str:
         orientation = exif_orientation(image)
     except InputError:
         return ""  # for those who read it to say
-    told = size is not None and size[0] != size[1] and orientation in _QUARTER_TURNS
-    if orientation == 1 or told:
+    decided = size is not None and size[0] != size[1] and orientation in _QUARTER_TURNS
+    if orientation == 1 or decided:
         return ""
     return (
         f"EXIF turns it (orientation {orientation}), and whether boxes are of the "

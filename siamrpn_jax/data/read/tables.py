@@ -224,10 +224,10 @@ class LabelRow(NamedTuple):
 
     confidence: float | None = None
     angle: float = 0.0
-    """Of the box, in the unit of the file."""
+    """Angle of the box, in the unit of the file."""
 
     size: tuple[float, float] | None = None
-    """Width and height of the picture that the box was drawn on, where it is told."""
+    """Width and height of the picture that the box was drawn on, where it is given."""
 
     videos: tuple[str, ...] = ()
     """What names the video: the fields of ``Columns.videos``."""
@@ -529,8 +529,8 @@ def _are_sides_of_boxes(rows: Sequence[LabelRow], columns: Columns) -> bool:
         "height",
     ]:
         return False
-    told = [row for row in rows if row.size and not no_target(np.array(row.ltwh))]
-    return 2 * (len(told) - len(_other_sides(told))) > len(told)
+    given = [row for row in rows if row.size and not no_target(np.array(row.ltwh))]
+    return 2 * (len(given) - len(_other_sides(given))) > len(given)
 
 
 def _other_sides(rows: Sequence[LabelRow]) -> dict[int, str]:
