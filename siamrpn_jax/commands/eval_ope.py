@@ -116,6 +116,8 @@ def run(config: Config) -> dict[str, Any]:
 
     if config.plots or config.report:
         require("matplotlib", extra="report")  # before an hour of tracking
+    if config.report:
+        require("jinja2", extra="report")
     specs: list[TrackerSpec] = []
     if not config.results_only:
         specs = make_tracker_specs(

@@ -117,6 +117,9 @@ def run(config: Config) -> dict[str, Any]:
 
     if config.report:
         require("matplotlib", extra="report")  # before an hour of tracking
+        require("jinja2", extra="report")
+    if config.check_with_toolkit:
+        require("vot", extra="vot")
     with (
         open_dataset(config) as data,
         _open_results(config) as folder,

@@ -8,13 +8,13 @@ This file is copied beside the models and needs nothing else::
 
     python tracker.py film.mp4 --box 20,40,64,48   # needs opencv-python, too
 
-Frames are RGB uint8 [H, W, 3]. Boxes are x, y, width, height in continuous pixels:
-pixel i covers [i, i+1).
+Frames are RGB uint8 [H, W, 3], boxes x, y, width, height; pixel i covers [i, i+1).
 """
 
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,8 @@ class Tracker:
     def __init__(
         self, models: Models = ".", *, threads: int = 0, providers: Sequence[str] = ()
     ):
-        if isinstance(models, str | Path):
-            models = _read_models(Path(models))
-        self.models = [_open_model(model, threads, providers) for model in models]
+        files = _read_models(Path(models)) if isinstance(models, str | Path) else models
+        self.models = [_open_model(model, threads, providers) for model in files]
         """``init`` and ``step``, as functions from inputs to outputs."""
         self._memory: Arrays = {}
         self.score, self.confidence, self.lost = float("nan"), float("nan"), False
@@ -146,4 +145,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    sys.tracebacklimit = 0  # a mistake is answered with one line
     main()

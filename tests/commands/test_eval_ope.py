@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 import zipfile
 
 import cv2
@@ -10,7 +11,7 @@ import pytest
 from paths import SHARED_DATA
 from random_variables import random_variables
 from siamrpn_jax.commands import eval_ope
-from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.errors import InputError, MissingExtraError
 from siamrpn_jax.evaluation import trackers
 from siamrpn_jax.evaluation.ope import metrics
 from siamrpn_jax.evaluation.results import read_otb_results, write_otb_results
@@ -200,6 +201,19 @@ def test_two_sequences_of_one_name(tmp_path, sequences, capsys):
     (sequences / "more").mkdir()
     (sequences / "dog").rename(sequences / "more" / "car")
     assert "second sequence named car" in fail(capsys, "--sequences", str(sequences))
+
+
+def test_what_a_report_needs_is_missed_before_anything_runs(
+    tmp_path, sequences, capsys, monkeypatch
+):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    config = eval_ope.Config(sequences, tracker=("static",), report=tmp_path / "page")
+    with pytest.raises(
+        MissingExtraError, match=r"jinja2 is not .*\[report\]"
+    ):
+        eval_ope.run(config)
+    assert not capsys.readouterr().out
 
 
 def score(folder, **options):

@@ -1,6 +1,7 @@
 import functools
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -187,6 +188,25 @@ def test_without_resets(dataset, tmp_path, capsys):
     assert report["accuracy"] == pytest.approx(np.mean([r["accuracy"] for r in rows]))
     assert [row["frames"] for row in rows] == list(LENGTHS)
     assert f"{report['accuracy']:.3f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "module", "extra"),
+    [
+        ("--report PAGE", "jinja2", "report"),
+        ("--check-with-toolkit", "vot", "vot"),
+    ],
+)
+def test_what_is_not_installed_is_missed_before_anything_runs(
+    dataset, tmp_path, monkeypatch, capsys, option, module, extra
+):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setitem(sys.modules, module, None)
+    options = option.replace("PAGE", str(tmp_path / "page")).split()
+    ran = []
+    monkeypatch.setattr(eval_vot, "_run_and_score", lambda *_: ran.append(1))
+    assert f"[{extra}]" in fail(capsys, *dataset, "--tracker", "static", *options)
+    assert not ran
 
 
 def test_several_trackers_and_a_report(dataset, tmp_path, monkeypatch, capsys):

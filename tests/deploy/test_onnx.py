@@ -175,6 +175,13 @@ def test_the_command_writes_checks_and_never_overwrites(tmp_path, weights, capsy
     with pytest.raises(SystemExit):
         export.main(options)
     assert "onnx.json: is there already" in capsys.readouterr().err
+    film = tmp_path / "film.webm"
+    with VideoWriter(film, fps=25, size=(96, 72)) as writer:
+        writer.write(np.zeros((72, 96, 3), np.uint8))
+    for box in ("200,40,64,48", "20,40,64", "20,40,abc,3"):
+        command = [sys.executable, out / "tracker.py", film, "--box", box]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode and done.stderr.count("\n") == 1, done.stderr
 
 
 def test_8_bit_models_follow_about_as_well(tmp_path, capsys):

@@ -32,6 +32,9 @@ LAYOUT = (
     "groundtruth.txt and frames 00000001.jpg, 00000002.jpg, … in color/ or beside it"
 )
 
+_NAMED = 5
+"""Number of problems that an error names."""
+
 _PROPERTY = re.compile(r"([\w.-]+) *= *(.*)")
 
 
@@ -66,16 +69,20 @@ def read_vot_dataset(root: str | os.PathLike[str]) -> tuple[VotSequence, ...]:
 
     Raises:
         SequenceError: ``root`` holds no sequences, or some that are missing or cannot
-            be read; every one is named.
+            be read; the first ones are named.
     """
-    sequences, problems = [], []
+    sequences: list[VotSequence] = []
+    problems: list[str] = []
     for folder in find_vot_sequences(root):
         try:
             sequences.append(read_vot_sequence(folder))
         except (InputError, OSError) as error:
             problems.append(str(error))
     if problems:
-        raise SequenceError("; ".join(problems))
+        more = len(problems) - _NAMED
+        others = f"; and {more} more" if more > 0 else ""
+        layout = "" if sequences else f"; expected {LAYOUT}"
+        raise SequenceError(f"{'; '.join(problems[:_NAMED])}{others}{layout}")
     return tuple(sequences)
 
 

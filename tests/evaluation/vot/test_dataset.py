@@ -94,6 +94,13 @@ def test_no_sequences(tmp_path):
         dataset.read_vot_dataset(tmp_path)
 
 
+def test_many_bad_sequences_are_counted(tmp_path):
+    for name in "abcdefgh":
+        write_sequence(tmp_path / name, lines=["1,2,3"])
+    with pytest.raises(SequenceError, match=r"a/.*; .*e/.*; and 3 more; expected"):
+        dataset.read_vot_dataset(tmp_path)
+
+
 def test_every_bad_sequence_is_named(tmp_path):
     write_sequence(tmp_path / "a", lines=["1,2,3"])
     write_sequence(tmp_path / "b")
