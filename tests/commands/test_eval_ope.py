@@ -209,9 +209,7 @@ def test_what_a_report_needs_is_missed_before_anything_runs(
     pytest.importorskip("matplotlib")
     monkeypatch.setitem(sys.modules, "jinja2", None)
     config = eval_ope.Config(sequences, tracker=("static",), report=tmp_path / "page")
-    with pytest.raises(
-        MissingExtraError, match=r"jinja2 is not .*\[report\]"
-    ):
+    with pytest.raises(MissingExtraError, match=r"jinja2 is not .*\[report\]"):
         eval_ope.run(config)
     assert not capsys.readouterr().out
 
