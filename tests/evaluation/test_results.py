@@ -60,6 +60,7 @@ def test_first_rows_tell_what_results_are():
     corners = np.concatenate([other[:, :2], other[:, :2] + other[:, 2:]], axis=1)
     with pytest.raises(ResultError, match="as corners x1,y1,x2,y2, expected x,y,w,h"):
         checked({"a": [corners]})
+    checked({"a": [np.concatenate([corners[:1], other[1:]])]})  # as SiamRPN's files
     with pytest.raises(ResultError, match="are fractions of the images"):
         checked({"a": [other / 1000]})
 
