@@ -114,12 +114,13 @@ def run(config: Config) -> dict[str, Any]:
     _check_options(config)
     # Imported here: ``siamrpn eval-vot --help`` must not wait for JAX.
     from siamrpn_jax.common.errors import require
+    from siamrpn_jax.evaluation.vot import toolkit
 
     if config.report:
         require("matplotlib", extra="report")  # before an hour of tracking
         require("jinja2", extra="report")
     if config.check_with_toolkit:
-        require("vot", extra="vot")
+        toolkit.check_installed()
     with (
         open_dataset(config) as data,
         _open_results(config) as folder,

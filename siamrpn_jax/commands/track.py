@@ -106,7 +106,7 @@ def run(config: Config) -> None:
     results = track(itertools.chain([first], frames), targets, tracker=tracker)
     film, table = out / f"{video.name}.{config.format}", out / "boxes.csv"
     for path, option in ((film, "--out"), (config.animation, "--animation")):
-        if path and path.exists() and path.samefile(config.video):
+        if path and path.exists() and path.resolve() == Path(config.video).resolve():
             raise InputError(f"{path}: is the video itself, choose another {option}")
     for format in config.export:  # said before an hour of tracking, not after
         if (out / format).exists():

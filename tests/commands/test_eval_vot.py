@@ -243,6 +243,7 @@ def test_check_with_toolkit(dataset, tmp_path, monkeypatch, capsys):
         asked.append((figures.convention, figures.overlap, folder, len(sequences)))
         return toolkit.ToolkitFigures(accuracy=0.5, failures=2.0, eao=0.25)
 
+    monkeypatch.setattr(toolkit, "check_installed", lambda: None)
     monkeypatch.setattr(toolkit, "check_with_toolkit", check)
     evaluate(
         *dataset,

@@ -192,6 +192,26 @@ def test_the_video_itself_is_never_overwritten(weights, film):
     assert film.read_bytes() == before
 
 
+def test_the_animation_never_overwrites_the_video(weights, film):
+    options = ["--video", str(film), "--box", "10,10,20,16", "--weights", str(weights)]
+    before = film.read_bytes()
+    with pytest.raises(SystemExit):
+        track.main(
+            [*options, "--animation", str(film), "--out", str(film.parent / "o")]
+        )
+    assert film.read_bytes() == before
+
+
+def test_a_pattern_is_followed_twice_into_one_folder(weights, tmp_path):
+    for i in range(2):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.zeros((64, 80, 3), np.uint8))
+    options = ["--video", str(tmp_path / "*.png"), "--box", "10,10,20,16"]
+    options += ["--weights", str(weights), "--out", str(tmp_path / "out")]
+    for _ in range(2):
+        track.main(options)
+    assert (tmp_path / "out" / "boxes.csv").is_file()
+
+
 class Stopped:
     """Raises as Ctrl-C does, after some calls of what it stands before."""
 

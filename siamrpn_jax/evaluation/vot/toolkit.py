@@ -82,6 +82,14 @@ def check_with_toolkit(
     return theirs
 
 
+def check_installed() -> None:
+    """Raises MissingExtraError where the toolkit is not installed."""
+    if importlib.util.find_spec("vot") is None:
+        raise MissingExtraError(
+            "vot-toolkit is not installed: pip install 'siamrpn-jax[vot]'"
+        )
+
+
 def run_toolkit(
     results: str | Path, sequences: Iterable[VotSequence], *, interval: tuple[int, int]
 ) -> ToolkitFigures:
@@ -96,10 +104,7 @@ def run_toolkit(
         InputError: the toolkit fails, or a sequence has no results.
         siamrpn_jax.common.errors.MissingExtraError: the toolkit is not installed.
     """
-    if importlib.util.find_spec("vot") is None:
-        raise MissingExtraError(
-            "vot-toolkit is not installed: pip install 'siamrpn-jax[vot]'"
-        )
+    check_installed()
     with tempfile.TemporaryDirectory(prefix="siamrpn-vot-") as folder:
         workspace = Path(folder)
         write_workspace(workspace, results, sequences, interval=interval)
