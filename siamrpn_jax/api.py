@@ -134,7 +134,7 @@ class Tracker:
         padded = jnp.asarray(pad_frame(frame, self.pad_to))
         self._many = boxes.ndim == 2
         if self._many:
-            slots = empty_slots(len(boxes), model=self.model)
+            slots = empty_slots(len(boxes), model=self.model, config=self.config)
             for i, one in enumerate(start):
                 slots = add_target(
                     self.weights,
@@ -143,6 +143,7 @@ class Tracker:
                     padded,
                     one,
                     model=self.model,
+                    config=self.config,
                     frame_size=size,
                 )
             self._slots = slots

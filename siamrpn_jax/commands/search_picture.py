@@ -9,6 +9,7 @@ import numpy as np
 from siamrpn_jax.evaluation.report.plots import GREEN, ORANGE
 from siamrpn_jax.media.drawing import draw_boxes
 from siamrpn_jax.model.boxes import cxcywh_to_ltwh
+from siamrpn_jax.tracking.memory import recall
 from siamrpn_jax.tracking.selection import rank_proposals
 from siamrpn_jax.tracking.state import (
     Loaded,
@@ -58,12 +59,13 @@ def look(
     model, weights = loaded.model, loaded.variables
     config = dataclasses.replace(loaded.tracker_config, center_size=center_size)
     config = float32_numbers(config)
-    template, state = init_track(weights, frames[0], box, model=model)
+    template, state = init_track(weights, frames[0], box, model=model, config=config)
     for frame in frames[1:-1]:
         state, _ = track_step(
             weights, template, state, frame, model=model, config=config
         )
     x = search_patches(state, jnp.asarray(frames[-1:]), jnp.int32(0), model=model)
+    template = recall(template, state.memory, config=config)
     detection = detect(weights, template, x[None], model=model)
     last_size = state.box[2:] * patch_scale(state, model=model)
     found = rank_proposals(detection, last_size, model=model, config=config)

@@ -322,14 +322,12 @@ def _track(
 ) -> np.ndarray:
     """Boxes ``ltwh [T, 4]`` of a clip whose first true box is given."""
     first = boxes.ltwh_to_cxcywh(truth[0])
-    template, state = init_track(variables, frames[0], first, model=model)
+    tracker = config.recipe.tracker
+    template, state = init_track(
+        variables, frames[0], first, model=model, config=tracker
+    )
     _, output = track_clip(
-        variables,
-        template,
-        state,
-        frames[1:],
-        model=model,
-        config=config.recipe.tracker,
+        variables, template, state, frames[1:], model=model, config=tracker
     )
     predicted = boxes.cxcywh_to_ltwh(np.asarray(output.box, np.float64))
     return np.concatenate([truth[:1], predicted])

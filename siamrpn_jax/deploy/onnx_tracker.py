@@ -33,6 +33,7 @@ from siamrpn_jax.model.config import (
 from siamrpn_jax.model.network import model_anchors
 from siamrpn_jax.tracking.confidence import MAX_ODDS, NEAR_IOU
 from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.memory import check_no_memory
 from siamrpn_jax.tracking.selection import window_and_center
 from siamrpn_jax.tracking.state import MOTION_RATE, Loaded
 
@@ -156,6 +157,7 @@ def check(loaded: Loaded) -> None:
         )
     if config.nms_iou is not None:
         raise InputError(f"nms_iou {config.nms_iou}: expected none, for ONNX")
+    check_no_memory(config)
 
 
 def check_opset(opset: int, part: str) -> None:
@@ -309,11 +311,13 @@ def _select(
     overlap = _iou(graph, boxes, winner)
     voted = _vote(search, boxes, winner, best, overlap, scores * penalties)
     voted = search.to_frame(voted)
-    box = _smooth(search, state, voted, best, scores * penalties)
     evidence = _evidence(search, state, logits, overlap, best)
     weights = [config.confidence_support, config.confidence_margin]
     total = graph.reduce("ReduceSum", evidence * weights, [0]) + config.confidence_bias
     confidence = graph.op("Sigmoid", total)
+    surety = _at(graph, scores * penalties, best)
+    surety = surety * (config.size_confidence * (confidence - 1.0) + 1.0)
+    box = _smooth(search, state, voted, surety)
     threshold = graph.op(
         "Where", state["lost"] > 0.0, config.found_above, config.lost_below
     )
@@ -345,6 +349,8 @@ def _advance(
     step = box[:2] - state["box"][:2] - state["motion"]
     motion = state["motion"] + MOTION_RATE * step
     ahead = _clip(graph, box[:2] + config.motion * motion, 0.0, state["frame_size"])
+    wider = state["search_scale"] + config.lost_search_step
+    wider = graph.op("Min", wider, config.lost_search)
     following = {
         "box": box,
         "fill": state["fill"],
@@ -354,7 +360,7 @@ def _advance(
         "lost": graph.cast(lost, np.float32),
         "motion": motion,
         "search_shift": ahead - box[:2],
-        "search_scale": graph.op("Where", lost, config.lost_search, 1.0),
+        "search_scale": graph.op("Where", lost, wider, 1.0),
     }
     for name, shape in STATE.items():
         graph.output(f"next.{name}", following[name], np.float32, shape)
@@ -409,12 +415,12 @@ def _vote(
 
 
 def _smooth(
-    search: _Search, state: dict[str, Value], voted: Value, best: Value, weights: Value
+    search: _Search, state: dict[str, Value], voted: Value, surety: Value
 ) -> Value:
     """``tracking.selection.smooth_size``: ``[4]`` in frame pixels."""
     graph, config = search.graph, search.config
     box, size = graph.reshape(voted, [4]), state["box"][2:]
-    rate = config.size_lr * _at(graph, weights, best)
+    rate = config.size_lr * surety
     size = size + rate * (box[2:] - size)
     limit = state["frame_size"]
     center = _clip(graph, box[:2], 0.0, limit)

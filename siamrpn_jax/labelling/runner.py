@@ -57,7 +57,7 @@ class Runner:
         self._place = {number: place for place, number in enumerate(numbers)}
         # Powers of two: each number of slots is compiled for.
         count = 1 << (len(numbers) - 1).bit_length() if numbers else 1
-        self._slots = empty_slots(count, model=tracker.model)
+        self._slots = empty_slots(count, model=tracker.model, config=tracker.config)
         self._active: dict[int, Job] = {}
         self._size: tuple[int, ...] = ()
         self._index = -1
@@ -102,6 +102,7 @@ class Runner:
             jnp.asarray(padded),
             ltwh_to_cxcywh(job.run.box).astype(np.float32),
             model=tracker.model,
+            config=tracker.config,
             frame_size=np.array(frame.shape[1::-1], np.float32),
         )
         self._active[job.object_id] = job

@@ -24,6 +24,8 @@ class TrackerConfig:
     """Share of the cosine window in the final score; 0: none."""
     size_lr: float = 0.295
     """Weight of the new size when the size is smoothed, times score and penalty."""
+    size_confidence: float = 0.0
+    """How far that weight follows the confidence, too; 0: not at all, 1: times it."""
     voting_iou: float = 1.0
     """The box is the mean of all proposals that overlap the winner by at least this,
     weighted by score and penalty; 1: the winner alone."""
@@ -61,6 +63,20 @@ class TrackerConfig:
     lost_search: float = 1.0
     """While lost, the width and height of the search region relative to the usual; 1:
     no wider search."""
+    lost_search_step: float = 1e4
+    """The region of a lost target becomes so wide step by step, by this many usual
+    widths a frame, and has its usual width once the target is found; the default is
+    wide at once."""
+    second_template: float | None = None
+    """Weight of a second template, the target's mean look in frames that were sure,
+    beside the first frame's; None: none is kept. See ``tracking.memory``."""
+    distractors: float | None = None
+    """How much what looks like the target elsewhere lowers the scores of all that looks
+    like it; None: not remembered. For ``up_channel`` and ``hybrid`` heads."""
+    memory_rate: float = 0.1
+    """Share of a new frame in the mean looks of target and distractors."""
+    memory_above: float = 0.8
+    """Frames whose confidence is above this are sure."""
 
     def __post_init__(self) -> None:
         """Raises InputError on numbers out of range; arrays are not looked at."""
@@ -72,7 +88,10 @@ class TrackerConfig:
         check_range(self, 0, 100, "penalty_k", "motion")
         check_range(self, 0, 1, "window_influence", "size_lr", "voting_iou", "nms_iou")
         check_range(self, 0, 1, "margin_rate", "lost_below", "found_above")
+        check_range(self, 0, 1, "size_confidence", "second_template", "distractors")
+        check_range(self, 0, 1, "memory_rate", "memory_above")
         check_range(self, 0, 1, "scale_penalty")
         check_range(self, 0.01, 1e4, "min_size", "lost_search")
+        check_range(self, 0, 1e4, "lost_search_step")
         check_range(self, -1e6, 1e6, "confidence_bias")
         check_range(self, -1e6, 1e6, "confidence_support", "confidence_margin")

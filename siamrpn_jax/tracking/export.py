@@ -36,6 +36,7 @@ from siamrpn_jax.model import fused
 from siamrpn_jax.model.config import ConvImpl
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.model.rpn import Template
+from siamrpn_jax.tracking.memory import check_no_memory
 from siamrpn_jax.tracking.state import Loaded, TrackState
 from siamrpn_jax.tracking.step import make_tracker
 
@@ -105,18 +106,22 @@ def make_functions(
         ``init(frame, box) -> (template, state)`` and ``step(template, state, frame) ->
         (state, output)``; frames are uint8 ``[H, W, 3]`` RGB, boxes ``cxcywh [4]`` in
         frame pixels.
+
+    Raises:
+        InputError: the tracker has a memory.
     """
+    check_no_memory(loaded.tracker_config)
     model = SiamRPN(dataclasses.replace(loaded.model.config, conv_impl=conv_impl))
     config = loaded.tracker_config
     init_track, track_step = make_tracker(model, loaded.variables, config=config)
 
     def init(frame: Any, box: Any) -> tuple[Arrays, Arrays]:
         template, state = init_track(frame, box)
-        return _as_dict(template), _as_dict(state)
+        return _as_dict(template), _present(state)
 
     def step(template: Arrays, state: Arrays, frame: Any) -> tuple[Arrays, Arrays]:
         new_state, output = track_step(Template(**template), TrackState(**state), frame)
-        return _as_dict(new_state), _as_dict(output)
+        return _present(new_state), _as_dict(output)
 
     return init, step
 

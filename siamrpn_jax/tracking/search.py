@@ -22,6 +22,7 @@ from siamrpn_jax.model.network import Detection, SiamRPN
 from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.model.rpn import Template
 from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.memory import recall, remember
 from siamrpn_jax.tracking.state import TrackOutput, TrackState, search_patches
 from siamrpn_jax.tracking.step import Weights, detect, init_track, select
 
@@ -78,9 +79,21 @@ def track_settings(
         ) -> tuple[TrackState, TrackOutput]:
             return select(state, detection, model=model, config=config)
 
+        def keep(
+            seen: TrackState,
+            state: TrackState,
+            detection: Detection,
+            output: TrackOutput,
+            config: TrackerConfig,
+        ) -> TrackState:
+            found = detection, output, frame[None], first
+            return remember(weights, seen, state, *found, model=model, config=config)
+
         x = jax.vmap(crop)(state, settings)
-        detection = detect(weights, templates, x, model=model)
-        return jax.vmap(choose)(state, detection, settings)
+        known = recall(templates, state.memory, config=settings)
+        detection = detect(weights, known, x, model=model)
+        seen, (state, output) = state, jax.vmap(choose)(state, detection, settings)
+        return jax.vmap(keep)(seen, state, detection, output, settings), output
 
     return jax.lax.scan(step, state, frames)
 
@@ -147,6 +160,7 @@ def track_frames(
         _pad(first[None])[0],
         box,
         model=model,
+        config=settings,
         frame_size=np.array([width, height], np.float32),
     )
     state = start_settings(state, jnp.size(settings.penalty_k))

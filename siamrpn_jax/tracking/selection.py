@@ -46,13 +46,13 @@ def select_box(
     proposals = rank_proposals(detection, last_size, model=model, config=config)
     best = jnp.argmax(proposals.windowed)
     voted = vote(proposals, best, voting_iou=config.voting_iou)
-    box = smooth_size(
-        state, to_frame(voted, state, model=model), proposals, best, config
-    )
     evidence = confidence_features(
         state, detection, proposals.boxes, best, config=config
     )
     confidence, lost = predict_lost(evidence, state.lost > 0, config=config)
+    surety = proposals.penalties[best] * proposals.scores[best]
+    surety *= 1 + config.size_confidence * (confidence - 1)
+    box = smooth_size(state, to_frame(voted, state, model=model), surety, config)
     if config.when_lost == "hold":
         box = jnp.where(lost, state.box, box)
     top, top_scores = best_proposals(proposals, config)
@@ -160,8 +160,7 @@ def vote(proposals: Proposals, best: jax.Array, *, voting_iou: ArrayLike) -> jax
 def smooth_size(
     state: TrackState,
     box: jax.Array,
-    proposals: Proposals,
-    best: jax.Array,
+    surety: jax.Array,
     config: TrackerConfig,
 ) -> jax.Array:
     """Lets the size follow slowly, the faster the surer the winner is.
@@ -169,15 +168,14 @@ def smooth_size(
     Args:
         state: with the last size.
         box: the new box, ``cxcywh [4]`` in frame pixels.
-        proposals: all N.
-        best: index of the winner.
+        surety: of the winner, in 0..1: score times penalty.
         config: ``size_lr`` and ``min_size`` are used.
 
     Returns:
         ``cxcywh [4]`` in frame pixels: the centre within the frame, the size between
         ``min_size`` and the frame's.
     """
-    rate = config.size_lr * proposals.penalties[best] * proposals.scores[best]
+    rate = config.size_lr * surety
     size = state.box[2:] + rate * (box[2:] - state.box[2:])
     center = jnp.clip(box[:2], 0.0, state.frame_size)
     return jnp.concatenate([center, jnp.clip(size, config.min_size, state.frame_size)])

@@ -27,6 +27,7 @@ from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.model.rpn import Template
 from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.memory import first_memory, recall, remember
 from siamrpn_jax.tracking.state import (
     TrackOutput,
     TrackState,
@@ -53,18 +54,21 @@ class Slots(struct.PyTreeNode):
 
 
 @standard_promotion
-def empty_slots(count: int, *, model: SiamRPN) -> Slots:
-    """``count`` slots without a target."""
+def empty_slots(
+    count: int, *, model: SiamRPN, config: TrackerConfig = TrackerConfig()
+) -> Slots:
+    """``count`` slots without a target; model and config as for ``track_many``."""
     zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
+    template = jax.tree.map(
+        lambda kernel: zeros((count, *kernel.shape[1:])), _template_shapes(model.config)
+    )
+    # Any box of positive size: what is computed for it is thrown away.
+    state = jax.vmap(first_state)(
+        1 + zeros((count, 4)), zeros((count, 3)), 1 + zeros((count, 2))
+    )
     return Slots(
-        template=jax.tree.map(
-            lambda kernel: zeros((count, *kernel.shape[1:])),
-            _template_shapes(model.config),
-        ),
-        # Any box of positive size: what is computed for it is thrown away.
-        state=jax.vmap(first_state)(
-            1 + zeros((count, 4)), zeros((count, 3)), 1 + zeros((count, 2))
-        ),
+        template=template,
+        state=state.replace(memory=first_memory(template, model=model, config=config)),
         video=jnp.zeros(count, jnp.int32),
         active=jnp.zeros(count, bool),
     )
@@ -89,6 +93,7 @@ def add_target(
     box: ArrayLike,
     *,
     model: SiamRPN,
+    config: TrackerConfig = TrackerConfig(),
     video: int = 0,
     frame_size: ArrayLike | None = None,
 ) -> Slots:
@@ -101,6 +106,7 @@ def add_target(
         frame: ``[H, W, 3]`` RGB uint8, with the target in it.
         box: ``cxcywh [4]`` in frame pixels, of positive size.
         model: the network.
+        config: as for ``empty_slots``.
         video: which of ``track_many``'s frames it will be looked for in.
         frame_size: as for ``tracking.step.init_track``.
 
@@ -108,7 +114,9 @@ def add_target(
         InputError: there is no such slot; frame or box as for ``init_track``.
     """
     _check_slot(slots, slot)
-    started = init_track(weights, frame, box, model=model, frame_size=frame_size)
+    started = init_track(
+        weights, frame, box, model=model, config=config, frame_size=frame_size
+    )
     return fill_slot(slots, slot, *started, video)
 
 
@@ -155,9 +163,14 @@ def track_many(
     seen = slots.active & (slots.video >= 0) & (slots.video < len(frames))
     crop = functools.partial(search_patches, model=model, config=config)
     x = jax.vmap(crop, in_axes=(0, None, 0))(slots.state, frames, slots.video)
-    detection = detect(weights, slots.template, x, model=model)
+    template = recall(slots.template, slots.state.memory, config=config)
+    detection = detect(weights, template, x, model=model)
     choose = functools.partial(select, model=model, config=config)
     state, output = jax.vmap(choose)(slots.state, detection)
+    keep = functools.partial(remember, weights, model=model, config=config)
+    state = jax.vmap(keep, in_axes=(0, 0, 0, 0, None, 0))(
+        slots.state, state, detection, output, frames, slots.video
+    )
     state = _where(seen, state, slots.state)
     nothing = jax.tree.map(jnp.zeros_like, output)
     nothing = nothing.replace(box=state.box, proposals=output.proposals)

@@ -18,7 +18,10 @@ from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking import crops
 from siamrpn_jax.tracking.config import TrackerConfig
 
-STATIC_FIELDS = ("center_size", "top_k", "nms_iou", "when_lost", "scales")
+STATIC_FIELDS = (
+    *("center_size", "top_k", "nms_iou", "when_lost", "scales"),
+    *("second_template", "distractors"),
+)
 """Fields of ``TrackerConfig`` that decide shapes and branches. All others are numbers,
 and data: changing one compiles nothing, and ``vmap`` goes over them."""
 
@@ -68,6 +71,8 @@ class TrackState(struct.PyTreeNode):
     """float32 ``[2]``: from the box's centre to that of the next search region."""
     search_scale: jax.Array
     """float32 ``[]``: width and height of the next search region, relative to usual."""
+    memory: Any = None
+    """A ``tracking.memory.Memory``, or None where the config keeps none."""
 
 
 class TrackOutput(struct.PyTreeNode):
@@ -147,6 +152,35 @@ def patch_scale(state: TrackState, *, model: SiamRPN) -> jax.Array:
     return model.config.exemplar_size / side / state.search_scale
 
 
+def exemplar_patch(
+    state: TrackState,
+    box: jax.Array,
+    frames: jax.Array,
+    index: jax.Array,
+    *,
+    model: SiamRPN,
+) -> jax.Array:
+    """The exemplar patch ``[Z, Z, 3]`` of a box ``cxcywh [4]`` in one frame.
+
+    Args:
+        state: for size and fill of the frames.
+        box: in frame pixels.
+        frames: ``[V, H, W, 3]`` RGB uint8.
+        index: which of them, 0 to V - 1.
+        model: for size, context and the way of cutting.
+    """
+    return crops.crop_from(
+        frames,
+        index,
+        box[:2],
+        crops.context_side(box[2:], context=model.config.context),
+        state.fill,
+        size=model.config.exemplar_size,
+        frame_size=state.frame_size,
+        whole_pixels=model.config.crop != "exact",
+    )
+
+
 def search_patches(
     state: TrackState,
     frames: jax.Array,
@@ -199,6 +233,9 @@ def advance(
     box = output.box
     motion = state.motion + MOTION_RATE * (box[:2] - state.box[:2] - state.motion)
     ahead = box[:2] + config.motion * motion
+    wider = jnp.minimum(
+        state.search_scale + config.lost_search_step, config.lost_search
+    )
     return state.replace(
         box=box,
         motion=motion,
@@ -206,7 +243,7 @@ def advance(
         age=state.age + 1,
         margin=output.evidence[1],
         lost=output.lost.astype(jnp.float32),
-        search_scale=jnp.where(output.lost, config.lost_search, 1.0),
+        search_scale=jnp.where(output.lost, wider, 1.0),
     )
 
 

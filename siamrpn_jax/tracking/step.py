@@ -29,12 +29,14 @@ from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.model.rpn import Template
 from siamrpn_jax.tracking import crops
 from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.memory import first_memory, recall, remember
 from siamrpn_jax.tracking.scales import select_scale
 from siamrpn_jax.tracking.selection import select_box
 from siamrpn_jax.tracking.state import (
     TrackOutput,
     TrackState,
     check_frames,
+    exemplar_patch,
     first_state,
     float32_numbers,
     search_patches,
@@ -73,11 +75,14 @@ def track_step(
         InputError: the frame has another type or shape.
     """
     check_frames(frame, axes="H, W, 3")
-    first = jnp.zeros((), jnp.int32)
-    x = search_patches(state, frame[None], first, model=model, config=config)
+    frames, first = frame[None], jnp.zeros((), jnp.int32)
+    x = search_patches(state, frames, first, model=model, config=config)
+    template = recall(template, state.memory, config=config)
     detection = detect(weights, template, x[None], model=model)
     detection = jax.tree.map(lambda maps: maps[0], detection)
-    return select(state, detection, model=model, config=config)
+    seen, (state, output) = state, select(state, detection, model=model, config=config)
+    keep = functools.partial(remember, weights, model=model, config=config)
+    return keep(seen, state, detection, output, frames, first), output
 
 
 def init_track(
@@ -86,6 +91,7 @@ def init_track(
     box: ArrayLike,
     *,
     model: SiamRPN,
+    config: TrackerConfig = TrackerConfig(),
     frame_size: ArrayLike | None = None,
 ) -> tuple[Template, TrackState]:
     """Learns a target from its box in the first frame (section 4.2).
@@ -95,6 +101,7 @@ def init_track(
         frame: ``[H, W, 3]`` RGB uint8.
         box: ``cxcywh [4]`` in frame pixels, of positive size.
         model: the network (static).
+        config: as for the steps; what it says of a memory is looked at.
         frame_size: width and height ``[2]`` of the image where the frames are padded at
             their right and lower ends; what they are padded with has no influence.
 
@@ -102,7 +109,7 @@ def init_track(
         the detection kernels, batch axis 1, and the first state.
 
     Raises:
-        InputError: the frame has another type or shape.
+        InputError: the frame has another type or shape, or the head no distractors.
         BoxError: so has the box; or, where its values are known, they make none.
     """
     check_frames(frame, axes="H, W, 3")
@@ -110,7 +117,11 @@ def init_track(
         check_start(box)
     elif jnp.shape(box) != (4,) or jnp.result_type(box).kind not in "iuf":
         raise BoxError(f"box of {jax.typeof(box)}: expected four numbers cx,cy,w,h")
-    return _init_track(weights, frame, box, model=model, frame_size=frame_size)
+    template, state = _init_track(
+        weights, frame, box, model=model, frame_size=frame_size
+    )
+    memory = first_memory(template, model=model, config=config)
+    return template, state.replace(memory=jax.tree.map(lambda a: a[0], memory))
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -128,19 +139,10 @@ def _init_track(
         box -= jnp.array([0.5, 0.5, 0.0, 0.0], jnp.float32)
     whole = frame.shape[1::-1] if frame_size is None else frame_size
     whole = jnp.asarray(whole, jnp.float32)
-    fill = crops.channel_mean(frame, frame_size=whole)
-    side = crops.context_side(box[2:], context=model.config.context)
-    z = crops.crop_and_resize(
-        frame,
-        box[:2],
-        side,
-        fill,
-        size=model.config.exemplar_size,
-        frame_size=whole,
-        whole_pixels=model.config.crop != "exact",
-    )
-    template = fused.embed_template(model, weights, z[None])
-    return template, first_state(box, fill, whole)
+    state = first_state(box, crops.channel_mean(frame, frame_size=whole), whole)
+    first = jnp.zeros((), jnp.int32)
+    z = exemplar_patch(state, box, frame[None], first, model=model)
+    return fused.embed_template(model, weights, z[None]), state
 
 
 def make_tracker(
@@ -158,7 +160,7 @@ def make_tracker(
     """
     weights = fused.as_fused(model, weights)
     config = float32_numbers(config)  # to the device once, not in every step
-    init = functools.partial(init_track, weights, model=model)
+    init = functools.partial(init_track, weights, model=model, config=config)
     step = functools.partial(track_step, weights, model=model, config=config)
     return init, step
 

@@ -135,6 +135,8 @@ def test_what_no_graph_is_made_of():
             onnx_tracker.make_models(loaded)
     with pytest.raises(InputError, match="nms_iou 0.5: expected none"):
         onnx_tracker.check(make_loaded(COMPACT, TrackerConfig(nms_iou=0.5)))
+    with pytest.raises(InputError, match="distractors 0.5: expected none"):
+        onnx_tracker.check(make_loaded(COMPACT, TrackerConfig(distractors=0.5)))
 
 
 def test_formulas_are_what_they_look_like():

@@ -69,7 +69,12 @@ TRACKERS = {
         min_size=4.0, voting_iou=0.6, motion=0.3, center_size=5, top_k=3
     ),
     "hold": TrackerConfig(
-        when_lost="hold", lost_search=1.5, lost_below=0.4, found_above=0.5
+        when_lost="hold",
+        lost_search=1.5,
+        lost_search_step=0.2,
+        lost_below=0.4,
+        found_above=0.5,
+        size_confidence=0.7,
     ),
 }
 

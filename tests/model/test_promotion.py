@@ -26,6 +26,7 @@ MODES = {
 EVERYTHING = TrackerConfig(
     **{"nms_iou": 0.5, "voting_iou": 0.5, "motion": 0.5, "when_lost": "hold"},
     **{"lost_search": 2.0, "center_size": 7, "min_size": 4.0},
+    **{"size_confidence": 0.5, "lost_search_step": 0.5, "second_template": 0.5},
 )
 
 
@@ -38,15 +39,15 @@ def test_tracking_under_strict_rules(mode):
     with MODES[mode]():
         variables = MODEL.init_variables(jax.random.key(0))
         assert types(variables) == {"float32"}
-        template, state = init_track(variables, CLIP[0], BOX, model=MODEL)
-        padded = np.array([70, 50], np.float32)
-        init_track(variables, CLIP[0], BOX, model=MODEL, frame_size=padded)
         options = {"model": MODEL, "config": EVERYTHING}
+        template, state = init_track(variables, CLIP[0], BOX, **options)
+        padded = np.array([70, 50], np.float32)
+        init_track(variables, CLIP[0], BOX, frame_size=padded, **options)
         state, output = track_step(variables, template, state, CLIP[1], **options)
         assert types(state) == {"float32"} and types(output) == {"float32", "bool"}
         state, _ = track_clip(variables, template, state, CLIP, **options)
-        slots = empty_slots(3, model=MODEL)
-        slots = add_target(variables, slots, 1, CLIP[0], BOX, model=MODEL)
+        slots = empty_slots(3, **options)
+        slots = add_target(variables, slots, 1, CLIP[0], BOX, **options)
         slots, output = track_many(variables, slots, CLIP[:2], **options)
         assert types(slots) == {"float32", "int32", "bool"}
         assert np.isfinite(output.box).all()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from siamrpn_jax.common.errors import MissingExtraError
+from siamrpn_jax.common.errors import InputError, MissingExtraError
 from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking import export as exporting
@@ -32,8 +32,11 @@ def clip(height: int, width: int, *, length: int = 4) -> np.ndarray:
 
 
 def as_dicts(tree: Any) -> Any:
-    """The package's classes as dicts of their fields."""
-    return tuple(dict(vars(node)) for node in tree)
+    """The package's classes as dicts of their fields, of those that are there."""
+    return tuple(
+        {name: value for name, value in vars(node).items() if value is not None}
+        for node in tree
+    )
 
 
 def through_a_file(exported: export.Exported) -> Any:
@@ -56,6 +59,12 @@ def test_dicts_hold_what_the_package_computes(loaded):
     start, own_start = init(frames[0], BOX), own_init(frames[0], BOX)
     assert_close(start, as_dicts(own_start))
     assert_close(step(*start, frames[1]), as_dicts(own_step(*own_start, frames[1])))
+
+
+def test_a_memory_is_refused(loaded):
+    config = dataclasses.replace(loaded.tracker_config, second_template=0.5)
+    with pytest.raises(InputError, match=r"second_template 0.5: .* for exports"):
+        exporting.make_functions(loaded._replace(tracker_config=config))
 
 
 def test_any_frame_size_in_one_export(loaded):

@@ -76,6 +76,27 @@ def test_boxes_are_clipped_to_the_frame(detects):
     np.testing.assert_allclose(small.box[2:], (10, 5))
 
 
+def test_sizes_follow_less_where_the_confidence_is_low(detects):
+    """The share of the way to the new size is the score times the confidence."""
+    changes = {}
+    for share in (0.0, 0.5, 1.0):
+        config = dataclasses.replace(
+            CONFIG,
+            **{"penalty_k": 0.0, "size_lr": 0.5, "size_confidence": share},
+            **{"confidence_bias": -0.5, "confidence_margin": 0.0},
+        )
+        detects(detection_at(deltas=(0, 0, 0.2, 0.2), logit=1.0))
+        output = step((300, 200, 90, 90), config=config)
+        changes[share] = np.asarray(output.box[2:]) - 90
+    confidence = float(output.confidence)
+    assert 0.2 < confidence < 0.8
+    rate = 0.5 / (1 + math.exp(-1.0))
+    whole = rate * 90 * (math.exp(0.2) - 1)
+    for share, change in changes.items():
+        expected = whole * (1 - share + share * confidence)
+        np.testing.assert_allclose(change, expected, rtol=1e-4)
+
+
 def test_nothing_changes_where_the_target_is_where_it_was(detects):
     """The middle anchor of the box's own shape: same box, whatever its size."""
     detects(detection_at())

@@ -52,6 +52,13 @@ def test_a_lost_target_is_searched_for_in_a_larger_region(detects):
     np.testing.assert_allclose(x, expected, atol=1e-3)
 
 
+def test_the_region_of_a_lost_target_grows_step_by_step(detects):
+    config = dataclasses.replace(LOSING, lost_search=1.5, lost_search_step=0.2)
+    found = follow(detects, [-6.0] * 4 + [6.0, -6.0], config=config)
+    scales = [float(state.search_scale) for state, _ in found]
+    np.testing.assert_allclose(scales, [1.2, 1.4, 1.5, 1.5, 1, 1.2], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("crop", "shift"), [("exact", 0.0), ("dasiamrpn", 0.0), ("pysot", 0.5)]
 )
