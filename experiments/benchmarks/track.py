@@ -1,5 +1,6 @@
 """Section ``track``: one target; the network alone, the whole step, and its parts."""
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -21,6 +22,7 @@ from siamrpn_jax.evaluation.trackers import make_baseline
 from siamrpn_jax.model import boxes, fused
 from siamrpn_jax.tracking import crops, selection
 from siamrpn_jax.tracking import step as tracking
+from siamrpn_jax.tracking.memory import LINEAR_HEADS
 
 SEARCH_TARGETS = {
     "paper_search_vs_torch": who.TORCH,
@@ -48,6 +50,7 @@ def run(session: Session) -> None:
     if session.threads > 1 and not who.on_gpu():
         _search_on_one_thread(session)
     for net in networks:
+        _options(session, net)
         _parts(session, net)
     if not who.on_gpu():
         exports.starts(session)
@@ -127,6 +130,28 @@ def _step(session: Session, net: Network) -> None:
         for field in ("p50_ms", "p99_ms"):
             session.target(f"small_step_{field}", race.value(who.OURS, field))
         session.target("small_step_fps", race.value(who.OURS, "rate"))
+
+
+def _options(session: Session, net: Network) -> None:
+    """What fields of ``TrackerConfig`` cost that are off by default."""
+    options: dict[str, dict[str, Any]] = {
+        who.OURS: {},
+        "lost_search_step": {"lost_search": 2.0, "lost_search_step": 0.1},
+        "size_confidence": {"size_confidence": 1.0},
+        "second_template": {"second_template": 0.3},
+    }
+    if net.model.config.head.kind in LINEAR_HEADS:
+        options["distractors"] = {"distractors": 0.2}
+        options["both"] = options["second_template"] | options["distractors"]
+    frames, truth = cases.clip()
+    entries = []
+    for name, fields in options.items():
+        changed = net._replace(tracker=dataclasses.replace(net.tracker, **fields))
+        make = functools.partial(_our_step, changed, frames, truth[0])
+        entries.append(Contestant(name, make, None))
+    session.race(
+        "track", f"{net.name}, whole step with options", entries, compare=False
+    )
 
 
 def _our_step(net: Network, frames: np.ndarray, start: np.ndarray) -> Running:

@@ -28,7 +28,7 @@ from siamrpn_jax.tracking.state import (
 DISTRACTOR_SCORE = 0.5
 """What scores less does not look like the target."""
 
-_LINEAR = ("up_channel", "hybrid")
+LINEAR_HEADS = ("up_channel", "hybrid")
 """Heads that find boxes, and whose scores are linear in their kernel."""
 
 
@@ -55,10 +55,10 @@ def first_memory(
     if config.second_template is not None:
         target = template
     if config.distractors is not None:
-        if model.config.head.kind not in _LINEAR:
+        if model.config.head.kind not in LINEAR_HEADS:
             raise InputError(
                 f"distractors {config.distractors}: expected none with a "
-                f"{model.config.head.kind} head, but one of {', '.join(_LINEAR)}"
+                f"{model.config.head.kind} head, but one of {', '.join(LINEAR_HEADS)}"
             )
         distractors = jnp.zeros_like(template.cls_kernel)
     return Memory(target, distractors)

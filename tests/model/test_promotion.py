@@ -24,9 +24,16 @@ MODES = {
     "nan": lambda: jax.debug_nans(True),
 }
 EVERYTHING = TrackerConfig(
-    **{"nms_iou": 0.5, "voting_iou": 0.5, "motion": 0.5, "when_lost": "hold"},
-    **{"lost_search": 2.0, "center_size": 7, "min_size": 4.0},
-    **{"size_confidence": 0.5, "lost_search_step": 0.5, "second_template": 0.5},
+    nms_iou=0.5,
+    voting_iou=0.5,
+    size_confidence=0.5,
+    motion=0.5,
+    when_lost="hold",
+    lost_search=2.0,
+    lost_search_step=0.5,
+    second_template=0.5,
+    center_size=7,
+    min_size=4.0,
 )
 
 
