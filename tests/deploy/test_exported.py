@@ -172,6 +172,7 @@ def test_auto_takes_what_it_can(weights, monkeypatch):
     # JAX alone is able to.
     assert api.load(weights, runtime="auto", pad_to=64).name == "siamrpn"
     assert api.load(weights, runtime="auto", nms_iou=0.5).name == "siamrpn"
+    assert api.load(weights, runtime="auto", second_template=0.5).name == "siamrpn"
     monkeypatch.setattr(exported.importlib.util, "find_spec", lambda _: None)
     assert api.load(weights, runtime="auto").name == "siamrpn"
 
