@@ -64,6 +64,7 @@ FLOORS = {
         "confidence",
         "selection",
         "scales",
+        "memory",
         "step",
         "slots",
         "search",

@@ -121,7 +121,7 @@ def test_every_way_of_tracking_remembers_alike(weights):
     settings = search.stack_settings([BOTH, dataclasses.replace(BOTH, memory_rate=0.0)])
     found = search.track_frames(weights, CLIP, BOX, settings, model=HYBRID)
     tracker = Tracker(HYBRID, VARIABLES, BOTH)
-    tracker.init(CLIP[0], cxcywh_to_ltwh(np.stack([BOX, BOX + 1])))
+    tracker.init(CLIP[0], cxcywh_to_ltwh(np.stack([BOX, BOX + 1, BOX + 2])))
     for t, frame in enumerate(CLIP[1:]):
         slots, output = track_many(
             weights, slots, frame[None], model=HYBRID, config=BOTH
