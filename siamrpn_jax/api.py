@@ -43,7 +43,7 @@ from siamrpn_jax.model.fused import fuse
 from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.tracking.selection import window_and_center
 from siamrpn_jax.tracking.slots import add_target, empty_slots, track_many
-from siamrpn_jax.tracking.state import TrackState
+from siamrpn_jax.tracking.state import with_frame_size
 from siamrpn_jax.tracking.step import make_tracker
 from siamrpn_jax.weights import load_weights
 
@@ -208,10 +208,10 @@ class Tracker:
         """Goes on with frames of another size."""
         self._frame_size = size
         if self._many:
-            state = _with_frame_size(self._slots.state, size)
+            state = with_frame_size(self._slots.state, size)
             self._slots = self._slots.replace(state=state)
         else:
-            self._state = _with_frame_size(self._state, size)
+            self._state = with_frame_size(self._state, size)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -407,11 +407,6 @@ def _label(number: int, confidence: float, lost: bool) -> str:
     if lost:
         return f"{number}: lost"
     return f"{number}" if np.isnan(confidence) else f"{number}: {confidence:.2f}"
-
-
-def _with_frame_size(state: TrackState, size: tuple[int, ...]) -> TrackState:
-    like = state.frame_size
-    return state.replace(frame_size=jnp.broadcast_to(jnp.float32(size), like.shape))
 
 
 def pad_frame(frame: np.ndarray, multiple: int) -> np.ndarray:

@@ -53,7 +53,9 @@ def list_units(raw: Path, folder: Path, names: Sequence[str]) -> Iterator[Unit]:
     parts = list(folder.parts)
     at = len(parts) - 1 - parts[::-1].index("labels")
     place = Path(*parts[:at], "images", *parts[at + 1 :])
-    images = {path.stem: path for path in list_images(place)}
+    images: dict[str, list[Path]] = {}
+    for image in list_images(place):
+        images.setdefault(image.stem, []).append(image)
     about = _read_about(Path(*parts[:at]), raw)
     for name in sorted(names):
         path = folder / name
@@ -61,15 +63,19 @@ def list_units(raw: Path, folder: Path, names: Sequence[str]) -> Iterator[Unit]:
             continue
         lines, problem = read_lines(path)
         rows = [parse_numbers(line) for line in lines]
-        image = images.get(path.stem)
-        if image is None and not problem and not any(len(row) >= 5 for row in rows):
+        found = images.get(path.stem, [])
+        if not found and not problem and not any(len(row) >= 5 for row in rows):
             continue  # empty, or names of classes or files
-        if problem or image is None:
-            reason = problem or f"has no image {path.stem} in {place}"
-            yield Unit(key_of(raw, path), Unreadable(path, reason))
+        if not found:
+            problem = problem or f"has no image {path.stem} in {place}"
+        elif len(found) > 1:
+            problem = problem or f"is of {found[0]} or {found[1].name}?"
+        if problem:
+            yield Unit(key_of(raw, path), Unreadable(path, problem))
         elif rows:
             objects = tuple(_read_row(row, about) for row in rows)
-            yield Unit(key_of(raw, image), LabelledStill(path, image, objects, True))
+            still = LabelledStill(path, found[0], objects, True)
+            yield Unit(key_of(raw, found[0]), still)
 
 
 def _read_row(row: list[float], about: _About) -> LabelledObject:

@@ -19,6 +19,7 @@ from siamrpn_jax.tracking.slots import (
     read_slot,
     track_many,
 )
+from siamrpn_jax.tracking.state import with_frame_size
 
 
 @dataclasses.dataclass(eq=False)
@@ -112,9 +113,8 @@ class Runner:
     ) -> None:
         size = frame.shape[1::-1]
         if self._size not in ((), size):  # some films change their size on the way
-            state = self._slots.state
-            sizes = jnp.broadcast_to(jnp.float32(size), state.frame_size.shape)
-            self._slots = self._slots.replace(state=state.replace(frame_size=sizes))
+            state = with_frame_size(self._slots.state, size)
+            self._slots = self._slots.replace(state=state)
         self._size = size
         tracker = self._tracker
         self._slots, output = track_many(

@@ -125,6 +125,12 @@ def first_state(box: jax.Array, fill: jax.Array, frame_size: jax.Array) -> Track
     )
 
 
+def with_frame_size(state: TrackState, size: tuple[int, ...]) -> TrackState:
+    """A state of one target or many that goes on in frames of this width and height."""
+    like = state.frame_size
+    return state.replace(frame_size=jnp.broadcast_to(jnp.float32(size), like.shape))
+
+
 def check_frames(frames: ArrayLike, *, axes: str) -> None:
     """Checks the form of frames; their values are not looked at.
 

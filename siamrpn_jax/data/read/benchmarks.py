@@ -106,8 +106,6 @@ def read_benchmark(
     """
     root, reader = Path(root), _READERS[name]
     names = reader.names(root) if root.is_dir() else []
-    if not names:
-        raise SequenceError(f"{root}: holds no {name}; expected {reader.layout}")
     found, missing, problems = [], [], []
     for sequence in names:
         try:
@@ -116,6 +114,8 @@ def read_benchmark(
             missing.append(sequence)
         except (InputError, OSError) as error:
             problems.append(str(error))
+    if len(missing) == len(names):
+        raise SequenceError(f"{root}: holds no {name}; expected {reader.layout}")
     if missing:
         listed = f"{len(missing)} of {len(names)} sequences: {', '.join(missing)}"
         problems.insert(0, f"{root}: {name} misses {listed} (expected {reader.layout})")

@@ -89,6 +89,12 @@ def test_otb_sequences_that_are_a_part(
     assert found.boxes[-1, 0] == lines - 1
 
 
+def test_a_folder_without_any_of_the_sequences(tmp_path):
+    touch(tmp_path / "mine" / "img", [1, 2])
+    with pytest.raises(SequenceError, match=r"holds no otb; expected <Name>/img"):
+        read("otb", tmp_path)
+
+
 def test_missing_and_broken_sequences_are_all_named(tmp_path, monkeypatch):
     shrink(monkeypatch, OTB50=("Box", "Car1", "Girl", "Skating2-1"))
     touch(tmp_path / "Girl" / "img", [1, 2])

@@ -65,6 +65,16 @@ def test_yolo_labels_of_no_image(tmp_path):
     assert "is no text" in third.reason
 
 
+def test_yolo_labels_of_two_images(tmp_path):
+    touch_frames(tmp_path / "images", "%d.jpg", [1, 2])
+    touch_frames(tmp_path / "images", "%d.png", [2])
+    for name in "12":
+        write_lines(tmp_path / f"labels/{name}.txt", "0 .5 .5 .2 .2")
+    tracks, (rejection,) = read_all(DATASET, tmp_path)
+    assert len(tracks) == 1
+    assert "2.txt" in rejection.file and "2.jpg or 2.png?" in rejection.reason
+
+
 def category_of(tmp_path, number, about):
     touch_frames(tmp_path / "images", "%d.jpg", [1])
     write_lines(tmp_path / "labels/1.txt", f"{number} .5 .5 .2 .2")
