@@ -64,9 +64,8 @@ class TrackerConfig:
     """While lost, the width and height of the search region relative to the usual; 1:
     no wider search."""
     lost_search_step: float = 1e4
-    """The region of a lost target becomes so wide step by step, by this many usual
-    widths a frame, and has its usual width once the target is found; the default is
-    wide at once."""
+    """By how many usual widths that region grows a frame until it is so wide; once the
+    target is found it has its usual width. The default: at once."""
     second_template: float | None = None
     """Weight of a second template, the target's mean look in frames that were sure,
     beside the first frame's; None: none is kept. See ``tracking.memory``."""

@@ -49,7 +49,7 @@ def first_memory(
     Raises:
         InputError: the head's scores are not linear in its kernels.
     """
-    if not _remembers(config):
+    if config.second_template is None and config.distractors is None:
         return None
     target = distractors = None
     if config.second_template is not None:
@@ -75,17 +75,20 @@ def recall(template: Template, memory: Any, *, config: TrackerConfig) -> Templat
     Raises:
         InputError: the memory was begun with another config.
     """
-    if _remembers(config) != (memory is not None):
-        kept = "no memory" if memory is None else "a memory"
-        raise InputError(
-            f"second_template {config.second_template} and distractors "
-            f"{config.distractors}, but the state holds {kept}: expected the same "
-            "config in init_track (or empty_slots and add_target) and in the steps"
-        )
+    target, distractors = memory and memory.target, memory and memory.distractors
+    for name, kept in (("second_template", target), ("distractors", distractors)):
+        value = getattr(config, name)
+        if (value is None) != (kept is None):
+            held = "no" if kept is None else "a"
+            raise InputError(
+                f"{name} {value}, but the state holds {held} memory of it: expected "
+                "the same config in init_track (or empty_slots and add_target) and in "
+                "the steps"
+            )
     if config.second_template is not None:
-        template = _mix(template, memory.target, config.second_template)
+        template = _mix(template, target, config.second_template)
     if config.distractors is not None:
-        taken = config.distractors * memory.distractors
+        taken = config.distractors * distractors
         template = template.replace(cls_kernel=template.cls_kernel - taken)
     return template
 
@@ -170,10 +173,6 @@ def check_no_memory(config: TrackerConfig) -> None:
     for name in ("second_template", "distractors"):
         if (value := getattr(config, name)) is not None:
             raise InputError(f"{name} {value}: expected none, for exports")
-
-
-def _remembers(config: TrackerConfig) -> bool:
-    return config.second_template is not None or config.distractors is not None
 
 
 def _mix(old: Any, new: Any, share: Any) -> Any:

@@ -80,20 +80,20 @@ def track_settings(
             return select(state, detection, model=model, config=config)
 
         def keep(
-            seen: TrackState,
-            state: TrackState,
+            before: TrackState,
+            after: TrackState,
             detection: Detection,
             output: TrackOutput,
             config: TrackerConfig,
         ) -> TrackState:
-            found = detection, output, frame[None], first
-            return remember(weights, seen, state, *found, model=model, config=config)
+            seen = before, after, detection, output, frame[None], first
+            return remember(weights, *seen, model=model, config=config)
 
         x = jax.vmap(crop)(state, settings)
         known = recall(templates, state.memory, config=settings)
         detection = detect(weights, known, x, model=model)
-        seen, (state, output) = state, jax.vmap(choose)(state, detection, settings)
-        return jax.vmap(keep)(seen, state, detection, output, settings), output
+        after, output = jax.vmap(choose)(state, detection, settings)
+        return jax.vmap(keep)(state, after, detection, output, settings), output
 
     return jax.lax.scan(step, state, frames)
 

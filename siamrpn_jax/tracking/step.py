@@ -80,9 +80,9 @@ def track_step(
     template = recall(template, state.memory, config=config)
     detection = detect(weights, template, x[None], model=model)
     detection = jax.tree.map(lambda maps: maps[0], detection)
-    seen, (state, output) = state, select(state, detection, model=model, config=config)
+    after, output = select(state, detection, model=model, config=config)
     keep = functools.partial(remember, weights, model=model, config=config)
-    return keep(seen, state, detection, output, frames, first), output
+    return keep(state, after, detection, output, frames, first), output
 
 
 def init_track(

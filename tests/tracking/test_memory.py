@@ -139,11 +139,13 @@ def test_every_way_of_tracking_remembers_alike(weights):
 def test_wrong_use_is_refused(weights):
     template, state = init_track(weights, CLIP[0], BOX, model=HYBRID)
     step: dict[str, Any] = {"model": HYBRID, "config": TARGET}
-    with pytest.raises(InputError, match=r"second_template 0.4 .* holds no memory"):
+    with pytest.raises(InputError, match=r"second_template 0.4, .* holds no memory"):
         track_step(weights, template, state, CLIP[1], **step)
     template, state = init_track(weights, CLIP[0], BOX, **step)
-    with pytest.raises(InputError, match=r"second_template None .* holds a memory"):
+    with pytest.raises(InputError, match=r"second_template None, .* holds a memory"):
         track_step(weights, template, state, CLIP[1], model=HYBRID)
+    with pytest.raises(InputError, match=r"distractors 0.2, .* holds no memory"):
+        track_step(weights, template, state, CLIP[1], model=HYBRID, config=BOTH)
     depthwise = random_variables(MODEL.init_variables)
     for start in (
         lambda: init_track(depthwise, CLIP[0], BOX, model=MODEL, config=BOTH),
