@@ -41,6 +41,7 @@ from siamrpn_jax.model.boxes import (
 )
 from siamrpn_jax.model.fused import fuse
 from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.memory import check_distractors
 from siamrpn_jax.tracking.selection import window_and_center
 from siamrpn_jax.tracking.slots import add_target, empty_slots, track_many
 from siamrpn_jax.tracking.state import with_frame_size
@@ -320,6 +321,7 @@ def load(
     loaded = loaded._replace(tracker_config=config)
     if loaded.model.config.head.regresses:
         window_and_center(loaded.model.config, config)  # says at once what does not fit
+    check_distractors(loaded.model.config.head, config)
     if runtime == "auto":
         runtime = choose(loaded) if pad_to == 1 else "jax"
     if runtime == "jax":

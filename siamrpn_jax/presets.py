@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from siamrpn_jax import published
+from siamrpn_jax.common.errors import InputError, check_least
 from siamrpn_jax.data.crops.windows import AugmentConfig, paper_augment, small_augment
 from siamrpn_jax.data.pairs.pairs import DataConfig
 from siamrpn_jax.model.config import (
@@ -39,6 +40,17 @@ class Recipe:
     seed: int = 0
     """Seed of the first weights and of random choices in the step; the data have a seed
     of their own."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        check_least(self, 1, "batch_size")
+        anchors = self.model.score_size**2 * len(self.model.anchors.ratios)
+        wanted = self.train.losses.hard_negatives
+        if wanted > anchors:
+            raise InputError(
+                f"hard_negatives is {wanted}, expected at most {anchors}, the "
+                "number of this network's anchors"
+            )
 
 
 def paper() -> Recipe:

@@ -3,6 +3,7 @@ import dataclasses
 import jax
 import pytest
 
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model.config import describe_layers, total_stride
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.presets import PRESETS, paper, small
@@ -122,3 +123,12 @@ def test_shares_of_the_data_are_shares(name):
     data = PRESETS[name]().data
     shares = (data.video, data.stills, data.composites, data.synthetic)
     assert min(shares) >= 0 and sum(shares) == pytest.approx(1)
+
+
+def test_recipes_out_of_range():
+    recipe = small()
+    with pytest.raises(InputError, match="batch_size is 0"):
+        dataclasses.replace(recipe, batch_size=0)
+    narrow = dataclasses.replace(recipe.model, instance_size=100)
+    with pytest.raises(InputError, match="hard_negatives is 32, expected at most 20"):
+        dataclasses.replace(recipe, model=narrow)

@@ -43,6 +43,10 @@ class PretrainRecipe:
     seed: int = 0
     """Seed of the first weights; the images have a seed of their own."""
 
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        check_least(self, 1, "batch_size")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(RunOptions):

@@ -108,6 +108,12 @@ def run(config: Config) -> None:
     for path, option in ((film, "--out"), (config.animation, "--animation")):
         if path and path.exists() and path.resolve() == Path(config.video).resolve():
             raise InputError(f"{path}: is the video itself, choose another {option}")
+    folders = {path.resolve().parent for path in video.images}
+    if config.animation and config.animation.resolve().parent in folders:
+        raise InputError(
+            f"{config.animation}: would lie between the frames, choose another "
+            "--animation"
+        )
     for format in config.export:  # said before an hour of tracking, not after
         if (out / format).exists():
             raise InputError(f"{out / format}: is there already, choose another --out")

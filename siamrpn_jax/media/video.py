@@ -87,6 +87,8 @@ class Video:
         """Frames a second, where the source declares it."""
         self.length: int | None = None
         """Number of frames that the source declares; films may be off by a few."""
+        self.images: list[Path] = []
+        """The image files that it is made of, if it is."""
         self._frames: Callable[[], Iterator[np.ndarray]]
         if isinstance(source, str | os.PathLike):
             self._open_path(os.fspath(source))
@@ -112,11 +114,11 @@ class Video:
             self._open_images(source)
 
     def _open_images(self, source: str) -> None:
-        paths = find_images(source)
-        folder = Path(source) if Path(source).is_dir() else paths[0].parent
+        self.images = find_images(source)
+        folder = Path(source) if Path(source).is_dir() else self.images[0].parent
         self.name = folder.resolve().name
-        self.length = len(paths)
-        self._frames = lambda: (read_image(path) for path in paths)
+        self.length = len(self.images)
+        self._frames = lambda: map(read_image, self.images)
 
     def _open_file(self, path: str) -> None:
         self.name = Path(path).stem

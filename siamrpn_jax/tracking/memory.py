@@ -14,6 +14,7 @@ from flax import struct
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model import boxes, fused
+from siamrpn_jax.model.config import HeadConfig
 from siamrpn_jax.model.network import Detection, SiamRPN, model_anchors
 from siamrpn_jax.model.rpn import Template
 from siamrpn_jax.tracking.confidence import NEAR_IOU
@@ -55,11 +56,7 @@ def first_memory(
     if config.second_template is not None:
         target = template
     if config.distractors is not None:
-        if model.config.head.kind not in LINEAR_HEADS:
-            raise InputError(
-                f"distractors {config.distractors}: expected none with a "
-                f"{model.config.head.kind} head, but one of {', '.join(LINEAR_HEADS)}"
-            )
+        check_distractors(model.config.head, config)
         distractors = jnp.zeros_like(template.cls_kernel)
     return Memory(target, distractors)
 
@@ -168,11 +165,22 @@ def find_distractor(
     return proposals[best], scores[best]
 
 
+def check_distractors(head: HeadConfig, config: TrackerConfig) -> None:
+    """Raises InputError for distractors where the scores are not linear in a kernel."""
+    if config.distractors is not None and head.kind not in LINEAR_HEADS:
+        raise InputError(
+            f"distractors {config.distractors}: expected none with a {head.kind} head; "
+            f"heads that can: {', '.join(LINEAR_HEADS)}"
+        )
+
+
 def check_no_memory(config: TrackerConfig) -> None:
     """Raises InputError for a config with a memory, which exports do not have."""
     for name in ("second_template", "distractors"):
         if (value := getattr(config, name)) is not None:
-            raise InputError(f"{name} {value}: expected none, for exports")
+            raise InputError(
+                f"{name} {value}: expected none in exports and runtimes other than jax"
+            )
 
 
 def _mix(old: Any, new: Any, share: Any) -> Any:

@@ -202,6 +202,22 @@ def test_the_animation_never_overwrites_the_video(weights, film):
     assert film.read_bytes() == before
 
 
+def test_the_animation_never_lies_between_the_frames(weights, tmp_path, capsys):
+    paths = [tmp_path / "clip" / "img" / f"{i}.png" for i in range(2)]
+    paths[0].parent.mkdir(parents=True)
+    for path in paths:
+        cv2.imwrite(str(path), np.zeros((64, 80, 3), np.uint8))
+    before = paths[1].read_bytes()
+    for video in (paths[0].parent, tmp_path / "clip", paths[0].parent / "%d.png"):
+        for name in ("1.png", "new.webp"):
+            options = ["--video", str(video), "--box", "10,10,20,16"]
+            options += ["--weights", str(weights), "--out", str(tmp_path / "out")]
+            with pytest.raises(SystemExit):
+                track.main([*options, "--animation", str(paths[0].with_name(name))])
+            assert "would lie between the frames" in capsys.readouterr().err
+    assert paths[1].read_bytes() == before
+
+
 def test_a_pattern_is_followed_twice_into_one_folder(weights, tmp_path):
     for i in range(2):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.zeros((64, 80, 3), np.uint8))

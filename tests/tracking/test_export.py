@@ -63,7 +63,7 @@ def test_dicts_hold_what_the_package_computes(loaded):
 
 def test_a_memory_is_refused(loaded):
     config = dataclasses.replace(loaded.tracker_config, second_template=0.5)
-    with pytest.raises(InputError, match=r"second_template 0.5: .* for exports"):
+    with pytest.raises(InputError, match=r"second_template 0.5: .* in exports"):
         exporting.make_functions(loaded._replace(tracker_config=config))
 
 

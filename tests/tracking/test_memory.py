@@ -10,7 +10,7 @@ import pytest
 
 from closeness import check_close
 from random_variables import random_variables
-from siamrpn_jax.api import Tracker
+from siamrpn_jax.api import Tracker, load
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model import fused
 from siamrpn_jax.model.boxes import cxcywh_to_ltwh, decode, iou
@@ -150,6 +150,7 @@ def test_wrong_use_is_refused(weights):
     for start in (
         lambda: init_track(depthwise, CLIP[0], BOX, model=MODEL, config=BOTH),
         lambda: empty_slots(2, model=MODEL, config=BOTH),
+        lambda: load("small", distractors=0.2),
     ):
         with pytest.raises(InputError, match=r"distractors 0.2: .* depthwise head"):
             start()

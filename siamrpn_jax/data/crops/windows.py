@@ -7,16 +7,18 @@ side ``s`` and a patch of ``n`` pixels, patch pixel ``i`` looks at image coordin
 ``cx + (i + 0.5 - n / 2) * s / n``, exactly as the crops of the tracker do.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from siamrpn_jax.common.errors import check_range
 
-@dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True)
 class AugmentConfig:
     """How far pairs are varied. Probabilities are a pair's or an image's, as said.
 
@@ -91,6 +93,16 @@ class AugmentConfig:
 
     noise_probability: float = 0.0
     """Share of the pairs with Gaussian noise of 2 to 10 grey levels."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError on numbers out of range."""
+        for field in dataclasses.fields(self):
+            high = math.inf
+            if field.name.endswith("probability"):
+                high = 1.0
+            elif field.name.endswith("rotation"):
+                high = math.pi
+            check_range(self, 0, high, field.name)
 
 
 def paper_augment() -> AugmentConfig:

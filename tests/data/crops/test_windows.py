@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.crops.windows import (
+    AugmentConfig,
     Window,
     context_side,
     crop,
@@ -151,3 +153,18 @@ def test_shift_is_a_fraction_of_the_patch(seed, angle, flip):
 def test_context_side_is_equation_15():
     assert context_side(10, 10) == 20
     assert context_side(30, 10) == pytest.approx(np.sqrt(50 * 30))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("template_shift", -3.0),
+        ("search_aspect", float("nan")),
+        ("rotation", 400.0),
+        ("color_strength", -1.0),
+        ("flip_probability", 1.5),
+    ],
+)
+def test_variations_out_of_range(field, value):
+    with pytest.raises(InputError, match=f"{field} is {value}, expected 0 to "):
+        AugmentConfig(**{field: value})
