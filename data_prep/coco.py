@@ -16,7 +16,7 @@ lvis_v1_train.json --images .``, with the folder ``train2017`` in ``--raw``.
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,7 +69,7 @@ class Object(NamedTuple):
     """``float32 [n, 2]`` each."""
 
     problem: str = ""
-    """What is wrong with its rotation: nothing, as a rule."""
+    """What is wrong with its rotation or category: nothing, as a rule."""
 
 
 class Image(NamedTuple):
@@ -130,6 +130,8 @@ def list_images(
         for number, annotation in enumerate(found.get(image_id, ())):
             category = names.get(category_key(annotation.get("category_id")), "")
             item = _object(number, annotation, category)
+            if problem := category_problem(annotation, names):
+                item = item._replace(problem=problem)
             if reason := _rule(annotation, item, min_side):
                 left_out[reason] += 1
             else:
@@ -195,6 +197,19 @@ def category_key(value: Any) -> str:
     """The id of a category: a number, or text; pandas writes ``1.0`` for 1."""
     whole = isinstance(value, float) and value.is_integer()
     return str(int(value) if whole else value)
+
+
+def category_problem(annotation: dict[str, Any], names: Mapping[str, str]) -> str:
+    """What is wrong with the category of an annotation; nothing, as a rule.
+
+    Args:
+        annotation: one without a ``category_id`` has no category, which is right.
+        names: of the categories, by their keys; where there are none, all are right.
+    """
+    given = annotation.get("category_id")
+    if not names or given is None or category_key(given) in names:
+        return ""
+    return f"category_id {str(given)[:80]!r}, expected one that categories lists"
 
 
 def _check_corners(

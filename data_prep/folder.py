@@ -30,6 +30,7 @@ import numpy as np
 
 from data_prep import coco, tools
 from data_prep.numbering import find_numbers, first_number
+from data_prep.tools.units import is_film
 from data_prep.tracks import (
     Dataset,
     Frame,
@@ -59,6 +60,7 @@ from siamrpn_jax.data.read.tables import (
     LabelTable,
     TableError,
     check_sizes,
+    normal_name,
     read_table,
     same_fault_in_all,
 )
@@ -69,6 +71,9 @@ TABLE_SUFFIXES = (".txt", ".csv", ".tsv")
 
 _TIME_TOLERANCE = 0.25
 """How far a time may be from that of its frame, in frames."""
+
+_ONE_SIZE = frozenset("resolution image_size frame_size video_size".split())
+"""Columns that may hold a width and a height in one."""
 
 log = logging.getLogger(__name__)
 
@@ -256,6 +261,8 @@ def _read_box_file(unit: Unit) -> Iterator[Track | Rejection]:
     content: BoxFile = unit.content
     try:
         table = read_table(content.text)
+        _check_film(table)
+        _check_resolution(table)
         frames = _frames(content, table)
         if size := _frame_size(frames):
             check_sizes(table, size)
@@ -327,6 +334,31 @@ def _open(film: Path) -> Video | None:
         return Video(film)
     except (InputError, OSError):
         return None
+
+
+def _check_film(table: LabelTable) -> None:
+    """Raises TableError where rows name another film than that of the table's name.
+
+    What has no suffix of a film may be any name of the video, and proves nothing.
+    """
+    for row in table.rows:
+        for name in row.videos:
+            film = Path(name.replace("\\", "/"))
+            if is_film(film) and film.stem != table.path.stem:
+                raise TableError(
+                    f"{table.path}: line {row.line} is of {name[:80]!r}, expected a "
+                    f"film {table.path.stem}, as the table is called"
+                )
+
+
+def _check_resolution(table: LabelTable) -> None:
+    """Raises TableError for a size of the pictures in one column, which is not read."""
+    for name in table.columns.names:
+        if normal_name(name) in _ONE_SIZE:
+            raise TableError(
+                f"{table.path}: column {name!r} is not understood, expected the size "
+                "of the frames as image_width,image_height, or no such column"
+            )
 
 
 def _check_keys(table: LabelTable, frames: Frames) -> None:

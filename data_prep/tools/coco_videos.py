@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_prep.coco import category_key
+from data_prep.coco import category_key, category_problem
 from data_prep.shapes import Box
 from data_prep.tools.units import (
     BROKEN,
@@ -103,6 +103,11 @@ def read_unit(key: str, content: CocoVideo) -> Iterator[Track | Rejection]:
         yield Rejection(str(content.path), None, f"{key}: {problem}", len(boxes))
         return
     for name, rows in tracks.items():
+        problems = [text for row in rows if (text := category_problem(row, names))]
+        if problems:
+            reason = f"{key}: track {name}: {problems[0]}"
+            yield Rejection(str(content.path), None, reason, len(rows))
+            continue
         shown = [images[row["image_id"]] for row in rows]
         sizes = [image.size for image in shown]
         yield make_track(

@@ -2,7 +2,8 @@
 
 Percent, frames from 1, linear in between while ``enabled``. Frames count as Label
 Studio counts them, by the ``frameRate`` of its ``Video`` tag; where that is not the
-film's own, times bring them to each other.
+film's own, times bring them to each other. A task of a film of another duration is
+rejected, and so is one of images of another size.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ from data_prep.tools.units import (
     BROKEN,
     LabelledStill,
     Unreadable,
+    declared_size,
     key_of,
     make_track,
 )
@@ -36,7 +38,11 @@ from data_prep.tracks import (
 )
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import read_json
-from siamrpn_jax.labelling.label_studio import film_frame, find_media
+from siamrpn_jax.labelling.label_studio import (
+    duration_problem,
+    film_frame,
+    find_media,
+)
 from siamrpn_jax.media.video import Video
 
 _PERCENT = 0.01
@@ -76,6 +82,7 @@ def list_units(raw: Path, path: Path, media: Iterable[Path]) -> Iterator[Unit]:
             results = _read_results(task)
             if not results:
                 continue
+            size = _drawn_size(results)
             file = _find_media(task["data"], by_name)
             if tasks_of.setdefault(file, number) != number:
                 raise ValueError(f"is of {file.name}, as task {tasks_of[file]} is")
@@ -90,18 +97,27 @@ def list_units(raw: Path, path: Path, media: Iterable[Path]) -> Iterator[Unit]:
         if tracks:
             yield Unit(key, StudioTask(path, file, tracks))
         elif objects := _read_objects(results):
-            yield Unit(key, LabelledStill(path, file, objects, True))
+            yield Unit(key, LabelledStill(path, file, objects, True, size))
 
 
 def read_unit(key: str, content: StudioTask) -> Iterator[Track | Rejection]:
     """The tracks of a film."""
     try:
-        length = Video(content.film).length
+        video = Video(content.film)
     except InputError as error:
         yield Rejection(str(content.film), None, str(error), len(content.results))
         return
+    length = video.length
     for number, result in enumerate(content.results):
         value = result["value"]
+        duration = value.get("duration")
+        if length and video.fps and _are_numbers(duration) and duration > 0:
+            problem = duration_problem(
+                duration, content.film.name, length=length, fps=video.fps
+            )
+            if problem:
+                yield Rejection(str(content.path), None, f"result {number} {problem}")
+                continue
         try:
             points = sorted(value["sequence"], key=lambda point: point["frame"])
             if any(point.get("rotation") for point in points):
@@ -183,6 +199,20 @@ def _check_places(results: Sequence[dict[str, Any]]) -> None:
                 f"has image_rotation {result['image_rotation']!r:.80}, expected 0: "
                 "turn the pixels of the image first"
             )
+
+
+def _drawn_size(results: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
+    """Width and height of what is drawn on; None where it is not told.
+
+    Raises:
+        ValueError: results tell different ones.
+    """
+    told = [(one.get("original_width"), one.get("original_height")) for one in results]
+    sizes = sorted({size for sides in told if (size := declared_size(*sides))})
+    if len(sizes) > 1:
+        (a, b), (c, d) = sizes[:2]
+        raise ValueError(f"is drawn on an image of {a}x{b} and {c}x{d}, expected one")
+    return sizes[0] if sizes else None
 
 
 def _find_media(data: dict[str, Any], by_name: dict[str, list[Path]]) -> Path:

@@ -1,14 +1,16 @@
 """MOT 1.1 and MOTChallenge: ``gt/gt.txt`` or ``det/det.txt`` beside ``img1/``.
 
-Boxes are ``x, y, w, h``: a file whose numbers fit as corners is rejected.
+Boxes are ``x, y, w, h``: a file whose numbers fit as corners is rejected. Frames count
+from 1: a file that counts from 0 is rejected, unless an image has that number, and so
+is one whose ``seqinfo.ini`` tells other images.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.tools.units import corners_problem, key_of, make_track
+from data_prep.tools.units import corners_problem, declared_size, key_of, make_track
 from data_prep.tracks import PreparationError, Rejection, Track, Unit
 from siamrpn_jax.data.read.formats import parse_numbers
 from siamrpn_jax.data.read.images import list_images
@@ -41,16 +43,21 @@ def read_unit(key: str, content: Mot) -> Iterator[Track | Rejection]:
     except PreparationError as error:
         yield Rejection(str(content.text), None, str(error), len(lines))
         return
+    parsed = [parse_numbers(line) for line in lines]
+    info = _read_info(content.images.with_name("seqinfo.ini"))
+    if problem := _start_problem(parsed, images) or _length_problem(info, images):
+        yield Rejection(str(content.text), None, problem, len(lines))
+        return
+    size = declared_size(info.get("imwidth"), info.get("imheight"))
     tracks: dict[str, list[tuple[int, tuple[float, ...], float]]] = {}
     categories: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
-        row = parse_numbers(line)
-        whole = len(row) >= 6 and all(value == value // 1 for value in row[:2])
-        frame = int(row[0]) if whole else -1
-        if frame not in images:
+    for number, row in enumerate(parsed, start=1):
+        frame = _frame_of(row)
+        if frame is None or frame not in images:
             reason = (
-                f"line {number} is {line[:80]!r}, expected frame,id,x,y,w,h,… of a "
-                f"frame in {content.images.name}, with a whole id"
+                f"line {number} is {lines[number - 1][:80]!r}, expected "
+                f"frame,id,x,y,w,h,… of a frame in {content.images.name}, with a whole "
+                "id"
             )
             yield Rejection(str(content.text), None, reason)
             continue
@@ -73,12 +80,48 @@ def read_unit(key: str, content: Mot) -> Iterator[Track | Rejection]:
         frames = [images[number] for number in numbers]
         category = categories.get(name, "")
         yield make_track(
-            key, name, frames, numbers, boxes, seen=seen, category=category
+            key, name, frames, numbers, boxes, seen=seen, category=category, size=size
         )
 
 
+def _frame_of(row: Sequence[float]) -> int | None:
+    """The frame of a row; None where it has no whole frame and id."""
+    whole = len(row) >= 6 and all(value == value // 1 for value in row[:2])
+    return int(row[0]) if whole else None
+
+
+def _start_problem(rows: Sequence[Sequence[float]], images: Mapping[int, Path]) -> str:
+    """What is wrong with the first frame of a file; nothing, as a rule."""
+    for line, row in enumerate(rows, start=1):
+        frame = _frame_of(row)
+        if frame is not None and frame < 1 and frame not in images:
+            return (
+                f"line {line} is of frame {frame}, and no image has that number: "
+                "expected frames from 1, as MOT counts them; add what is missing to "
+                "the frame of each line"
+            )
+    return ""
+
+
+def _length_problem(info: Mapping[str, str], images: Mapping[int, Path]) -> str:
+    """What is wrong with the declared number of images; nothing, as a rule."""
+    length = info.get("seqlength", "")
+    if not length.isdecimal() or int(length) == len(images):
+        return ""
+    return (
+        f"seqinfo.ini has seqLength {length}, and there are {len(images)} numbered "
+        "images, expected the images that were labelled"
+    )
+
+
+def _read_info(path: Path) -> dict[str, str]:
+    """Lines ``key=value`` by their keys in lower case; none where there is no file."""
+    pairs = [line.partition("=") for line in read_lines(path)[0]]
+    return {key.strip().lower(): value.strip() for key, _, value in pairs}
+
+
 def _numbered(folder: Path) -> dict[int, Path]:
-    """The images by the number that each name ends with.
+    """The images by the number that each name ends with; those without are left out.
 
     Raises:
         PreparationError: two have the same one.
@@ -86,8 +129,8 @@ def _numbered(folder: Path) -> dict[int, Path]:
     images: dict[int, Path] = {}
     for path in list_images(folder):
         digits = re.search(r"\d+$", path.stem)
-        first = images.setdefault(int(digits[0]) if digits else -1, path)
-        if digits and first != path:
+        first = images.setdefault(int(digits[0]), path) if digits else path
+        if first != path:
             raise PreparationError(
                 f"{folder} holds {first.name} and {path.name}, expected one image of a "
                 "number"

@@ -3,7 +3,8 @@
 A row is ``class cx cy w h``, with a confidence after it or not; where ``data.yaml`` has
 a ``kpt_shape``, key points follow, which are left out. Or it is a polygon, ``class x y
 x y …``, an oriented box among them. All is in fractions of the image. The ``names`` of
-``data.yaml`` are a list, or a table by number; classes that they lack are rejected.
+``data.yaml`` are a list, or a table by number; classes that they lack are rejected. A
+folder whose boxes all fit as corners ``x0 y0 x1 y1``, and not as these, is refused.
 """
 
 import json
@@ -49,7 +50,11 @@ class _About(NamedTuple):
 
 
 def list_units(raw: Path, folder: Path, names: Sequence[str]) -> Iterator[Unit]:
-    """A unit for each text of labels in a folder below ``labels/``."""
+    """A unit for each text of labels in a folder below ``labels/``.
+
+    Raises:
+        PreparationError: ``data.yaml`` is not understood, or the boxes are corners.
+    """
     parts = list(folder.parts)
     at = len(parts) - 1 - parts[::-1].index("labels")
     place = Path(*parts[:at], "images", *parts[at + 1 :])
@@ -57,6 +62,7 @@ def list_units(raw: Path, folder: Path, names: Sequence[str]) -> Iterator[Unit]:
     for image in list_images(place):
         images.setdefault(image.stem, []).append(image)
     about = _read_about(Path(*parts[:at]), raw)
+    boxes: list[list[float]] = []
     for name in sorted(names):
         path = folder / name
         if path.suffix != ".txt":
@@ -73,9 +79,36 @@ def list_units(raw: Path, folder: Path, names: Sequence[str]) -> Iterator[Unit]:
         if problem:
             yield Unit(key_of(raw, path), Unreadable(path, problem))
         elif rows:
+            boxes += [row[1:5] for row in rows if _is_box(row, about)]
             objects = tuple(_read_row(row, about) for row in rows)
             still = LabelledStill(path, found[0], objects, True)
             yield Unit(key_of(raw, found[0]), still)
+    if corners := _find_corners(boxes):
+        raise PreparationError(
+            f"{folder}: its boxes fit as corners x0 y0 x1 y1 and not as cx cy w h, "
+            f"such as {' '.join(f'{value:g}' for value in corners)}, expected {_ROW}"
+        )
+
+
+def _find_corners(boxes: Sequence[Sequence[float]]) -> list[float]:
+    """A box that shows that all are corners; empty where they need not be.
+
+    As corners all of them stay in their images; as centre and size this one leaves its
+    image by more than rounding.
+    """
+    values = np.array(boxes).reshape(-1, 4)
+    values = values[np.isfinite(values).all(axis=1)]
+    low, high = values[:, :2], values[:, 2:]
+    fit = (low >= -_MARGIN) & (high > low) & (high <= 1 + _MARGIN)
+    leave = (low - high / 2 < -_MARGIN) | (low + high / 2 > 1 + _MARGIN)
+    outside = values[leave.any(axis=1)]
+    return outside[0].tolist() if fit.all() and len(outside) else []
+
+
+def _is_box(row: Sequence[float], about: _About) -> bool:
+    """Whether a row is a box, with a confidence or key points after it or without."""
+    with_points = about.keypoints and len(row) == 5 + about.keypoints
+    return len(row) in (5, 6) or bool(with_points)
 
 
 def _read_row(row: list[float], about: _About) -> LabelledObject:
@@ -87,7 +120,7 @@ def _read_row(row: list[float], about: _About) -> LabelledObject:
         known = "one that data.yaml names" if about.classes else "a whole number"
         return unusable("", f"class {row[0]:g}", expected=known)
     category = about.classes.get(index, f"{index}")
-    if len(row) in (5, 6) or (about.keypoints and len(row) == 5 + about.keypoints):
+    if _is_box(row, about):
         _, cx, cy, w, h = row[:5]
         return LabelledObject(category, (cx - w / 2, cy - h / 2, w, h))
     if len(row) < 7 or not len(row) % 2:

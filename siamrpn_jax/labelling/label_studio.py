@@ -10,6 +10,9 @@ from siamrpn_jax.common.errors import InputError
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 """What Label Studio puts before the names of files that are uploaded."""
 
+_SHARE_OFF, _SECONDS_OFF = 0.05, 0.2
+"""How far a duration may be from the film's own: sound lasts on, lengths are rough."""
+
 
 def find_media(address: str, by_name: Mapping[str, Sequence[Path]]) -> Path | None:
     """The file that an address means: of equal names the one whose folders agree best.
@@ -55,6 +58,24 @@ def film_frame(frame: int, *, count: int, length: int) -> int:
     if count == length:
         return frame - 1
     return min(round((frame - 1) * length / count), length - 1)
+
+
+def duration_problem(duration: float, name: str, *, length: int, fps: float) -> str:
+    """What tells that another film was labelled; nothing, as a rule.
+
+    Args:
+        duration: of the film as Label Studio has it, seconds.
+        name: of the film's file.
+        length: of the film, frames.
+        fps: of the film, frames a second.
+    """
+    seconds = length / fps
+    if abs(duration - seconds) <= max(_SHARE_OFF * seconds, _SECONDS_OFF):
+        return ""
+    return (
+        f"is of a film of {duration:.4g} s, and {name} lasts {seconds:.4g} s, "
+        "expected the film that was labelled"
+    )
 
 
 def _paths(address: str) -> Iterator[str]:

@@ -61,7 +61,7 @@ def test_objects_are_tracks_of_one_frame(tmp_path):
         [
             annotation(9, [1.08, 17.69, 30.5, 20.25]),
             annotation(25, [385.53, 60.03, 215, 297.16], category_id=1),
-            annotation(9, [31.2, 4.5, 32, 40], category_id=[7]),
+            annotation(9, [31.2, 4.5, 32, 40], category_id=None),
         ],
     )
     tracks, rejections = read_all(DATASET, tmp_path)
@@ -74,7 +74,7 @@ def test_objects_are_tracks_of_one_frame(tmp_path):
     assert first.numbers == [0] and first.visibility == [1]
     (outline,) = first.outlines[0]
     np.testing.assert_array_equal(outline, [[1, 2], [30.5, 2], [30.5, 40]])
-    assert tracks["000000000009.jpg#1"].category == ""  # [7] is none
+    assert tracks["000000000009.jpg#1"].category == ""
     assert tracks["000000000025.jpg#0"].category == "person"
     assert len(tracks) == 3  # and 30 has none
 
@@ -210,6 +210,17 @@ def test_numbers_of_categories_in_any_form(tmp_path, listed, given):
     write(path, [image(9)], objects, categories)
     (track,) = read_all(DATASET, tmp_path)[0].values()
     assert track.category == "bowl"
+
+
+def test_categories_that_are_not_listed_are_rejected(tmp_path):
+    objects = [annotation(9, [1, 2, 30, 40], category_id=n) for n in (51, [7], None)]
+    write_coco(tmp_path, [image(9)], objects)
+    tracks, (rejection,) = read_all(DATASET, tmp_path)
+    assert [track.category for track in tracks.values()] == ["bowl", ""]
+    assert "jpg: category_id '[7]', expected one that categories" in rejection.reason
+    path = tmp_path / "annotations/instances_train2017.json"
+    write(path, [image(9)], objects, categories=[])
+    assert len(read_all(DATASET, tmp_path)[0]) == 3
 
 
 def test_sizes_that_cannot_be_read_are_not_checked(tmp_path):

@@ -472,6 +472,30 @@ def test_boxes_of_pictures_of_another_size_are_rejected(tmp_path):
     assert rejected[0]["reason"] == "is 64x48 pixels, annotated are 32x24"
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "D:\\a.avi", "a", "s7", "v1.2"])
+def test_names_of_videos_that_speak_against_no_film(tmp_path, name):
+    touch_film(tmp_path / "a.mp4")
+    write_lines(tmp_path / "a.csv", "video,frame,x,y,w,h", f"{name},0,1,2,3,4")
+    tracks, rejections = read_all(DATASET, tmp_path)
+    assert len(tracks) == 1 and not rejections
+
+
+@pytest.mark.parametrize("name", ["other.mp4", "films/b.MOV"])
+def test_a_table_of_another_film_is_rejected(tmp_path, name):
+    touch_film(tmp_path / "a.mp4")
+    write_lines(tmp_path / "a.csv", "video,frame,x,y,w,h", f"{name},0,1,2,3,4")
+    tracks, (rejection,) = read_all(DATASET, tmp_path)
+    assert not tracks and f"line 2 is of {name!r}, expected a " in rejection.reason
+
+
+@pytest.mark.parametrize("name", ["resolution", "Image Size", "frameSize"])
+def test_sizes_of_pictures_in_one_column_are_refused(tmp_path, name):
+    touch_film(tmp_path / "a.mp4")
+    write_lines(tmp_path / "a.csv", f"frame,x,y,w,h,{name}", "0,1,2,3,4,320x240")
+    tracks, (rejection,) = read_all(DATASET, tmp_path)
+    assert not tracks and "expected the size of the frames as" in rejection.reason
+
+
 def test_what_is_not_visible_is_absent(tmp_path):
     touch_film(tmp_path / "film.avi")
     write_lines(

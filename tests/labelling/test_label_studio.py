@@ -5,7 +5,11 @@ from pathlib import Path
 import pytest
 
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.labelling.label_studio import film_frame, find_media
+from siamrpn_jax.labelling.label_studio import (
+    duration_problem,
+    film_frame,
+    find_media,
+)
 
 FILES = [
     Path("films", name)
@@ -62,3 +66,12 @@ def test_two_films_of_one_name_are_refused():
 )
 def test_frames_by_time(frame, count, length, expected):
     assert film_frame(frame, count=count, length=length) == expected
+
+
+@pytest.mark.parametrize(
+    ("duration", "wrong"), [(10, False), (10.49, False), (10.6, True), (9.4, True)]
+)
+def test_durations(duration, wrong):
+    """A film of 10 s; one of .4 s may be off by half."""
+    assert bool(duration_problem(duration, "a.mp4", length=250, fps=25)) == wrong
+    assert not duration_problem(0.59, "a.mp4", length=10, fps=25)

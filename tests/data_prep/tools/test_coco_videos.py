@@ -79,3 +79,11 @@ def test_categories_as_pandas_writes_them(tmp_path):
     write_coco(tmp_path, [annotation(0, 5, category_id=1.0)])
     (track,) = read_all(DATASET, tmp_path)[0].values()
     assert track.category == "car"
+
+
+def test_categories_that_are_not_listed_are_rejected(tmp_path):
+    other = [annotation(i, 5, category_id=2, track_id=4) for i in range(2)]
+    write_coco(tmp_path, [annotation(0, 5), *other])
+    tracks, (rejection,) = read_all(DATASET, tmp_path)
+    assert len(tracks) == 1 and rejection.records == 2
+    assert "clip: track 4: category_id '2', expected one that" in rejection.reason

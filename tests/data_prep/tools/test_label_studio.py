@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.folder import DATASET
 from data_prep.tracks import PreparationError, VideoFrame
-from raw_folders import read_all, touch_frames, write_film
+from raw_folders import read_all, touch_frames, write_film, write_frames
 
 
 def test_label_studio_shapes(tmp_path):
@@ -115,6 +115,34 @@ def test_label_studio_counts_frames_by_its_own_rate(tmp_path):
     (track,) = read_all(DATASET, tmp_path)[0].values()
     assert track.numbers.tolist() == [0, 2, 4, 6]
     np.testing.assert_allclose(track.boxes[:, 0], [0, 0.1, 0.2, 0.3])
+
+
+def test_label_studio_film_of_another_duration(tmp_path):
+    """The film lasts .8 s, in whatever frames it is counted."""
+    studio(tmp_path, [point(1, 0)], framesCount=24, duration=2.4)
+    tracks, (rejection,) = read_all(DATASET, tmp_path)
+    assert not tracks and rejection.reason.startswith(
+        "result 0 is of a film of 2.4 s, and film.mp4 lasts 0.8 s, expected the film"
+    )
+    studio(tmp_path, [point(1, 0)], framesCount=24, duration=0.99)
+    tracks, rejections = read_all(DATASET, tmp_path)
+    assert len(tracks) == 1 and not rejections
+
+
+def test_label_studio_image_of_another_size(tmp_path):
+    write_frames(tmp_path / "raw", "%d.png", [1])
+    task = image_task("1.png")
+    (result,) = task["annotations"][0]["result"]
+    for size in ((64, 48), (128, 96)):
+        result |= {"original_width": size[0], "original_height": size[1]}
+        write_tasks(tmp_path / "raw", task)
+        (track,) = read_all(DATASET, tmp_path / "raw")[0].values()
+        assert track.size == size  # for the writer to compare
+    task["annotations"][0]["result"] += [{**result, "id": "2", "original_width": 64}]
+    write_tasks(tmp_path / "raw", task)
+    tracks, (rejection,) = read_all(DATASET, tmp_path / "raw")
+    assert not tracks
+    assert "task 0 is drawn on an image of 64x96 and 128x96" in rejection.reason
 
 
 def test_label_studio_tasks_that_cannot_be_read_lose_none_after_them(tmp_path):

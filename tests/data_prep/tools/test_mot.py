@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from data_prep.folder import DATASET
 from raw_folders import (
@@ -48,6 +49,36 @@ def test_mot_detections_where_there_is_no_truth(tmp_path):
     write_lines(tmp_path / "a/det/det.txt", "1,-1,1,2,30,40,0.0", "2,-1,1,2,30,40,.9")
     (track,) = read_all(DATASET, tmp_path)[0].values()
     assert len(track.frames) == 2
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_mot_frames_from_0(tmp_path, first):
+    """They are read where the images are numbered so, and never one frame off."""
+    touch_frames(tmp_path / "a/img1", "%06d.jpg", range(first, first + 4))
+    rows = [f"{i},1,{i},40,30,24,1,1,1" for i in range(4)]
+    write_lines(tmp_path / "a/gt/gt.txt", *rows)
+    tracks, rejections = read_all(DATASET, tmp_path)
+    if first:
+        (rejection,) = rejections
+        assert not tracks and rejection.records == 4
+        assert "line 1 is of frame 0, and no image has" in rejection.reason
+    else:
+        assert not rejections and len(tracks["a/gt/gt.txt/1"].frames) == 4
+
+
+def test_mot_seqinfo(tmp_path):
+    write_frames(tmp_path / "raw/a/img1", "%06d.jpg", [1, 2])
+    write_lines(tmp_path / "raw/a/gt/gt.txt", "1,1,1,2,30,40,1", "2,1,1,2,30,40,1")
+    info = tmp_path / "raw/a/seqinfo.ini"
+    write_lines(info, "[Sequence]", "seqLength=40", "imWidth=64", "imHeight=48")
+    tracks, (rejection,) = read_all(DATASET, tmp_path / "raw")
+    assert not tracks and rejection.records == 2
+    assert "seqLength 40, and there are 2 numbered images" in rejection.reason
+    write_lines(info, "[Sequence]", "seqLength = 2", "imWidth = 64", "imHeight = 48")
+    assert targets(prepare("folder", tmp_path / "raw")) == {"a/gt/gt.txt/1": [1, 2]}
+    write_lines(info, "[Sequence]", "seqLength=2", "imWidth=128", "imHeight=96")
+    (track,) = read_all(DATASET, tmp_path / "raw")[0].values()
+    assert track.size == (128, 96)  # for the writer to reject
 
 
 CORNERS = [(40, 10, 57, 34), (42, 11, 59, 35), (44, 12, 61, 36)]

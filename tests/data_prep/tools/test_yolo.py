@@ -53,6 +53,17 @@ def test_yolo_rows_that_are_no_polygons(tmp_path):
     np.testing.assert_allclose(boxes, [[0.1, 0.1, 0.2, 0.9]])  # cut at the border
 
 
+def test_yolo_boxes_that_are_corners(tmp_path):
+    """As centre and size, the first one would leave its image on the left by .03."""
+    corners = ["0 .125 .333 .3125 .533", "0 .5 .5 .7 .7"]
+    message = r"labels: its boxes fit as corners .* such as 0.125 0.333 0.3125 0.533, "
+    with pytest.raises(PreparationError, match=message):
+        read_rows(tmp_path, *corners)
+    # Another box speaks for sizes; or what leaves the image does so by rounding.
+    assert len(read_rows(tmp_path, *corners, "0 .5 .5 .2 .2")[0]) == 3
+    assert len(read_rows(tmp_path, "0 .098 .3 .2 .602", "0 .5 .5 1 1")[0]) == 2
+
+
 def test_yolo_labels_of_no_image(tmp_path):
     touch_frames(tmp_path / "images/train/cam", "%d.jpg", [1])
     for name in ("train/cam/1", "train/cam/2"):
