@@ -60,7 +60,7 @@ NAMES = {
     "is_missing deleted is_deleted invalid is_invalid full_occlusion fully_occluded "
     "gone is_gone disappeared has_disappeared off_screen offscreen is_off_screen",
     "visible": "visible is_visible visibility present is_present in_view is_in_view "
-    "in_frame in_image exists",
+    "in_frame in_image on_screen onscreen is_on_screen exists",
     "found": "found is_found valid is_valid exist tracked is_tracked detected "
     "is_detected success enabled is_enabled",
     "angle": "angle theta rotation rot rotation_angle angle_deg angle_rad box_angle "
@@ -137,7 +137,7 @@ _STATE_WORDS = frozenset(
     "ignore ignored status state valid invalid visible visibility invisible lost "
     "absent absence present hidden missing deleted exist exists tracked found detected "
     "success enabled gone disappeared offscreen off out alive dead active inactive ok "
-    "okay seen unseen failed failure".split()
+    "okay seen unseen shown vanished failed failure onscreen".split()
 )
 """An unknown name with such a word may say that the target is not there."""
 

@@ -139,7 +139,9 @@ def test_what_else_a_row_says(tmp_path):
     assert np.isnan(second.ltwh).all()
 
 
-@pytest.mark.parametrize("name", ["visible", "Present", "in_view", "visibility"])
+@pytest.mark.parametrize(
+    "name", ["visible", "Present", "in_view", "visibility", "onScreen"]
+)
 def test_what_is_not_visible_has_no_box(tmp_path, name):
     cells = ["1", "0", "", "true", "no", "0.25", "2", "partly"]
     rows = [f"{i},10,20,30,40,{cell}" for i, cell in enumerate(cells)]
