@@ -16,7 +16,7 @@ Rows of VOT are as ``evaluation.vot.regions`` describes them. Boxes of the other
 import re
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Items
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from siamrpn_jax.evaluation.annotations import BoxAnnotation, Origin, ResultErro
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
 from siamrpn_jax.evaluation.vot.metrics import Trajectory
 from siamrpn_jax.evaluation.vot.regions import format_region, parse_region
-from siamrpn_jax.model.boxes import ltwh_to_corners
+from siamrpn_jax.model.boxes import ltwh_to_corners, ltwh_to_cxcywh
 
 
 def write_otb_results(
@@ -125,8 +125,9 @@ def check_boxes(
     """Refuses results that are something else than they were read as.
 
     Most trackers write the box that they are given as the first row: where most first
-    rows are the truth but for one pixel, so are the other rows. The first row says
-    nothing of corners: some trackers write it in another form than all others.
+    rows are the truth but for one pixel, so are the other rows. The first row alone
+    says nothing of corners, centres or fractions: some trackers write it in another
+    form than all others.
 
     Args:
         folder: where they are from, for the error.
@@ -135,7 +136,8 @@ def check_boxes(
         origin: what the files were taken to count pixels from.
 
     Raises:
-        ResultError: they count from another origin, are corners, or are fractions.
+        ResultError: they count from another origin, are corners, have centres, or are
+            fractions.
     """
     pairs = [(boxes, truths[name]) for name in runs for boxes in runs[name]]
     known = [(boxes, truth) for boxes, truth in pairs if not np.isnan(truth[0]).any()]
@@ -149,22 +151,36 @@ def check_boxes(
             f"{folder}: its first rows are the true boxes, moved by a pixel: its files "
             f"seem to count from {1 - origin}, expected --results-origin {1 - origin}"
         )
-    if np.mean([_are_corners(boxes[1:], truth[1:]) for boxes, truth in known]) > 0.5:
+    later = [(boxes[1:], truth[1:]) for boxes, truth in known]
+    if np.mean([_fit(*pair, ltwh_to_corners) for pair in later]) > 0.5:
         raise ResultError(
             f"{folder}: its rows fit the truth as corners x1,y1,x2,y2, expected x,y,w,h"
         )
-    if all(np.nanmax(boxes) <= 1 for boxes, _ in known) and true[:, 2:].max() > 4:
+    # A tracker that is lost may be half a target away, but not in the first row, too.
+    if (
+        _most(np.abs(first - ltwh_to_cxcywh(true)), 1.01)
+        and np.mean([_fit(*pair, ltwh_to_cxcywh) for pair in later]) > 0.5
+    ):
+        raise ResultError(
+            f"{folder}: its rows fit the truth as centre and size cx,cy,w,h, expected "
+            "x,y,w,h"
+        )
+    rows = np.concatenate([boxes for boxes, _ in later])
+    fractions = ((rows > 0) & (rows < 1)).any() and not (rows > 1).any()
+    if fractions and true[:, 2:].max() > 4:
         raise ResultError(
             f"{folder}: its rows are fractions of the images, expected pixels"
         )
 
 
-def _are_corners(boxes: np.ndarray, truth: np.ndarray) -> bool:
-    """Whether rows are far nearer to true boxes as corners than as they were read."""
+def _fit(
+    boxes: np.ndarray, truth: np.ndarray, form: Callable[[np.ndarray], np.ndarray]
+) -> bool:
+    """Whether rows are far nearer to true boxes in a form than as they were read."""
     known = ~np.isnan(boxes + truth).any(axis=1)
     boxes, truth = boxes[known], truth[known]
-    as_corners = np.abs(boxes - ltwh_to_corners(truth)).sum()
-    return bool(as_corners < 0.5 * np.abs(boxes - truth).sum())
+    error = np.abs(boxes - form(truth)).sum()
+    return bool(error < 0.5 * np.abs(boxes - truth).sum())
 
 
 def _most(errors: np.ndarray, tolerance: float) -> bool:

@@ -359,7 +359,7 @@ def _warned_if_cut(
     for time, frame in frames:
         yield frame
         times.append(time)
-    if length is None or fps is None or len(times) >= length:
+    if length is None or fps is None:
         return
     log = logging.getLogger(__name__)
     if (gap := _gap(times)) is not None:

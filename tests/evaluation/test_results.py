@@ -17,6 +17,7 @@ from siamrpn_jax.evaluation.annotations import ResultError
 from siamrpn_jax.evaluation.ope import metrics
 from siamrpn_jax.evaluation.ope.table import make_report
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
+from siamrpn_jax.model.boxes import ltwh_to_cxcywh
 
 BOXES = np.array([[1.0, 2.0, 30.0, 40.0], [0.5, -3.25, 12.125, 7.0625]])
 
@@ -63,6 +64,13 @@ def test_first_rows_tell_what_results_are():
     checked({"a": [np.concatenate([corners[:1], other[1:]])]})  # as SiamRPN's files
     with pytest.raises(ResultError, match="are fractions of the images"):
         checked({"a": [other / 1000]})
+    with pytest.raises(ResultError, match="are fractions of the images"):
+        checked({"a": [np.concatenate([truth[:1], other[1:] / 1000])]})
+    centres = ltwh_to_cxcywh(truth)
+    with pytest.raises(ResultError, match="as centre and size cx,cy,w,h, expected x,y"):
+        checked({"a": [centres], "b": [centres + 0.5], "c": [later]})
+    checked({"a": [np.concatenate([truth[:1], centres[1:]])]})  # lost, perhaps
+    checked({"a": [np.concatenate([truth[:1], 0 * truth[1:]])]})
 
 
 def test_boxes_in_the_corner_of_the_frame_are_no_corners():

@@ -428,6 +428,16 @@ def test_gaps_in_films_of_constant_speed(times, expected):
     assert video._gap(times) == expected
 
 
+def test_a_gap_in_a_film_with_all_its_frames_is_a_warning(caplog):
+    """MP4 declares the frames that it holds, where others are missing."""
+    times = times_with_pauses((144, 11))
+    frames = [(time, np.zeros((1, 1, 3), np.uint8)) for time in times]
+    read = video._warned_if_cut(iter(frames), "a.mp4", length=len(times), fps=25)
+    assert len(list(read)) == len(times)
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("a.mp4: no frame for 0.48 seconds after frame 144")
+
+
 def test_damage_within_a_film_is_a_warning(tmp_path, caplog):
     """FFmpeg goes on behind it, and says nothing of the frames in between."""
     path = tmp_path / "film.mkv"

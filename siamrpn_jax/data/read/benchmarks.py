@@ -102,7 +102,7 @@ def read_benchmark(
 
     Raises:
         SequenceError: ``root`` holds no such benchmark, or sequences are missing or
-            cannot be read; every one is named.
+            cannot be read; of those that are missing five are named.
     """
     root, reader = Path(root), _READERS[name]
     names = reader.names(root) if root.is_dir() else []
@@ -117,8 +117,12 @@ def read_benchmark(
     if len(missing) == len(names):
         raise SequenceError(f"{root}: holds no {name}; expected {reader.layout}")
     if missing:
-        listed = f"{len(missing)} of {len(names)} sequences: {', '.join(missing)}"
-        problems.insert(0, f"{root}: {name} misses {listed} (expected {reader.layout})")
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        problems.insert(
+            0,
+            f"{root}: {name} misses {len(missing)} of {len(names)} sequences: "
+            f"{', '.join(missing[:5])}{more} (expected {reader.layout})",
+        )
     if problems:
         raise SequenceError("; ".join(problems))
     return tuple(found)
@@ -359,7 +363,11 @@ _READERS: dict[str, _Reader] = {
         100, "<name>/30/<name>.txt and <name>/30/<name>/%05d.jpg", _nfs_names, _read_nfs
     ),
     "lasot": _Reader(
-        280, "<class>/<class>-<n>/groundtruth.txt", _lasot_names, _read_lasot
+        280,
+        "<class>/<class>-<n>/groundtruth.txt of all that testing_set.txt names, or of "
+        "the 280 where there is none",
+        _lasot_names,
+        _read_lasot,
     ),
     "lasot-ext": _Reader(
         150, "<class>/<class>-<n>/groundtruth.txt", _lasot_extension_names, _read_lasot

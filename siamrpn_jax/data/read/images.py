@@ -34,6 +34,12 @@ UNREAD_SUFFIXES = frozenset(
 )
 """Those of images that are not read: of telephones, of 16 bits, raw ones."""
 
+_NUMBERED = re.compile(
+    r"(?P<before>|.*?[^\d.])(?P<sign>(?<![^_ ])-)?"
+    r"(?P<number>\d+(?:\.(?P<fraction>\d+))?)(?P<after>\D*)\.[A-Za-z]\w*"
+)
+"""The name of a file by its last number. A sign is no other character's hyphen."""
+
 MAX_PIXELS = 2**27
 """Larger images are not decoded: a kilobyte can declare gigabytes."""
 
@@ -55,10 +61,11 @@ def sort_images(files: Iterable[Path]) -> list[Path]:
 
     Raises:
         ImageError: beside them, under names that differ by numbers alone, are images of
-            a format that is not read.
+            a format that is not read; or all numbers of several names are negative.
     """
     shown = [path for path in files if not is_hidden(path.name)]
     images = natural_sort(filter(is_image, shown))
+    _refuse_negative(images)
     if unread := _unread(shown):
         _refuse_gaps(images, unread)
     return images
@@ -91,6 +98,16 @@ def _refuse_gaps(images: list[Path], unread: list[Path]) -> None:
                 f"{path}: is not of a format that is read, and {len(images)} images "
                 f"beside it are, as {images[0].name}: {_convert(path)}"
             )
+
+
+def _refuse_negative(images: list[Path]) -> None:
+    """Raises ImageError for ``-1``, ``-2``, …: they may go up or down."""
+    names = [_NUMBERED.fullmatch(image.name) for image in images]
+    if len(names) > 1 and all(name and name["sign"] for name in names):
+        raise ImageError(
+            f"{images[0]}: all {len(images)} images here have negative numbers, "
+            "expected names whose order is plain, as 0001.jpg"
+        )
 
 
 def is_image(path: Path) -> bool:
@@ -149,17 +166,20 @@ def _twins(first: Path, second: Path) -> ImageError:
 def natural_sort(paths: Iterable[Path]) -> list[Path]:
     """Sorts paths so that ``2.jpg`` comes before ``10.jpg``.
 
-    Files whose names are decimals, as times are, go by their values: ``0.15.jpg`` comes
-    before ``0.2.jpg``.
+    Files of a folder whose names are decimals, as times are, go by their values:
+    ``0.15.jpg`` comes before ``0.2.jpg``; one text may be before all numbers, and one
+    after them. So do negative numbers beside others.
     """
     folders: dict[Path, list[Path]] = {}
     for path in paths:
         folders.setdefault(path.parent, []).append(path)
-    timed = {folder for folder, files in folders.items() if _are_decimals(files)}
+    values: dict[Path, Decimal] = {}
+    for files in folders.values():
+        values |= _values(files)
 
     def key(path: Path) -> list[tuple[Decimal, str]]:
-        if path.parent in timed:
-            return [*parts(f"{path.parent}{os.sep}"), (Decimal(path.stem), path.name)]
+        if path in values:
+            return [*parts(f"{path.parent}{os.sep}"), (values[path], path.name)]
         return parts(str(path))
 
     def parts(text: str) -> list[tuple[Decimal, str]]:
@@ -169,17 +189,27 @@ def natural_sort(paths: Iterable[Path]) -> list[Path]:
     return sorted((path for files in folders.values() for path in files), key=key)
 
 
-def _are_decimals(files: Iterable[Path]) -> bool:
-    """Whether all names are numbers with fractions, and not counts in two steps.
+def _values(files: Iterable[Path]) -> dict[Path, Decimal]:
+    """The numbers of names that go by them; none of counts, in one step or in two.
 
     ``1.9`` and ``1.10`` count so: of decimals of unequal lengths nobody writes a zero
     at the end.
     """
-    names = [re.fullmatch(r"\d+(?:\.(\d+))?\.[A-Za-z]\w*", file.name) for file in files]
-    fractions = [name[1] for name in names if name and name[1]]
+    names = {file: _NUMBERED.fullmatch(file.name) for file in files}
+    found = {file: name for file, name in names.items() if name}
+    texts = {(name["before"], name["after"]) for name in found.values()}
+    if len(found) < len(names) or len(texts) > 1:
+        return {}
+    fractions = [name["fraction"] for name in found.values() if name["fraction"]]
     padded = any(len(digits) > 1 and digits.endswith("0") for digits in fractions)
     one_length = len(set(map(len, fractions))) == 1
-    return all(names) and bool(fractions) and (one_length or not padded)
+    signed = len({name["sign"] for name in found.values()}) > 1
+    if (padded and not one_length) or not (fractions or signed):
+        return {}
+    return {
+        file: Decimal(f"{name['sign'] or ''}{name['number']}")
+        for file, name in found.items()
+    }
 
 
 def read_image(path: str | PathLike[str]) -> np.ndarray:

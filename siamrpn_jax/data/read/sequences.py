@@ -62,13 +62,17 @@ FRAME_FOLDERS = ("img", "color", ".")
 """Where frames are looked for, in this order."""
 
 _BENCHMARKS = {
-    "full_occlusion.txt": ("LaSOT", "lasot", "lasot.py"),
-    "out_of_view.txt": ("LaSOT", "lasot", "lasot.py"),
-    "absence.label": ("GOT-10k", "got10k-val", "got10k.py"),
-    "cover.label": ("GOT-10k", "got10k-val", "got10k.py"),
+    **dict.fromkeys(
+        ("full_occlusion.txt", "out_of_view.txt", "nlp.txt"),
+        ("LaSOT", "lasot", "testing_set.txt", "lasot.py"),
+    ),
+    **dict.fromkeys(
+        ("absence.label", "cover.label", "meta_info.ini"),
+        ("GOT-10k", "got10k-val", "val/list.txt", "got10k.py"),
+    ),
 }
-"""Files beside the ground truth of benchmarks that count pixels from 1 and say in these
-files where the target is absent."""
+"""Files beside the ground truth of benchmarks that count pixels from 1 and say in files
+of their own where the target is absent."""
 
 LAYOUT = (
     "a folder with groundtruth.txt (x,y,w,h a line) or groundtruth_rect.txt (OTB) and "
@@ -363,13 +367,13 @@ def _refuse_fractions(text: Path, boxes: np.ndarray) -> None:
 
 def _refuse_benchmarks(folder: Path) -> None:
     """Raises SequenceError for a sequence of LaSOT or GOT-10k as it is distributed."""
-    for file, (name, benchmark, script) in _BENCHMARKS.items():
+    for file, (name, benchmark, listed, script) in _BENCHMARKS.items():
         if (folder / file).is_file():
             raise SequenceError(
                 f"{folder}: has {file}, so it is of {name}, whose boxes count pixels "
                 "from 1 and whose absent targets are in files of their own; expected "
-                f"siamrpn eval --benchmark {benchmark}, or data_prep/{script} for "
-                "training"
+                f"siamrpn eval --benchmark {benchmark} ({listed} names the sequences), "
+                f"or data_prep/{script} for training"
             )
 
 

@@ -57,9 +57,10 @@ NAMES = {
     "category_id label_id object_class object_type class_label category_label",
     "lost": "lost is_lost absent is_absent absence outside is_outside out_of_view "
     "out_of_frame out_of_image hidden is_hidden invisible is_invisible missing "
-    "is_missing deleted is_deleted invalid is_invalid full_occlusion fully_occluded",
+    "is_missing deleted is_deleted invalid is_invalid full_occlusion fully_occluded "
+    "gone is_gone disappeared has_disappeared off_screen offscreen is_off_screen",
     "visible": "visible is_visible visibility present is_present in_view is_in_view "
-    "in_frame in_image exists",
+    "in_frame in_image on_screen onscreen is_on_screen exists",
     "found": "found is_found valid is_valid exist tracked is_tracked detected "
     "is_detected success enabled is_enabled",
     "angle": "angle theta rotation rot rotation_angle angle_deg angle_rad box_angle "
@@ -135,7 +136,8 @@ _KEY_WORDS = frozenset(
 _STATE_WORDS = frozenset(
     "ignore ignored status state valid invalid visible visibility invisible lost "
     "absent absence present hidden missing deleted exist exists tracked found detected "
-    "success enabled".split()
+    "success enabled gone disappeared offscreen off out alive dead active inactive ok "
+    "okay seen unseen shown vanished failed failure onscreen".split()
 )
 """An unknown name with such a word may say that the target is not there."""
 

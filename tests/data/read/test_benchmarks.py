@@ -109,6 +109,20 @@ def test_missing_and_broken_sequences_are_all_named(tmp_path, monkeypatch):
     assert "groundtruth_rect.txt: line 1 is '1,2,3', expected x,y,w,h" in message
 
 
+def test_of_many_missing_sequences_five_are_named(tmp_path):
+    folder = tmp_path / "airplane" / "airplane-1"
+    touch(folder / "img", [1], "{:08d}.jpg")
+    write(folder / "groundtruth.txt", BOX)
+    for labels in ("full_occlusion.txt", "out_of_view.txt"):
+        write(folder / labels, "0")
+    message = "misses 279 of 280 sequences: airplane-9, .*-6 and 274 more .*testing_set"
+    with pytest.raises(SequenceError, match=message) as caught:
+        read("lasot", tmp_path)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+    write(tmp_path / "testing_set.txt", "airplane-1")
+    assert list(read("lasot", tmp_path)) == ["airplane-1"]
+
+
 @pytest.mark.parametrize("name", benchmarks._READERS)
 def test_a_folder_without_the_benchmark(tmp_path, name):
     with pytest.raises(SequenceError, match="expected"):

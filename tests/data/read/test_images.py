@@ -18,6 +18,7 @@ from siamrpn_jax.data.read.images import (
     read_image,
     read_size,
     refuse_twins,
+    sort_images,
     unread_hint,
 )
 
@@ -318,6 +319,15 @@ def test_two_images_of_one_frame(names, twins):
         "0.25.jpg 0.50.jpg 1.00.jpg 10.75.jpg",
         "1.1.jpg 1.2.jpg 1.9.jpg 1.10.jpg 1.11.jpg 2.1.jpg",  # scene and frame
         "1.2.0.jpg 1.15.0.jpg",
+        "frame_0.jpg frame_0.05.jpg frame_0.1.jpg frame_0.15.jpg frame_0.2.jpg",
+        "0s.jpg 0.05s.jpg 0.1s.jpg 0.15s.jpg 10.2s.jpg",
+        "cam1_t0.5s.jpg cam1_t0.75s.jpg cam1_t1s.jpg",
+        "v1.8.jpg v1.9.jpg v1.10.jpg v1.11.jpg v2.1.jpg",  # counts
+        "v1.9.5.jpg v1.9.15.jpg",
+        "a0.2.jpg a0.15.jpg b0.1.jpg",  # of two kinds
+        "-5.jpg -2.jpg -1.jpg 0.jpg 1.jpg 10.jpg",
+        "f_-1.5.jpg f_-1.25.jpg f_0.jpg f_0.5.jpg",
+        "f-1.jpg f-2.jpg f-10.jpg",
         "0.2.jpg 0.15.jpg x.jpg",  # not wholly times
         "a1/0.15.jpg a1/0.2.jpg a2/0.2.jpg a10/1.jpg a10/x.jpg b/c/1.jpg",
     ],
@@ -329,3 +339,9 @@ def test_names_that_are_decimals_go_by_their_values(names):
         assert natural_sort(mixed) == paths
     absolute = [Path("/clip 2") / path for path in paths]
     assert natural_sort(reversed(absolute)) == absolute
+
+
+def test_negative_numbers_alone_are_refused():
+    with pytest.raises(ImageError, match="all 2 images here have negative numbers"):
+        sort_images([Path("a/-1.jpg"), Path("a/-2.jpg")])
+    assert sort_images([Path("a/-1.jpg")]) == [Path("a/-1.jpg")]

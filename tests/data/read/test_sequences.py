@@ -197,14 +197,15 @@ def test_fractions_are_no_pixels(tmp_path):
         read_sequence(folder)
 
 
+LASOT = r"of LaSOT, .*--benchmark lasot \(testing_set.txt .*, or data_prep/lasot.py"
+GOT10K = r"of GOT-10k, .*--benchmark got10k-val \(val/.*, or data_prep/got10k.py"
+
+
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("full_occlusion.txt", "of LaSOT, .*--benchmark lasot, or data_prep/lasot.py"),
-        (
-            "absence.label",
-            "of GOT-10k, .*--benchmark got10k-val, or data_prep/got10k.py",
-        ),
+        *((file, LASOT) for file in ("full_occlusion.txt", "nlp.txt")),
+        *((file, GOT10K) for file in ("absence.label", "meta_info.ini")),
     ],
 )
 def test_sequences_of_benchmarks_with_files_of_their_own(tmp_path, file, message):

@@ -68,6 +68,10 @@ def test_columns_that_are_understood(line, keys, form):
         ("frame,x,y,w,h,status", "column 'status' is not understood, expected x,y,w,h"),
         ("frame,x,y,w,h,State", "column 'State' is not understood"),
         ("frame,x,y,w,h,ignore", "column 'ignore' is not understood"),
+        ("frame,x,y,w,h,alive", "column 'alive' is not understood"),
+        ("frame,x,y,w,h,is_active", "column 'is_active' is not understood"),
+        ("frame,x,y,w,h,out", "column 'out' is not understood"),
+        ("frame,x,y,w,h,trackingOk", "column 'trackingOk' is not understood"),
         ("frame,x,y,w,h,not_found", "column 'not_found' is not understood"),
         ("frame,x,y,w,h,hidden,deleted", "'hidden' and 'deleted' both name the lost"),
         ("frame,x (%),y (%),w (%),h (%)", r"'x \(%\)' has the unit '%', expected pix"),
@@ -135,7 +139,9 @@ def test_what_else_a_row_says(tmp_path):
     assert np.isnan(second.ltwh).all()
 
 
-@pytest.mark.parametrize("name", ["visible", "Present", "in_view", "visibility"])
+@pytest.mark.parametrize(
+    "name", ["visible", "Present", "in_view", "visibility", "onScreen"]
+)
 def test_what_is_not_visible_has_no_box(tmp_path, name):
     cells = ["1", "0", "", "true", "no", "0.25", "2", "partly"]
     rows = [f"{i},10,20,30,40,{cell}" for i, cell in enumerate(cells)]
@@ -163,7 +169,10 @@ def test_what_is_not_found_has_no_box(tmp_path, name):
 
 @pytest.mark.parametrize(
     "name",
-    ["absence", "hidden", "missing", "deleted", "Full Occlusion", "out_of_frame"],
+    [
+        *("absence", "hidden", "missing", "deleted", "Full Occlusion", "out_of_frame"),
+        *("gone", "hasDisappeared", "Off-screen"),
+    ],
 )
 def test_what_is_not_there_is_lost(tmp_path, name):
     rows = [f"{i},10,20,30,40,{cell}" for i, cell in enumerate("01")]
