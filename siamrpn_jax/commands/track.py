@@ -108,10 +108,9 @@ def run(config: Config) -> None:
     for path, option in ((film, "--out"), (config.animation, "--animation")):
         if path and path.exists() and path.resolve() == Path(config.video).resolve():
             raise InputError(f"{path}: is the video itself, choose another {option}")
-    folders = {path.resolve().parent for path in video.images}
-    if config.animation and config.animation.resolve().parent in folders:
+    if config.animation and _is_among(config.animation, video, config.video):
         raise InputError(
-            f"{config.animation}: would lie between the frames, choose another "
+            f"{config.animation}: would be one of the frames, choose another "
             "--animation"
         )
     for format in config.export:  # said before an hour of tracking, not after
@@ -150,6 +149,13 @@ def parse_box(text: str) -> tuple[float, ...]:
 def main(argv: list[str] | None = None) -> None:
     """Parses the command line and runs."""
     run_or_exit(lambda: run(tyro.cli(Config, args=argv, prog="siamrpn track")))
+
+
+def _is_among(path: Path, video: "Video", source: str) -> bool:
+    """Whether an image file is one of the frames, or would be the next time."""
+    frames = {image.resolve() for image in video.images}
+    folders = {image.parent for image in frames} if Path(source).is_dir() else ()
+    return path.resolve() in frames or path.resolve().parent in folders
 
 
 def _ask_for_box(frame: "np.ndarray") -> "np.ndarray":

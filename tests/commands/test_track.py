@@ -202,19 +202,24 @@ def test_the_animation_never_overwrites_the_video(weights, film):
     assert film.read_bytes() == before
 
 
-def test_the_animation_never_lies_between_the_frames(weights, tmp_path, capsys):
+def test_the_animation_is_never_one_of_the_frames(weights, tmp_path, capsys):
     paths = [tmp_path / "clip" / "img" / f"{i}.png" for i in range(2)]
     paths[0].parent.mkdir(parents=True)
     for path in paths:
         cv2.imwrite(str(path), np.zeros((64, 80, 3), np.uint8))
     before = paths[1].read_bytes()
-    for video in (paths[0].parent, tmp_path / "clip", paths[0].parent / "%d.png"):
-        for name in ("1.png", "new.webp"):
-            options = ["--video", str(video), "--box", "10,10,20,16"]
-            options += ["--weights", str(weights), "--out", str(tmp_path / "out")]
-            with pytest.raises(SystemExit):
-                track.main([*options, "--animation", str(paths[0].with_name(name))])
-            assert "would lie between the frames" in capsys.readouterr().err
+    folder = paths[0].parent
+    for video, name in (
+        (folder, "1.png"),
+        (folder, "new.webp"),
+        (tmp_path / "clip", "new.webp"),
+        (folder / "%d.png", "1.png"),
+    ):
+        options = ["--video", str(video), "--box", "10,10,20,16"]
+        options += ["--weights", str(weights), "--out", str(tmp_path / "out")]
+        with pytest.raises(SystemExit):
+            track.main([*options, "--animation", str(folder / name)])
+        assert "would be one of the frames" in capsys.readouterr().err
     assert paths[1].read_bytes() == before
 
 
