@@ -315,9 +315,9 @@ def _select(
     weights = [config.confidence_support, config.confidence_margin]
     total = graph.reduce("ReduceSum", evidence * weights, [0]) + config.confidence_bias
     confidence = graph.op("Sigmoid", total)
-    surety = _at(graph, scores * penalties, best)
-    surety = surety * (config.size_confidence * (confidence - 1.0) + 1.0)
-    box = _smooth(search, state, voted, surety)
+    weight = _at(graph, scores * penalties, best)
+    weight = weight * (config.size_confidence * (confidence - 1.0) + 1.0)
+    box = _smooth(search, state, voted, weight)
     threshold = graph.op(
         "Where", state["lost"] > 0.0, config.found_above, config.lost_below
     )
@@ -415,12 +415,12 @@ def _vote(
 
 
 def _smooth(
-    search: _Search, state: dict[str, Value], voted: Value, surety: Value
+    search: _Search, state: dict[str, Value], voted: Value, weight: Value
 ) -> Value:
     """``tracking.selection.smooth_size``: ``[4]`` in frame pixels."""
     graph, config = search.graph, search.config
     box, size = graph.reshape(voted, [4]), state["box"][2:]
-    rate = config.size_lr * surety
+    rate = config.size_lr * weight
     size = size + rate * (box[2:] - size)
     limit = state["frame_size"]
     center = _clip(graph, box[:2], 0.0, limit)

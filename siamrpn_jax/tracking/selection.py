@@ -50,9 +50,9 @@ def select_box(
         state, detection, proposals.boxes, best, config=config
     )
     confidence, lost = predict_lost(evidence, state.lost > 0, config=config)
-    surety = proposals.penalties[best] * proposals.scores[best]
-    surety *= 1 + config.size_confidence * (confidence - 1)
-    box = smooth_size(state, to_frame(voted, state, model=model), surety, config)
+    weight = proposals.penalties[best] * proposals.scores[best]
+    weight *= 1 + config.size_confidence * (confidence - 1)
+    box = smooth_size(state, to_frame(voted, state, model=model), weight, config)
     if config.when_lost == "hold":
         box = jnp.where(lost, state.box, box)
     top, top_scores = best_proposals(proposals, config)
@@ -160,22 +160,22 @@ def vote(proposals: Proposals, best: jax.Array, *, voting_iou: ArrayLike) -> jax
 def smooth_size(
     state: TrackState,
     box: jax.Array,
-    surety: jax.Array,
+    weight: jax.Array,
     config: TrackerConfig,
 ) -> jax.Array:
-    """Lets the size follow slowly, the faster the surer the winner is.
+    """Lets the size follow slowly, the faster the higher the winner's score is.
 
     Args:
         state: with the last size.
         box: the new box, ``cxcywh [4]`` in frame pixels.
-        surety: of the winner, in 0..1: score times penalty.
+        weight: of the new size, in 0..1: the winner's score times its penalty.
         config: ``size_lr`` and ``min_size`` are used.
 
     Returns:
         ``cxcywh [4]`` in frame pixels: the centre within the frame, the size between
         ``min_size`` and the frame's.
     """
-    rate = config.size_lr * surety
+    rate = config.size_lr * weight
     size = state.box[2:] + rate * (box[2:] - state.box[2:])
     center = jnp.clip(box[:2], 0.0, state.frame_size)
     return jnp.concatenate([center, jnp.clip(size, config.min_size, state.frame_size)])
