@@ -41,7 +41,7 @@ from siamrpn_jax.model.boxes import (
 )
 from siamrpn_jax.model.fused import fuse
 from siamrpn_jax.tracking.config import TrackerConfig
-from siamrpn_jax.tracking.memory import check_distractors
+from siamrpn_jax.tracking.memory import check_memory, without_learning
 from siamrpn_jax.tracking.selection import window_and_center
 from siamrpn_jax.tracking.slots import add_target, empty_slots, track_many
 from siamrpn_jax.tracking.state import with_frame_size
@@ -298,7 +298,8 @@ def load(
         pad_to: see ``Tracker``.
         runtime: ``onnxruntime`` compiles nothing, whatever the size of the frames, and
             starts in a fraction of a second; ``litert`` makes models for each size.
-            The boxes are the same; of several targets each is searched for by itself.
+            The boxes are the same, but kernels do not learn there, as with
+            ``online_frames=None``; of several targets each is searched for by itself.
             ``auto``: see ``deploy.Runtime``.
         **constants: fields of ``TrackerConfig`` in place of those of the weights.
 
@@ -321,13 +322,15 @@ def load(
     loaded = loaded._replace(tracker_config=config)
     if loaded.model.config.head.regresses:
         window_and_center(loaded.model.config, config)  # says at once what does not fit
-    check_distractors(loaded.model.config.head, config)
+    check_memory(loaded.model.config.head, config)
     if runtime == "auto":
         runtime = choose(loaded) if pad_to == 1 else "jax"
     if runtime == "jax":
         return Tracker(loaded.model, loaded.variables, config, pad_to=pad_to)
     if pad_to != 1:
         raise InputError(f"pad_to is {pad_to!r}: frames are padded for jax alone")
+    if "online_frames" not in constants:
+        loaded = without_learning(loaded)
     return ExportedTracker(loaded, runtime)
 
 

@@ -64,6 +64,7 @@ FLOORS = {
         "confidence",
         "selection",
         "scales",
+        "online",
         "memory",
         "step",
         "slots",

@@ -50,8 +50,10 @@ def network(name: str) -> Network:
     if name in WEIGHTS:
         loaded = weights.load_weights(name)
         variables = jax.device_put(loaded.variables)
-        # The trackers of the others neither vote nor run ahead.
-        config = dataclasses.replace(loaded.tracker_config, voting_iou=1.0, motion=0.0)
+        # The trackers of the others neither vote nor run ahead, and learn nothing.
+        config = dataclasses.replace(
+            loaded.tracker_config, voting_iou=1.0, motion=0.0, online_frames=None
+        )
         return Network(name, loaded.model, variables, config)
     recipe = presets.PRESETS[name]()
     model = SiamRPN(recipe.model)

@@ -22,7 +22,7 @@ from siamrpn_jax.evaluation.trackers import make_baseline
 from siamrpn_jax.model import boxes, fused
 from siamrpn_jax.tracking import crops, selection
 from siamrpn_jax.tracking import step as tracking
-from siamrpn_jax.tracking.memory import LINEAR_HEADS
+from siamrpn_jax.tracking.memory import HEADS
 
 SEARCH_TARGETS = {
     "paper_search_vs_torch": who.TORCH,
@@ -140,9 +140,12 @@ def _options(session: Session, net: Network) -> None:
         "size_confidence": {"size_confidence": 1.0},
         "second_template": {"second_template": 0.3},
     }
-    if net.model.config.head.kind in LINEAR_HEADS:
+    head = net.model.config.head.kind
+    if head in HEADS["distractors"]:
         options["distractors"] = {"distractors": 0.2}
         options["both"] = options["second_template"] | options["distractors"]
+    if head in HEADS["online_frames"]:
+        options["online_frames"] = {"online_frames": 16, "memory_above": 0.0}
     frames, truth = cases.clip()
     entries = []
     for name, fields in options.items():

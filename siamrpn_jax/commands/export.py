@@ -18,6 +18,8 @@ from siamrpn_jax.deploy import Part
 if TYPE_CHECKING:  # --help must not wait for JAX
     import numpy as np
 
+    from siamrpn_jax.tracking.state import Loaded
+
 CHECKED_FRAMES = 100
 """Frames of a clip on which files are compared with JAX."""
 
@@ -185,14 +187,28 @@ def _check_int8(config: Config) -> None:
         raise InputError("--data is to calibrate on: expected --int8, such as 64")
 
 
+def _load(weights: str) -> "Loaded":
+    """The tracker to export; prints what it does not do there."""
+    from siamrpn_jax.tracking.memory import without_learning
+    from siamrpn_jax.weights import load_weights
+
+    loaded = load_weights(weights)
+    exported = without_learning(loaded)
+    if exported.tracker_config != loaded.tracker_config:
+        print(
+            f"NOTE   {weights}: its kernels learn while tracking (online_frames "
+            f"{loaded.tracker_config.online_frames}); in exports they do not"
+        )
+    return exported
+
+
 def _write(config: Config, kind: Literal["onnx", "tflite", "web"]) -> dict[str, Any]:
     """Writes models, and compares them with JAX if that is asked for."""
     from siamrpn_jax.common.files import lock_folder
     from siamrpn_jax.deploy import files
     from siamrpn_jax.deploy.calibration import Calibration
-    from siamrpn_jax.weights import load_weights
 
-    loaded = load_weights(config.weights)
+    loaded = _load(config.weights)
     # Read first: it may not be there.
     clip = _read_clip(config) if config.check and kind != "web" else None
     part = config.part or "both"
@@ -271,11 +287,10 @@ def _write_stablehlo(config: Config) -> dict[str, Any]:
     from siamrpn_jax.common.files import lock_folder, write_json
     from siamrpn_jax.deploy.runtime import FORMAT
     from siamrpn_jax.tracking import export
-    from siamrpn_jax.weights import load_weights
 
     require("flatbuffers", extra="export")
     platforms = _check_platforms(config.platforms, known=list(export.CONV_IMPL))
-    loaded = load_weights(config.weights)
+    loaded = _load(config.weights)
     template = state = None
     if image is not None:
         template, state = export.make_functions(loaded)[0](image, box)

@@ -130,8 +130,26 @@ def embed_template(model: SiamRPN, weights: Any, z: jax.Array) -> Template:
     return Template(*kernels)
 
 
+def embed_search(model: SiamRPN, weights: FusedWeights, x: jax.Array) -> jax.Array:
+    """Search patches to the features ``[B, H, W, C]`` that ``detect`` looks at."""
+    return _features(model, weights, x)
+
+
+def score_bias(weights: FusedWeights) -> jax.Array:
+    """The bias of the scores, of a head that scores cells."""
+    (score,) = weights.cls_output
+    return score.bias[1]
+
+
 @standard_promotion
-def detect(model: SiamRPN, weights: Any, template: Template, x: jax.Array) -> Detection:
+def detect(
+    model: SiamRPN,
+    weights: Any,
+    template: Template,
+    x: jax.Array,
+    *,
+    keep_features: bool = False,
+) -> Detection:
     """Search patches to logits and offsets (paper, section 4.2).
 
     Args:
@@ -139,9 +157,10 @@ def detect(model: SiamRPN, weights: Any, template: Template, x: jax.Array) -> De
         weights: a ``FusedWeights``, or the model's variables, which each call fuses.
         template: of each patch's target.
         x: ``[B, X, X, 3]`` RGB, uint8 or float 0..255.
+        keep_features: return the features of the search patches, too.
     """
     weights = as_fused(model, weights)
-    run = functools.partial(_detect, model, weights)
+    run = functools.partial(_detect, model, weights, keep_features)
     chunk = _chunk_size(model)
     if chunk is None or len(x) <= chunk:
         return run(template, x)
@@ -172,9 +191,20 @@ def _chunk_size(model: SiamRPN) -> int | None:
 
 
 def _detect(
-    model: SiamRPN, weights: FusedWeights, template: Template, x: jax.Array
+    model: SiamRPN,
+    weights: FusedWeights,
+    keep_features: bool,
+    template: Template,
+    x: jax.Array,
 ) -> Detection:
-    search = _features(model, weights, x)
+    search = embed_search(model, weights, x)
+    found = _match(model, weights, template, search)
+    return found.replace(features=search) if keep_features else found
+
+
+def _match(
+    model: SiamRPN, weights: FusedWeights, template: Template, search: jax.Array
+) -> Detection:
     if model.config.head.scores_cells:
         kernel = template.cls_kernel[..., None]
         score = rpn.correlate(search, kernel, impl=model.config.head.correlation)

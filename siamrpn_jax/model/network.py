@@ -32,6 +32,8 @@ class Detection(struct.PyTreeNode):
     """float32 ``[B, F, F, K, 2]``; index 1 is the target."""
     reg_deltas: jax.Array
     """float32 ``[B, F, F, K, 4]``; see ``boxes.decode``."""
+    features: jax.Array | None = None
+    """``[B, H, W, C]`` of the search patch, where kernels learn from them."""
 
 
 class PairOutput(struct.PyTreeNode):

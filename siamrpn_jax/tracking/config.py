@@ -66,6 +66,10 @@ class TrackerConfig:
     lost_search_step: float = 1e4
     """By how many usual widths that region grows a frame until it is so wide; once the
     target is found it has its usual width. The default: at once."""
+    online_frames: int | None = None
+    """The kernel of the scores keeps learning what tells the target from all else, from
+    the first frame and this many of the last sure ones; None: it stays as the first
+    frame made it. For ``hybrid`` heads. See ``tracking.online``."""
     second_template: float | None = None
     """Weight of a second template, the target's mean look in frames that were sure,
     beside the first frame's; None: none is kept. See ``tracking.memory``."""
@@ -73,14 +77,15 @@ class TrackerConfig:
     """How much what looks like the target elsewhere lowers the scores of all that looks
     like it; None: not remembered. For ``up_channel`` and ``hybrid`` heads."""
     memory_rate: float = 0.1
-    """Share of a new frame in the mean looks of target and distractors."""
+    """Share of a new frame in the mean looks of target and distractors, and in what
+    the kernel learns from."""
     memory_above: float = 0.8
     """Frames whose confidence is above this are sure."""
 
     def __post_init__(self) -> None:
         """Raises InputError on numbers out of range; arrays are not looked at."""
         check_range(self, 1, 1e3, "center_size", "top_k")
-        check_range(self, 1, 99, "scales")
+        check_range(self, 1, 99, "scales", "online_frames")
         check_range(self, 1, 2, "scale_step")
         if self.scales % 2 == 0:
             raise InputError(f"scales is {self.scales}, expected an odd number")

@@ -1,12 +1,15 @@
 """What is remembered of a target after its first frame, if the config says so.
 
-``TrackerConfig.second_template`` keeps the mean look of the target, and ``distractors``
-that of the best proposals far from it, both in frames that were sure. Correlation is
-linear in its kernel: what they say is blended into the kernels of the first frame, so
-that the network searches once, as ever (DaSiamRPN, Zhu et al., ECCV 2018, section 3.3).
+``TrackerConfig.online_frames`` keeps a kernel that learns, see ``tracking.online``;
+``second_template`` the mean look of the target, and ``distractors`` that of the best
+proposals far from it, all in frames that were sure. Correlation is linear in its
+kernel: what they say is blended into the kernels, so that the network searches once, as
+ever (DaSiamRPN, Zhu et al., ECCV 2018, section 3.3).
 """
 
-from typing import Any
+import dataclasses
+import functools
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +17,20 @@ from flax import struct
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model import boxes, fused
-from siamrpn_jax.model.config import HeadConfig
+from siamrpn_jax.model.config import HeadConfig, HeadKind
 from siamrpn_jax.model.network import Detection, SiamRPN, model_anchors
+from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.model.rpn import Template
 from siamrpn_jax.tracking.confidence import NEAR_IOU
 from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.online import (
+    Learned,
+    empty_learned,
+    learn_first,
+    learn_next,
+)
 from siamrpn_jax.tracking.state import (
+    Loaded,
     TrackOutput,
     TrackState,
     exemplar_patch,
@@ -29,13 +40,21 @@ from siamrpn_jax.tracking.state import (
 DISTRACTOR_SCORE = 0.5
 """What scores less does not look like the target."""
 
-LINEAR_HEADS = ("up_channel", "hybrid")
-"""Heads that find boxes, and whose scores are linear in their kernel."""
+HEADS = {
+    "online_frames": ("hybrid",),
+    "second_template": get_args(HeadKind),
+    "distractors": ("up_channel", "hybrid"),
+}
+"""The fields of a config that ask for a memory, and the heads that can use it: kernels
+learn where one kernel scores all cells, and distractors are taken away where scores are
+linear in their kernel."""
 
 
 class Memory(struct.PyTreeNode):
-    """Mean looks, as kernels like those of a ``Template``; None is not remembered."""
+    """Kernels like those of a ``Template``; None is not remembered."""
 
+    learned: Learned | None
+    """The kernel that keeps learning, in the place of the first frame's."""
     target: Template | None
     """Of the target; at first its look in the first frame."""
     distractors: jax.Array | None
@@ -45,20 +64,42 @@ class Memory(struct.PyTreeNode):
 def first_memory(
     template: Template, *, model: SiamRPN, config: TrackerConfig
 ) -> Memory | None:
-    """The memory before the first step, or None if the config asks for none.
+    """The memory of N targets before ``study``, or None if the config asks for none.
 
     Raises:
-        InputError: the head's scores are not linear in its kernels.
+        InputError: the head cannot.
     """
-    if config.second_template is None and config.distractors is None:
+    check_memory(model.config.head, config)
+    if all(getattr(config, name) is None for name in HEADS):
         return None
-    target = distractors = None
+    learned = target = distractors = None
+    if config.online_frames is not None:
+        learned = empty_learned(template, model=model, frames=config.online_frames)
     if config.second_template is not None:
         target = template
     if config.distractors is not None:
-        check_distractors(model.config.head, config)
         distractors = jnp.zeros_like(template.cls_kernel)
-    return Memory(target, distractors)
+    return Memory(learned, target, distractors)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+@standard_promotion
+def study(
+    weights: Any, state: TrackState, frame: jax.Array, *, model: SiamRPN
+) -> TrackState:
+    """Lets the kernel of one target learn from the first frame, if it is to learn.
+
+    Args:
+        weights: of the model.
+        state: before the first step, with a memory or None.
+        frame: ``[H, W, 3]`` RGB uint8.
+        model: the network.
+    """
+    if state.memory is None or state.memory.learned is None:
+        return state
+    weights, start = fused.as_fused(model, weights), state.memory.learned
+    learned = learn_first(weights, start, state, frame, model=model)
+    return state.replace(memory=state.memory.replace(learned=learned))
 
 
 def recall(template: Template, memory: Any, *, config: TrackerConfig) -> Template:
@@ -72,8 +113,9 @@ def recall(template: Template, memory: Any, *, config: TrackerConfig) -> Templat
     Raises:
         InputError: the memory was begun with another config.
     """
-    target, distractors = memory and memory.target, memory and memory.distractors
-    for name, kept in (("second_template", target), ("distractors", distractors)):
+    memory = memory or Memory(None, None, None)
+    learned, target, distractors = memory.learned, memory.target, memory.distractors
+    for name, kept in zip(HEADS, (learned, target, distractors), strict=True):
         value = getattr(config, name)
         if (value is None) != (kept is None):
             held = "no" if kept is None else "a"
@@ -82,6 +124,10 @@ def recall(template: Template, memory: Any, *, config: TrackerConfig) -> Templat
                 "the same config in init_track (or empty_slots and add_target) and in "
                 "the steps"
             )
+    if learned is not None:
+        kernel = learned.kernel.astype(template.cls_kernel.dtype)
+        shape = template.cls_kernel.shape  # of one target's, with a batch axis of 1
+        template = template.replace(cls_kernel=kernel.reshape(shape))
     if config.second_template is not None:
         template = _mix(template, target, config.second_template)
     if config.distractors is not None:
@@ -128,7 +174,11 @@ def remember(
         return jax.tree.map(lambda a: a[0], template)
 
     sure = output.confidence > config.memory_above
-    target, distractors = memory.target, memory.distractors
+    learned, target, distractors = memory.learned, memory.target, memory.distractors
+    if learned is not None:
+        weights = fused.as_fused(model, weights)
+        seen = before, detection, output
+        learned = learn_next(weights, learned, *seen, model=model, config=config)
     if target is not None:
         rate = jnp.where(sure, config.memory_rate, 0.0)
         target = _mix(target, look(output.box), rate)
@@ -137,7 +187,7 @@ def remember(
         sure &= score > DISTRACTOR_SCORE
         rate = jnp.where(sure, config.memory_rate, 0.0)
         distractors = _mix(distractors, look(box).cls_kernel, rate)
-    return after.replace(memory=Memory(target, distractors))
+    return after.replace(memory=Memory(learned, target, distractors))
 
 
 def find_distractor(
@@ -165,18 +215,29 @@ def find_distractor(
     return proposals[best], scores[best]
 
 
-def check_distractors(head: HeadConfig, config: TrackerConfig) -> None:
-    """Raises InputError for distractors where the scores are not linear in a kernel."""
-    if config.distractors is not None and head.kind not in LINEAR_HEADS:
-        raise InputError(
-            f"distractors {config.distractors}: expected none with a {head.kind} head; "
-            f"heads that can: {', '.join(LINEAR_HEADS)}"
-        )
+def check_memory(head: HeadConfig, config: TrackerConfig) -> None:
+    """Raises InputError where the config asks for a memory that the head cannot use."""
+    for name, heads in HEADS.items():
+        value = getattr(config, name)
+        if value is not None and head.kind not in heads:
+            raise InputError(
+                f"{name} {value}: expected none with a {head.kind} head; heads that "
+                f"can: {', '.join(heads)}"
+            )
+
+
+def without_learning(loaded: Loaded) -> Loaded:
+    """The tracker for exports and runtimes other than JAX, where kernels do not learn.
+
+    They stay as the first frame made them.
+    """
+    config = dataclasses.replace(loaded.tracker_config, online_frames=None)
+    return loaded._replace(tracker_config=config)
 
 
 def check_no_memory(config: TrackerConfig) -> None:
     """Raises InputError for a config with a memory, which exports do not have."""
-    for name in ("second_template", "distractors"):
+    for name in HEADS:
         if (value := getattr(config, name)) is not None:
             raise InputError(
                 f"{name} {value}: expected none in exports and runtimes other than jax"

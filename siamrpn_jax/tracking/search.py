@@ -91,7 +91,7 @@ def track_settings(
 
         x = jax.vmap(crop)(state, settings)
         known = recall(templates, state.memory, config=settings)
-        detection = detect(weights, known, x, model=model)
+        detection = detect(weights, known, x, model=model, config=settings)
         after, output = jax.vmap(choose)(state, detection, settings)
         return jax.vmap(keep)(state, after, detection, output, settings), output
 

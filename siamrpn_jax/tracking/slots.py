@@ -164,7 +164,7 @@ def track_many(
     crop = functools.partial(search_patches, model=model, config=config)
     x = jax.vmap(crop, in_axes=(0, None, 0))(slots.state, frames, slots.video)
     template = recall(slots.template, slots.state.memory, config=config)
-    detection = detect(weights, template, x, model=model)
+    detection = detect(weights, template, x, model=model, config=config)
     choose = functools.partial(select, model=model, config=config)
     state, output = jax.vmap(choose)(slots.state, detection)
     keep = functools.partial(remember, weights, model=model, config=config)

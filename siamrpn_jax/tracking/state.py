@@ -20,7 +20,7 @@ from siamrpn_jax.tracking.config import TrackerConfig
 
 STATIC_FIELDS = (
     *("center_size", "top_k", "nms_iou", "when_lost", "scales"),
-    *("second_template", "distractors"),
+    *("online_frames", "second_template", "distractors"),
 )
 """Fields of ``TrackerConfig`` that decide shapes and branches. All others are numbers,
 and data: changing one compiles nothing, and ``vmap`` goes over them."""

@@ -29,7 +29,7 @@ from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.model.rpn import Template
 from siamrpn_jax.tracking import crops
 from siamrpn_jax.tracking.config import TrackerConfig
-from siamrpn_jax.tracking.memory import first_memory, recall, remember
+from siamrpn_jax.tracking.memory import first_memory, recall, remember, study
 from siamrpn_jax.tracking.scales import select_scale
 from siamrpn_jax.tracking.selection import select_box
 from siamrpn_jax.tracking.state import (
@@ -78,7 +78,7 @@ def track_step(
     frames, first = frame[None], jnp.zeros((), jnp.int32)
     x = search_patches(state, frames, first, model=model, config=config)
     template = recall(template, state.memory, config=config)
-    detection = detect(weights, template, x[None], model=model)
+    detection = detect(weights, template, x[None], model=model, config=config)
     detection = jax.tree.map(lambda maps: maps[0], detection)
     after, output = select(state, detection, model=model, config=config)
     keep = functools.partial(remember, weights, model=model, config=config)
@@ -121,7 +121,8 @@ def init_track(
         weights, frame, box, model=model, frame_size=frame_size
     )
     memory = first_memory(template, model=model, config=config)
-    return template, state.replace(memory=jax.tree.map(lambda a: a[0], memory))
+    state = state.replace(memory=jax.tree.map(lambda a: a[0], memory))
+    return template, study(weights, state, frame, model=model)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -166,7 +167,12 @@ def make_tracker(
 
 
 def detect(
-    weights: Weights, template: Template, x: jax.Array, *, model: SiamRPN
+    weights: Weights,
+    template: Template,
+    x: jax.Array,
+    *,
+    model: SiamRPN,
+    config: TrackerConfig = TrackerConfig(),
 ) -> Detection:
     """What the network says of the search patches of N targets.
 
@@ -175,13 +181,16 @@ def detect(
         template: of each target, ``[N, …]``.
         x: ``[N, S, X, X, 3]``, S patches a target.
         model: the network.
+        config: whether kernels learn from the features, which are returned then.
 
     Returns:
         logits and offsets, ``[N, S, …]``.
     """
     targets, patches = x.shape[:2]
     template = jax.tree.map(lambda a: jnp.repeat(a, patches, axis=0), template)
-    detection = fused.detect(model, weights, template, x.reshape(-1, *x.shape[2:]))
+    x = x.reshape(-1, *x.shape[2:])
+    keep = config.online_frames is not None
+    detection = fused.detect(model, weights, template, x, keep_features=keep)
     return jax.tree.map(lambda a: a.reshape(targets, patches, *a.shape[1:]), detection)
 
 

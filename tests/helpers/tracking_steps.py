@@ -1,5 +1,6 @@
 """One tracking step whose detection is made by hand, and the model it runs with."""
 
+import dataclasses
 import functools
 import inspect
 
@@ -41,6 +42,13 @@ def make_model() -> SiamRPN:
 
 
 MODEL = make_model()
+HYBRID = SiamRPN(
+    dataclasses.replace(
+        MODEL.config,
+        head=dataclasses.replace(MODEL.config.head, kind="hybrid"),
+        anchors=dataclasses.replace(MODEL.config.anchors, ratios=(1.0,)),
+    )
+)
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:

@@ -15,7 +15,7 @@ from siamrpn_jax.tracking.slots import add_target, empty_slots, track_many
 from siamrpn_jax.tracking.step import init_track, track_clip, track_step
 from siamrpn_jax.training import step as training
 from small_models import random_batch
-from tracking_steps import BOX, CLIP, MODEL
+from tracking_steps import BOX, CLIP, HYBRID, MODEL
 
 MODES = {
     "rank": lambda: jax.numpy_rank_promotion("raise"),
@@ -62,6 +62,22 @@ def test_tracking_under_strict_rules(mode):
         weights = fused.fuse(MODEL, variables)
         found = search.track_frames(weights, CLIP, BOX, settings, model=MODEL)
         assert types(found) == {"float32", "bool"}
+
+
+@pytest.mark.parametrize("mode", ["rank", "type", "x64"])
+def test_kernels_learn_under_strict_rules(mode):
+    """Traced alone: what would be refused is refused there."""
+    config = dataclasses.replace(EVERYTHING, online_frames=2, distractors=0.2)
+    with MODES[mode]():
+        variables = HYBRID.init_variables(jax.random.key(0))
+        start = functools.partial(
+            init_track, variables, CLIP[0], model=HYBRID, config=config
+        )
+        template, state = jax.eval_shape(start, BOX)
+        step = functools.partial(track_step, model=HYBRID, config=config)
+        after, output = jax.eval_shape(step, variables, template, state, CLIP[1])
+        assert types(after) == types(state) == {"float32"}
+        assert types(output) == {"float32", "bool"}
 
 
 @pytest.mark.parametrize("mode", ["rank", "type", "x64"])
