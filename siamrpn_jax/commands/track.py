@@ -19,6 +19,7 @@ from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 from siamrpn_jax.deploy import Runtime
 from siamrpn_jax.labelling import Format
+from siamrpn_jax.labelling.labels import is_class
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     import numpy as np
@@ -82,11 +83,13 @@ def run(config: Config) -> None:
         FileNotFoundError: no such video.
     """
     boxes = [parse_box(text) for text in config.box]
-    if len(config.names) not in (1, len(boxes) or 1) or not all(config.names):
+    if len(config.names) not in (1, len(boxes) or 1):
         raise InputError(
             f"--names {' '.join(config.names)}: {len(config.names)} for "
             f"{len(boxes) or 1} targets, expected one for each, or one for all"
         )
+    if wrong := [name for name in config.names if not is_class(name)]:
+        raise InputError(f"--names {wrong[0]!r}, expected words that can be printed")
     constants = single_setting(config.constants)
     if config.format == "mp4":
         require("av", extra="video")  # before anything is compiled

@@ -11,7 +11,7 @@ cvat         CVAT for video 1.1: ``NAME.xml``, a box in every frame; ``outside``
 coco         ``annotations/instances_default.json``, COCO with ``videos`` and
              ``track_id``, and ``images/``. Without lost ones.
 yolo         Ultralytics: ``images/train/``, ``labels/train/``, ``data.yaml``. Without
-             lost ones.
+             lost ones; boxes end at the edges of the image.
 labelstudio  ``NAME.json``: a task with video rectangles in percent; frames from 1;
              without lost ones, before which ``enabled`` is false.
 vot          ``NAME-NUMBER/groundtruth.txt`` and ``color/`` for each object; ``nan``
@@ -340,15 +340,13 @@ def _write_coco(labels: Labels, folder: Path, images: _Images) -> list[Path]:
 
 def _write_yolo(labels: Labels, folder: Path, images: _Images) -> list[Path]:
     names = images.write(folder / "images/train", f"{labels.name}_%06d", first=0)
-    width, height = labels.size
     files = []
     for name, frame in zip(names, images.numbers, strict=True):
         lines = []
         for one in labels.objects:
             if one.known[frame]:
-                x, y, w, h = one.boxes[frame]
-                sides = [(x + w / 2) / width, (y + h / 2) / height, w / width]
-                numbers = " ".join(_number(v, 7) for v in [*sides, h / height])
+                x, y, w, h = _within(one.boxes[frame], labels.size) / (2 * labels.size)
+                numbers = " ".join(_number(v, 7) for v in (x + w / 2, y + h / 2, w, h))
                 lines.append(f"{labels.classes.index(one.name)} {numbers}\n")
         path = folder / "labels/train" / f"{Path(name).stem}.txt"
         files.append(_write_text(path, "".join(lines)))
@@ -358,6 +356,15 @@ def _write_yolo(labels: Labels, folder: Path, images: _Images) -> list[Path]:
     )
     data = f"path: .\ntrain: images/train\nval: images/train\nnames:\n{kinds}"
     return [_write_text(folder / "data.yaml", data), *files]
+
+
+def _within(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The part of a box, ``ltwh``, that is in the image.
+
+    Where a centre lies outside, Ultralytics leaves out the image and all its boxes.
+    """
+    low = np.clip(box[:2], 0, size)
+    return np.r_[low, np.clip(box[:2] + box[2:], 0, size) - low]
 
 
 def _write_studio(labels: Labels, folder: Path, images: _Images) -> list[Path]:

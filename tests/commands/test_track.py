@@ -160,6 +160,10 @@ def test_mp4_needs_the_extra_or_works(tmp_path, weights, film):
         (["--video", "FILM", "--box", "1,2,3,nan"], "expected finite x,y,w,h"),
         (["--video", "FILM", "--box", "90,2,3,4"], "outside the frame of 80x64"),
         (["--video", "FILM", "--box", "1,2,3,4", "--weights", "none"], "no weights"),
+        (
+            ["--video", "FILM", "--box", "1,2,3,4", "--names", "a\nb"],
+            r"--names 'a\nb',",
+        ),
         (["--video", "FILM"], "pass --box"),
         (
             ["--video", "FILM", "--box", "1,2,3,4", "--animation", "a.mp4"],

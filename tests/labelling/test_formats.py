@@ -155,6 +155,17 @@ def test_yolo_comes_back(labels, film, tmp_path, every):
     assert len(list((tmp_path / "images/train").iterdir())) == len(frames)
 
 
+def test_yolo_boxes_end_at_the_edges(film, tmp_path):
+    """Ultralytics leaves out an image with a centre outside, and all its boxes."""
+    boxes = np.full((1, 4), (-30.0, 40, 40, 200))
+    one = LabelledObject(1, "car", boxes, np.ones(1), ~np.ones(1, bool), np.ones(1))
+    labels = Labels("a", str(film), SIZE, None, 1, (one,))
+    write_labels(labels, tmp_path, "yolo")
+    row = (tmp_path / "labels/train/a_000000.txt").read_text().split()
+    expected = [0, 5 / 96, 52 / 64, 10 / 96, 24 / 64]
+    np.testing.assert_allclose(np.array(row, float), expected, atol=1e-6)
+
+
 def test_what_the_formats_say_of_themselves(labels, tmp_path):
     write_labels(labels, tmp_path / "c", "cvat")
     root = ElementTree.parse(tmp_path / "c" / "street.xml").getroot()
