@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.media.animation import AnimationWriter
     from siamrpn_jax.media.video import Video, VideoWriter
 
+_TABLE = "boxes.csv"
+
 DEFAULT_FPS = 25.0
 """Speed of a film whose source declares none."""
 
@@ -49,7 +51,8 @@ class Config:
     """Name of released weights, a .safetensors file, a training run's folder, or an
     export for ONNX Runtime or LiteRT."""
     out: Path | None = None
-    """Folder for boxes.csv and the annotated film; default tracks/<video's name>."""
+    """Folder for boxes.csv and the annotated film, which are written over; default
+    tracks/<video's name>, unless it holds boxes already."""
     format: Literal["webm", "mp4"] = "webm"
     """Annotated film: webm (VP8), or mp4 (H.264; needs siamrpn-jax[video])."""
     animation: Path | None = None
@@ -103,11 +106,11 @@ def run(config: Config) -> None:
     first = next(frames, None)
     if first is None:
         raise InputError(f"{config.video}: no frames")
+    out = config.out or _default_folder(video.name)
     targets = boxes or _ask_for_box(first)
     tracker = load(config.weights, runtime=config.runtime, **constants)
-    out = config.out or Path("tracks") / video.name
     results = track(itertools.chain([first], frames), targets, tracker=tracker)
-    film, table = out / f"{video.name}.{config.format}", out / "boxes.csv"
+    film, table = out / f"{video.name}.{config.format}", out / _TABLE
     for path, option in ((film, "--out"), (config.animation, "--animation")):
         if path and path.exists() and path.resolve() == Path(config.video).resolve():
             raise InputError(f"{path}: is the video itself, choose another {option}")
@@ -159,6 +162,21 @@ def _is_among(path: Path, video: "Video", source: str) -> bool:
     frames = {image.resolve() for image in video.images}
     folders = {image.parent for image in frames} if Path(source).is_dir() else ()
     return path.resolve() in frames or path.resolve().parent in folders
+
+
+def _default_folder(name: str) -> Path:
+    """The folder for what is found in a video of a name.
+
+    Raises:
+        InputError: it holds boxes already; another video may have the same name.
+    """
+    out = Path("tracks", name)
+    if (out / _TABLE).exists():
+        raise InputError(
+            f"{out / _TABLE}: is there already, and may be of another video {name}: "
+            f"choose --out; '--out {out}' writes over it"
+        )
+    return out
 
 
 def _ask_for_box(frame: "np.ndarray") -> "np.ndarray":
