@@ -135,8 +135,9 @@ def follow(
         The same results with a box in each frame in which they are followed.
 
     Raises:
-        InputError: malformed regions, rotated ones, or those of another film.
+        InputError: malformed regions, rotated ones, or those of other films.
     """
+    _check_places(regions)
     session = Session(film, tracker=tracker)
     clocks = []
     for number, region in enumerate(regions):
@@ -207,6 +208,13 @@ def _result(
         found[key] = region.get(key, found[key])
     found["value"]["labels"] = region["value"].get("labels") or [one.name]
     return found
+
+
+def _check_places(regions: list[dict[str, Any]]) -> None:
+    """Raises InputError unless all is drawn on one film of the task."""
+    places = sorted({str(one["to_name"]) for one in regions if one.get("to_name")})
+    if len(places) > 1:
+        raise InputError(f"regions are of {' and '.join(places)}, expected one to_name")
 
 
 def _check_duration(value: dict[str, Any], film: Path, session: Session) -> None:

@@ -99,6 +99,7 @@ def run(config: Config) -> None:
 
     # Imported here: ``siamrpn track --help`` must not wait for JAX.
     from siamrpn_jax.api import load, track
+    from siamrpn_jax.labelling.formats import check_images
     from siamrpn_jax.media.video import Video
 
     video = Video(config.video)
@@ -122,6 +123,7 @@ def run(config: Config) -> None:
     for format in config.export:  # said before an hour of tracking, not after
         if (out / format).exists():
             raise InputError(f"{out / format}: is there already, choose another --out")
+        check_images(video.images, format)
     pictures = _open_pictures(config, film, fps=video.fps or DEFAULT_FPS, first=first)
     kept = _Kept()
     followed = kept.passing(results) if config.export else results

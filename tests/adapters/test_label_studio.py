@@ -139,6 +139,8 @@ def damaged():
     two["tasks"][0]["data"]["title"] = "copy.webm"
     yield two, "copy.webm, expected one film"
     yield request(region(0), film="notes.webm"), "notes.webm: not a video"
+    apart = region(0, point(1, FIRST)), region(1) | {"to_name": "other"}
+    yield request(*apart), "regions are of film and other, expected one to_name"
     for value, message in (
         ({"duration": 9.5}, "region 0: is of a film of 9.5 s, and scene.webm lasts"),
         ({"framesCount": 10**12}, "region 0: framesCount is 1000000000000, expected"),
