@@ -39,9 +39,12 @@ from data_prep.tracks import (
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import read_json
 from siamrpn_jax.labelling.label_studio import (
+    count_frames,
     duration_problem,
     film_frame,
-    find_media,
+    is_number,
+    media_of,
+    whole_frame,
 )
 from siamrpn_jax.media.video import Video
 
@@ -107,26 +110,26 @@ def read_unit(key: str, content: StudioTask) -> Iterator[Track | Rejection]:
     except InputError as error:
         yield Rejection(str(content.film), None, str(error), len(content.results))
         return
-    length = video.length
     for number, result in enumerate(content.results):
         value = result["value"]
-        duration = value.get("duration")
-        if length and video.fps and _are_numbers(duration) and duration > 0:
-            problem = duration_problem(
-                duration, content.film.name, length=length, fps=video.fps
-            )
-            if problem:
-                yield Rejection(str(content.path), None, f"result {number} {problem}")
-                continue
+        problem = duration_problem(
+            value.get("duration"), content.film.name, length=video.length, fps=video.fps
+        )
+        if problem:
+            yield Rejection(str(content.path), None, f"result {number} {problem}")
+            continue
         try:
             points = sorted(value["sequence"], key=lambda point: point["frame"])
             if any(point.get("rotation") for point in points):
                 raise ValueError("a rotation")
-            count = int(value.get("framesCount") or length or 0)
+            count = count_frames(value.get("framesCount"), length=video.length)
             rows = {
-                film_frame(frame, count=count, length=length or count): box
+                film_frame(frame, count=count, length=video.length or count): box
                 for frame, box in _between(points, count)
             }
+        except InputError as error:
+            yield Rejection(str(content.path), None, f"result {number}: {error}")
+            continue
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             reason = f"result {number}: {error!r}, expected upright key frames"
             yield Rejection(str(content.path), None, reason)
@@ -222,15 +225,15 @@ def _find_media(data: dict[str, Any], by_name: dict[str, list[Path]]) -> Path:
         InputError: there is none, or there are several of its name.
         ValueError: it is of several.
     """
-    sources = [value for value in data.values() if isinstance(value, str)]
-    found = [file for source in sources if (file := find_media(source, by_name))]
-    if len(set(found)) > 1:
-        names = " and ".join(dict.fromkeys(file.name for file in found))
+    found = media_of(data, by_name)
+    if len(found) > 1:
+        names = " and ".join(file.name for file in found)
         raise ValueError(f"is of {names}, expected one film or image a task")
     if found:
         return found[0]
+    sources = ", ".join(value for value in data.values() if isinstance(value, str))
     raise PreparationError(
-        f"is of {', '.join(sources) or 'nothing'}, expected that film beside it"
+        f"is of {sources or 'nothing'}, expected that film beside it"
     )
 
 
@@ -296,7 +299,7 @@ def _percent(value: dict[str, Any]) -> Box:
 
 
 def _are_numbers(*values: Any) -> bool:
-    return all(type(value) in (int, float) for value in values)
+    return all(map(is_number, values))
 
 
 # ------------------------------------------------------------------------------- films
@@ -311,12 +314,12 @@ def _between(
     holds to the end of the film.
     """
     for point, after in zip(points, [*points[1:], None], strict=True):
-        first, box = int(point["frame"]), np.array(_percent(point))
+        first, box = whole_frame(point["frame"]), np.array(_percent(point))
         yield first, tuple(box)
         if not point.get("enabled", True):
             continue
-        last = int(after["frame"]) if after else max(count + 1, first + 1)
+        last = whole_frame(after["frame"]) if after else count + 1
         end = np.array(_percent(after)) if after else box
-        for frame in range(first + 1, min(last, first + 10**6)):
+        for frame in range(first + 1, last):
             share = (frame - first) / (last - first)
             yield frame, tuple(box + share * (end - box))

@@ -2,11 +2,12 @@
 
 Boxes are ``x, y, w, h``: a file whose numbers fit as corners is rejected. Frames count
 from 1: a file that counts from 0 is rejected, unless an image has that number, and so
-is one whose ``seqinfo.ini`` tells other images.
+is one whose ``seqinfo.ini`` tells other images. Where images are numbered from another
+number than 1, a file that may count them from 1 is rejected, too.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,7 +101,24 @@ def _start_problem(rows: Sequence[Sequence[float]], images: Mapping[int, Path]) 
                 "expected frames from 1, as MOT counts them; add what is missing to "
                 "the frame of each line"
             )
-    return ""
+    frames = {frame for row in rows if (frame := _frame_of(row)) is not None}
+    return _place_problem(frames, images)
+
+
+def _place_problem(frames: Set[int], images: Mapping[int, Path]) -> str:
+    """What tells that frames may be places of images, not their numbers.
+
+    Frames that are numbers, and no places, speak against it.
+    """
+    places = range(1, len(images) + 1)
+    numbers = images.keys() - set(places)
+    if not images or min(images) == 1 or frames & numbers or not frames & {*places}:
+        return ""
+    return (
+        f"frames {min(frames)} to {max(frames)} may count the images from 1, as MOT "
+        f"does, or mean the numbers of their names, {min(images)} to {max(images)}: "
+        "expected images that are numbered from 1"
+    )
 
 
 def _length_problem(info: Mapping[str, str], images: Mapping[int, Path]) -> str:

@@ -20,7 +20,13 @@ import numpy as np
 from siamrpn_jax.api import Tracker
 from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.labelling.formats import studio_result
-from siamrpn_jax.labelling.label_studio import film_frame, find_media
+from siamrpn_jax.labelling.label_studio import (
+    count_frames,
+    duration_problem,
+    film_frame,
+    media_of,
+    whole_frame,
+)
 from siamrpn_jax.labelling.labels import LabelledObject, Labels
 from siamrpn_jax.labelling.session import Session
 
@@ -68,11 +74,12 @@ def make_app(films: Path, *, tracker: Tracker) -> Any:
     async def answer(request: Request) -> JSONResponse:
         try:
             body = await request.json()
-            return JSONResponse(await run_in_threadpool(work, body))
-        except (InputError, FileNotFoundError) as error:
-            return JSONResponse({"error": str(error)}, status_code=400)
-        except ValueError as error:  # no JSON
+        except ValueError as error:
             return JSONResponse({"error": f"no JSON ({error})"}, status_code=400)
+        try:
+            return JSONResponse(await run_in_threadpool(work, body))
+        except (InputError, OSError) as error:
+            return JSONResponse({"error": str(error)}, status_code=400)
 
     routes = [
         Route("/", health),
@@ -128,26 +135,30 @@ def follow(
         The same results with a box in each frame in which they are followed.
 
     Raises:
-        InputError: malformed regions.
+        InputError: malformed regions, rotated ones, or those of other films.
     """
+    _check_places(regions)
     session = Session(film, tracker=tracker)
     clocks = []
     for number, region in enumerate(regions):
         try:
             value = region["value"]
+            _check_duration(value, film, session)
             clock = _Clock(value, session)
             clocks.append(clock)
             name = str((value.get("labels") or ["object"])[0])
             ends = []
             for point in value["sequence"]:
                 frame = clock.to_film(point["frame"])
-                box = _box(point, session.frames.size)
+                box = _upright_box(point, session.frames.size)
                 session.add_box(frame, number, box, name=name)
                 if point.get("enabled") is False:
                     ends.append(frame + 1)
             for end in sorted(set(ends) - set(session.keys(number))):
                 if end < session.length:
                     session.mark_gone(end, number)
+        except InputError as error:
+            raise InputError(f"region {number}: {error}") from error
         except (IndexError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"region {number}: malformed ({error!r})") from error
     if session.object_ids:
@@ -166,13 +177,11 @@ class _Clock:
 
     def __init__(self, value: dict[str, Any], session: Session):
         self.length = session.length
-        self.count = int(value.get("framesCount") or session.length)
+        self.count = count_frames(value.get("framesCount"), length=session.length)
         """Frames of the film as Label Studio counts them."""
 
     def to_film(self, frame: Any) -> int:
-        if isinstance(frame, bool) or not isinstance(frame, int):
-            raise InputError(f"frame {frame!r}, expected a whole number")
-        return film_frame(frame, count=self.count, length=self.length)
+        return film_frame(whole_frame(frame), count=self.count, length=self.length)
 
     def from_film(self) -> np.ndarray:
         """The film's frame of each of Label Studio's."""
@@ -201,8 +210,31 @@ def _result(
     return found
 
 
-def _box(point: dict[str, Any], size: tuple[int, int]) -> list[float]:
-    """``ltwh`` in pixels of a key frame in percent."""
+def _check_places(regions: list[dict[str, Any]]) -> None:
+    """Raises InputError unless all is drawn on one film of the task."""
+    places = sorted({str(one["to_name"]) for one in regions if one.get("to_name")})
+    if len(places) > 1:
+        raise InputError(f"regions are of {' and '.join(places)}, expected one to_name")
+
+
+def _check_duration(value: dict[str, Any], film: Path, session: Session) -> None:
+    """Raises InputError where another film was drawn on."""
+    duration, fps = value.get("duration"), session.frames.fps
+    if problem := duration_problem(duration, film.name, length=session.length, fps=fps):
+        raise InputError(problem)
+
+
+def _upright_box(point: dict[str, Any], size: tuple[int, int]) -> list[float]:
+    """``ltwh`` in pixels of a key frame in percent.
+
+    Raises:
+        InputError: it is rotated.
+    """
+    if point.get("rotation"):
+        raise InputError(
+            f"frame {point['frame']} has rotation {point['rotation']!r:.80}, expected "
+            "0: boxes are followed upright"
+        )
     width, height = size
     scales = (("x", width), ("y", height), ("width", width), ("height", height))
     return [float(point[key]) / 100 * scale for key, scale in scales]
@@ -233,10 +265,14 @@ def _film(task: dict[str, Any], films: Path) -> Path:
     for folder, _, files in os.walk(films):
         for file in files:
             by_name.setdefault(file, []).append(Path(folder, file))
+    found = media_of(task["data"], by_name)
+    if len(found) > 1:
+        raise InputError(
+            f"the task is of {' and '.join(map(str, found))}, expected one film"
+        )
+    if found:
+        return found[0]
     addresses = [value for value in task["data"].values() if isinstance(value, str)]
-    for address in addresses:
-        if found := find_media(address, by_name):
-            return found
     raise InputError(
         f"{films}: holds no film {' or '.join(addresses) or 'of this task'}"
     )

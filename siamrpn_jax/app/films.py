@@ -48,8 +48,10 @@ def list_films(source: Path, *, out: Path | None = None) -> tuple[Film, ...]:
 
     Raises:
         InputError: there is nothing, naming the place and what was expected; or the
-            file is no film.
+            file is no film, or ``out`` no folder.
     """
+    if out and out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file, expected a folder for sessions")
     source = source.expanduser().absolute()
     if source.is_file():
         Video(source)  # raises where nothing can be decoded

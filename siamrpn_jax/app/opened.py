@@ -4,8 +4,10 @@ import collections
 import contextlib
 import dataclasses
 import json
+import logging
 import shlex
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +27,8 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.labelling.formats import Format
 from siamrpn_jax.labelling.session import Session
 from siamrpn_jax.media.frames import Frames
+
+log = logging.getLogger(__name__)
 
 FORMATS: tuple[str, ...] = get_args(Format)
 """Names of the formats of exports."""
@@ -85,8 +89,13 @@ class OpenFilm:
 
     @property
     def in_use(self) -> bool:
-        """Whether a browser looks at it, or something is going on."""
-        return bool(self._browsers or self._worker.job)
+        """Whether a browser looks at it, or something is going on or not saved."""
+        return bool(self._browsers or self._worker.job or self._saver.pending)
+
+    @property
+    def problem(self) -> str:
+        """Why what has changed cannot be saved; empty: it can."""
+        return self._saver.problem
 
     def connect(self, send: Send) -> None:
         """Tells a browser all there is, and from now on all that changes."""
@@ -110,9 +119,14 @@ class OpenFilm:
             self._browsers.remove(send)
 
     def close(self) -> None:
-        """Stops what is going on, and saves."""
+        """Stops what is going on, and saves.
+
+        Where that cannot be, all is saved in a temporary folder, and an error logged.
+        """
         self._worker.close()
         self._saver.close()
+        if self.problem:
+            self._rescue()
         with self._lock:
             for send in self._browsers:
                 send(None)
@@ -246,6 +260,19 @@ class OpenFilm:
         return self._answer(folder=str(free), files=len(files), **more)
 
     # --------------------------------------------------------------------- helpers
+
+    def _rescue(self) -> None:
+        """Saves what cannot be saved at its place, in a temporary folder."""
+        try:
+            path = Path(tempfile.mkdtemp(prefix="siamrpn-"), self._path.name)
+            self.session.save(path)
+        except OSError as error:
+            log.error("%s: is not saved (%s; %s)", self._path, self.problem, error)
+        else:
+            log.error(
+                "%s: cannot be saved (%s): it is in %s instead, move it from there",
+                *(self._path, self.problem, path),
+            )
 
     def _answer(self, **more: Any) -> dict[str, Any]:
         return {"revision": self._revision, **more}
@@ -405,7 +432,8 @@ class Desk:
     def open(self, index: int, *, fresh: bool = False) -> None:
         """Opens a film, and closes those that nobody looks at.
 
-        A film that has changed on the disk is opened anew.
+        A film that has changed on the disk is opened anew, and none is closed whose
+        changes cannot be saved.
 
         Raises:
             Conflict: see ``OpenFilm``.
@@ -414,6 +442,8 @@ class Desk:
         """
         with self._lock:
             for other, opened in list(self._open.items()):
+                if opened.problem:
+                    continue
                 if (other != index and not opened.in_use) or _is_stale(opened):
                     self._open.pop(other).close()
             if index not in self._open:

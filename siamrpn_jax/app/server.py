@@ -111,7 +111,7 @@ def serve(desk: Desk, *, host: str, port: int, ready: Callable[[str], None]) -> 
     Raises:
         InputError: the port is taken, or there is no such host.
     """
-    with contextlib.closing(_listen(host, port)) as listening:
+    with contextlib.closing(listen(host, port)) as listening:
         token = make_token(host)
         shown = socket.gethostname() if is_every_address(host) else host
         shown = f"[{shown}]" if ":" in shown else shown
@@ -129,7 +129,12 @@ def serve(desk: Desk, *, host: str, port: int, ready: Callable[[str], None]) -> 
             uvicorn.Server(config).run(sockets=[listening])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        InputError: the port is taken, or there is no such host.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)

@@ -19,6 +19,7 @@ from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 from siamrpn_jax.deploy import Runtime
 from siamrpn_jax.labelling import Format
+from siamrpn_jax.labelling.labels import is_class
 
 if TYPE_CHECKING:  # --help must not wait for JAX
     import numpy as np
@@ -26,6 +27,8 @@ if TYPE_CHECKING:  # --help must not wait for JAX
     from siamrpn_jax.api import Results
     from siamrpn_jax.media.animation import AnimationWriter
     from siamrpn_jax.media.video import Video, VideoWriter
+
+_TABLE = "boxes.csv"
 
 DEFAULT_FPS = 25.0
 """Speed of a film whose source declares none."""
@@ -48,7 +51,8 @@ class Config:
     """Name of released weights, a .safetensors file, a training run's folder, or an
     export for ONNX Runtime or LiteRT."""
     out: Path | None = None
-    """Folder for boxes.csv and the annotated film; default tracks/<video's name>."""
+    """Folder for boxes.csv and the annotated film, which are written over; default
+    tracks/<video's name>, unless it holds boxes already."""
     format: Literal["webm", "mp4"] = "webm"
     """Annotated film: webm (VP8), or mp4 (H.264; needs siamrpn-jax[video])."""
     animation: Path | None = None
@@ -82,17 +86,20 @@ def run(config: Config) -> None:
         FileNotFoundError: no such video.
     """
     boxes = [parse_box(text) for text in config.box]
-    if len(config.names) not in (1, len(boxes) or 1) or not all(config.names):
+    if len(config.names) not in (1, len(boxes) or 1):
         raise InputError(
             f"--names {' '.join(config.names)}: {len(config.names)} for "
             f"{len(boxes) or 1} targets, expected one for each, or one for all"
         )
+    if wrong := [name for name in config.names if not is_class(name)]:
+        raise InputError(f"--names {wrong[0]!r}, expected words that can be printed")
     constants = single_setting(config.constants)
     if config.format == "mp4":
         require("av", extra="video")  # before anything is compiled
 
     # Imported here: ``siamrpn track --help`` must not wait for JAX.
     from siamrpn_jax.api import load, track
+    from siamrpn_jax.labelling.formats import check_images
     from siamrpn_jax.media.video import Video
 
     video = Video(config.video)
@@ -100,11 +107,11 @@ def run(config: Config) -> None:
     first = next(frames, None)
     if first is None:
         raise InputError(f"{config.video}: no frames")
+    out = config.out or _default_folder(video.name)
     targets = boxes or _ask_for_box(first)
     tracker = load(config.weights, runtime=config.runtime, **constants)
-    out = config.out or Path("tracks") / video.name
     results = track(itertools.chain([first], frames), targets, tracker=tracker)
-    film, table = out / f"{video.name}.{config.format}", out / "boxes.csv"
+    film, table = out / f"{video.name}.{config.format}", out / _TABLE
     for path, option in ((film, "--out"), (config.animation, "--animation")):
         if path and path.exists() and path.resolve() == Path(config.video).resolve():
             raise InputError(f"{path}: is the video itself, choose another {option}")
@@ -116,6 +123,7 @@ def run(config: Config) -> None:
     for format in config.export:  # said before an hour of tracking, not after
         if (out / format).exists():
             raise InputError(f"{out / format}: is there already, choose another --out")
+        check_images(video.images, format)
     pictures = _open_pictures(config, film, fps=video.fps or DEFAULT_FPS, first=first)
     kept = _Kept()
     followed = kept.passing(results) if config.export else results
@@ -156,6 +164,21 @@ def _is_among(path: Path, video: "Video", source: str) -> bool:
     frames = {image.resolve() for image in video.images}
     folders = {image.parent for image in frames} if Path(source).is_dir() else ()
     return path.resolve() in frames or path.resolve().parent in folders
+
+
+def _default_folder(name: str) -> Path:
+    """The folder for what is found in a video of a name.
+
+    Raises:
+        InputError: it holds boxes already; another video may have the same name.
+    """
+    out = Path("tracks", name)
+    if (out / _TABLE).exists():
+        raise InputError(
+            f"{out / _TABLE}: is there already, and may be of another video {name}: "
+            f"choose --out; '--out {out}' writes over it"
+        )
+    return out
 
 
 def _ask_for_box(frame: "np.ndarray") -> "np.ndarray":

@@ -11,7 +11,7 @@ cvat         CVAT for video 1.1: ``NAME.xml``, a box in every frame; ``outside``
 coco         ``annotations/instances_default.json``, COCO with ``videos`` and
              ``track_id``, and ``images/``. Without lost ones.
 yolo         Ultralytics: ``images/train/``, ``labels/train/``, ``data.yaml``. Without
-             lost ones.
+             lost ones; boxes end at the edges of the image.
 labelstudio  ``NAME.json``: a task with video rectangles in percent; frames from 1;
              without lost ones, before which ``enabled`` is false.
 vot          ``NAME-NUMBER/groundtruth.txt`` and ``color/`` for each object; ``nan``
@@ -27,7 +27,7 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, get_args
 from xml.etree import ElementTree
@@ -37,6 +37,7 @@ import numpy as np
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import replacing
+from siamrpn_jax.data.read.images import read_size
 from siamrpn_jax.labelling import Format, Progress
 from siamrpn_jax.labelling.labels import LabelledObject, Labels
 
@@ -55,6 +56,9 @@ CSV_COLUMNS = (
 ``image`` follows: their names say which are meant, whatever is missing between them."""
 
 _QUALITY = 95  # Of the JPEGs.
+
+_ONE_SIZE = frozenset(("mot", "cvat", "labelstudio"))
+"""Formats that have one size for all frames."""
 
 
 class FrameSource(Protocol):
@@ -92,7 +96,8 @@ def write_labels(
         The files of labels, images not among them.
 
     Raises:
-        InputError: no such format; nothing to write; or a file of that name is there.
+        InputError: no such format; nothing to write; a file of that name is there; or
+            frames are of several sizes, and the format has one for all.
         OSError: naming a file that cannot be written.
     """
     if format not in _WRITERS:
@@ -105,17 +110,41 @@ def write_labels(
         )
     if not any(one.known.any() for one in labels.objects):
         raise InputError(f"{labels.name}: no object is known in any frame")
-    numbers = range(0, labels.length, every)
-    return _WRITERS[format](labels, folder, _Images(frames, numbers, progress))
+    images = _Images(frames, range(0, labels.length, every), progress, labels.size)
+    check_images(images.files(), format)
+    return _WRITERS[format](labels, folder, images)
+
+
+def check_images(images: Iterable[Path], format: Format) -> None:
+    """Checks that a format can hold frames of the sizes of image files.
+
+    Raises:
+        InputError: they have several, and the format has one for all.
+    """
+    if format not in _ONE_SIZE:
+        return
+    first: dict[tuple[int, int], Path] = {}
+    for image in images:
+        first.setdefault(read_size(image), image)
+        if len(first) > 1:
+            (a, b), (one, other) = first.keys(), first.values()
+            raise InputError(
+                f"{one} has {a[0]}x{a[1]} pixels and {other.name} {b[0]}x{b[1]}: "
+                f"{format} has one size for all frames, expected csv, coco, yolo or vot"
+            )
 
 
 class _Images:
     """The frames that are written as images."""
 
     def __init__(
-        self, frames: FrameSource | None, numbers: range, progress: Progress | None
+        self,
+        frames: FrameSource | None,
+        numbers: range,
+        progress: Progress | None,
+        size: tuple[int, int],
     ):
-        self._frames, self._progress = frames, progress
+        self._frames, self._progress, self._size = frames, progress, size
         self.numbers = numbers
         self._done, self._total = 0, 0
 
@@ -123,10 +152,15 @@ class _Images:
         """Says how many will be written; by default the frames, each once."""
         self._total = count
 
-    def names(self) -> list[str]:
-        """Names of the image files that the frames are; none in a film."""
+    def files(self) -> list[Path]:
+        """The image files that the frames are; none in a film."""
         files = [self._frames.image_file(n) for n in self.numbers if self._frames]
-        return [file.name for file in files if file]
+        return [file for file in files if file]
+
+    def size(self, number: int) -> tuple[int, int]:
+        """Width and height of a frame: images of a folder may differ."""
+        file = self._frames.image_file(number) if self._frames else None
+        return read_size(file) if file else self._size
 
     def write(
         self, folder: Path, pattern: str, *, first: int, since: int = 0
@@ -199,7 +233,8 @@ def _confidence(one: LabelledObject, frame: int) -> float:
 
 def _write_csv(labels: Labels, folder: Path, images: _Images) -> list[Path]:
     text = io.StringIO()
-    rows, names = csv.writer(text, lineterminator="\n"), images.names()
+    rows = csv.writer(text, lineterminator="\n")
+    names = [file.name for file in images.files()]
     rows.writerow([*CSV_COLUMNS, "image"] if names else CSV_COLUMNS)
     for frame in range(labels.length):
         for one in labels.objects:
@@ -326,7 +361,7 @@ def _write_coco(labels: Labels, folder: Path, images: _Images) -> list[Path]:
         ],
         "images": [
             {"id": image, "file_name": name, "video_id": 1, "frame_index": frame}
-            | {"width": width, "height": height}
+            | dict(zip(("width", "height"), images.size(frame), strict=True))
             for image, (name, frame) in enumerate(
                 zip(names, images.numbers, strict=True), start=1
             )
@@ -340,15 +375,13 @@ def _write_coco(labels: Labels, folder: Path, images: _Images) -> list[Path]:
 
 def _write_yolo(labels: Labels, folder: Path, images: _Images) -> list[Path]:
     names = images.write(folder / "images/train", f"{labels.name}_%06d", first=0)
-    width, height = labels.size
     files = []
     for name, frame in zip(names, images.numbers, strict=True):
-        lines = []
+        lines, size = [], images.size(frame)
         for one in labels.objects:
             if one.known[frame]:
-                x, y, w, h = one.boxes[frame]
-                sides = [(x + w / 2) / width, (y + h / 2) / height, w / width]
-                numbers = " ".join(_number(v, 7) for v in [*sides, h / height])
+                x, y, w, h = _within(one.boxes[frame], size) / (2 * size)
+                numbers = " ".join(_number(v, 7) for v in (x + w / 2, y + h / 2, w, h))
                 lines.append(f"{labels.classes.index(one.name)} {numbers}\n")
         path = folder / "labels/train" / f"{Path(name).stem}.txt"
         files.append(_write_text(path, "".join(lines)))
@@ -358,6 +391,15 @@ def _write_yolo(labels: Labels, folder: Path, images: _Images) -> list[Path]:
     )
     data = f"path: .\ntrain: images/train\nval: images/train\nnames:\n{kinds}"
     return [_write_text(folder / "data.yaml", data), *files]
+
+
+def _within(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The part of a box, ``ltwh``, that is in the image.
+
+    Where a centre lies outside, Ultralytics leaves out the image and all its boxes.
+    """
+    low = np.clip(box[:2], 0, size)
+    return np.r_[low, np.clip(box[:2] + box[2:], 0, size) - low]
 
 
 def _write_studio(labels: Labels, folder: Path, images: _Images) -> list[Path]:

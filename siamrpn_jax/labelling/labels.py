@@ -5,6 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 
+def is_class(name: str) -> bool:
+    """Whether a word can be a class: formats have one a line, or in XML."""
+    return bool(name.strip()) and name.isprintable()
+
+
 @dataclass(frozen=True, eq=False)
 class LabelledObject:
     """One object through the T frames of a film."""

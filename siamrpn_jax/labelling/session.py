@@ -34,7 +34,7 @@ from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.files import read_json, replacing
 from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 from siamrpn_jax.labelling import Format, Progress, formats
-from siamrpn_jax.labelling.labels import LabelledObject, Labels
+from siamrpn_jax.labelling.labels import LabelledObject, Labels, is_class
 from siamrpn_jax.labelling.runner import Job, Runner
 from siamrpn_jax.labelling.runs import Found, Run, join
 from siamrpn_jax.media.frames import Frames, LiveFrames, open_frames, read_ahead
@@ -196,8 +196,8 @@ class Session:
         self._check_frame(frame_index)
         if not isinstance(object_id, int) or not 0 <= object_id < 2**31:
             raise InputError(f"object {object_id!r}, expected a number from 0 on")
-        if name is not None and not name.strip():
-            raise InputError(f"object {object_id}: name {name!r}, expected a word")
+        if name is not None:
+            _check_name(object_id, name)
         drawn = check_boxes(box, self.frames[frame_index])
         if drawn.shape != (4,):
             raise InputError(f"box of shape {drawn.shape}, expected one: x,y,w,h")
@@ -261,8 +261,7 @@ class Session:
 
     def rename(self, object_id: int, name: str) -> None:
         """Changes an object's class."""
-        if not name.strip():
-            raise InputError(f"object {object_id}: name {name!r}, expected a word")
+        _check_name(object_id, name)
         self._get(object_id).name = name
 
     def remove(self, object_id: int) -> None:
@@ -440,7 +439,12 @@ class Session:
         )
 
     def export(self, folder: str | Path, format: Format, **options: Any) -> list[Path]:
-        """Writes what is known for another tool; see ``formats.write_labels``."""
+        """Writes what is known for another tool; see ``formats.write_labels``.
+
+        Raises:
+            InputError: the film has changed since it was opened.
+        """
+        self.frames.check_unchanged()
         return formats.write_labels(
             self.labels(), Path(folder), format, frames=self.frames, **options
         )
@@ -662,6 +666,13 @@ class Session:
             raise InputError(f"{path}: {error}") from error
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: malformed object ({error!r})") from error
+
+
+def _check_name(object_id: int, name: str) -> None:
+    if not is_class(name):
+        raise InputError(
+            f"object {object_id}: name {name!r}, expected a word that can be printed"
+        )
 
 
 def _as_json(number: int, target: _Object) -> dict[str, Any]:

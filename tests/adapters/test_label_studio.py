@@ -1,5 +1,6 @@
 import copy
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ def films(tmp_path_factory):
     with VideoWriter(folder / "deep/scene.webm", fps=25, size=SIZE) as writer:
         for image in images:
             writer.write(image)
+    shutil.copy(folder / "deep/scene.webm", folder / "copy.webm")
+    (folder / "notes.webm").write_text("no film")
     return folder
 
 
@@ -132,8 +135,23 @@ def damaged():
     yield {"tasks": [{"data": 5}]}, "malformed request"
     yield request(film="/data/other.webm"), "holds no film /data/other.webm"
     yield request(film="../../etc/passwd"), "holds no film ../../etc/passwd"
+    two = copy.deepcopy(whole)
+    two["tasks"][0]["data"]["title"] = "copy.webm"
+    yield two, "copy.webm, expected one film"
+    yield request(region(0), film="notes.webm"), "notes.webm: not a video"
+    apart = region(0, point(1, FIRST)), region(1) | {"to_name": "other"}
+    yield request(*apart), "regions are of film and other, expected one to_name"
+    for value, message in (
+        ({"duration": 9.5}, "region 0: is of a film of 9.5 s, and scene.webm lasts"),
+        ({"framesCount": 10**12}, "region 0: framesCount is 1000000000000, expected"),
+        ({"framesCount": 4, "duration": 0.32}, "frame 5, expected 1 to 4"),
+    ):
+        yield request(region(0, point(5, FIRST), **value)), message
     for path, value, message in (
-        ("frame", 99, "frame 98 of"),
+        ("frame", 99, "region 0: frame 99, expected 1 to 8"),
+        ("frame", 0, "region 0: frame 0, expected 1 to 8"),
+        ("frame", 1.5, "expected a whole number"),
+        ("rotation", 20, "frame 1 has rotation 20, expected 0"),
         ("frame", "a", "expected a whole number"),
         ("frame", True, "expected a whole number"),
         ("x", None, "malformed"),

@@ -128,6 +128,8 @@ def test_films_of_a_folder(tmp_path):
     assert [film.name for film in list_films(tmp_path)] == ["a", "b", "film.MP4"]
     assert [film.name for film in list_films(tmp_path / "a")] == ["a"]
     assert list_films(tmp_path / "a", out=tmp_path / "o")[0].out == tmp_path / "o"
+    with pytest.raises(InputError, match="notes.txt: is a file, expected a folder"):
+        list_films(tmp_path / "a", out=tmp_path / "notes.txt")
     for name in ("empty", "missing", "notes.txt"):
         wrong = tmp_path / name
         with pytest.raises(InputError, match=f"{name}.*(film|video)"):
@@ -562,6 +564,29 @@ def test_a_full_disk_is_told_and_tried_again(page, films, monkeypatch):
     assert len(saved(films)["objects"]) == 1
 
 
+def test_what_cannot_be_saved_is_not_lost(tmp_path, tracker, caplog, monkeypatch):
+    """Another film is opened meanwhile, and then the server ends."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("a", "b"):
+        write_film(tmp_path / "films" / name, length=2)
+    out = tmp_path / "out"
+    with serving(tmp_path / "films", tracker, out=out) as address:
+        out.touch()  # no folder
+        with Page(address, film=0) as page:
+            page.open()
+            page.do("draw", frame=0, box=BOX, name="car")
+            page.until(lambda: page.last["problem"])
+        with Page(address, film=1) as page:
+            assert page.open().status_code == 200
+        with Page(address, film=0) as page:
+            page.open()
+            assert page.objects == {1: "car"} and not page.last["saved"]
+    (rescued,) = tmp_path.glob("siamrpn-*/a.session.json")
+    assert json.loads(rescued.read_text())["objects"][0]["name"] == "car"
+    (record,) = [one for one in caplog.records if "cannot be saved" in one.message]
+    assert str(rescued) in record.message
+
+
 def test_the_session_of_another_film_stays(films, tracker):
     write_film(films / "other", length=5, seed=1)
     with serving(films, tracker) as address, Page(address, film=1) as page:
@@ -597,6 +622,9 @@ def test_a_film_that_changes_is_told(page, films):
     page.do("track", way="forward", frame=0)
     page.until(lambda: page.notices)
     assert "changed while it was open" in page.notices[0]
+    answer = page.post("export", format="csv")
+    assert answer.status_code == 422 and "changed while" in answer.json()["error"]
+    assert not (films / "labels" / "walk-csv").exists()
     page.settle()
     answer = page.post("open")
     assert answer.status_code == 409 and answer.json()["offer"]

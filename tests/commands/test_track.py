@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,8 +132,18 @@ def test_animation_beside_the_film(tmp_path, weights, film, capsys):
 
 def test_default_folder(tmp_path, monkeypatch, weights, film):
     monkeypatch.chdir(tmp_path)
-    track.run(track.Config(str(film), box=("10,10,20,16",), weights=str(weights)))
-    assert (tmp_path / "tracks" / "car" / "boxes.csv").is_file()
+    config = track.Config(str(film), box=("10,10,20,16",), weights=str(weights))
+    track.run(config)
+    table = tmp_path / "tracks" / "car" / "boxes.csv"
+    before = table.read_text()
+    other = tmp_path / "car.avi"  # another film of that name
+    shutil.copy(film, other)
+    config = dataclasses.replace(config, video=str(other), box=("30,20,20,16",))
+    with pytest.raises(InputError, match="car/boxes.csv: is there already, .*--out"):
+        track.run(config)
+    assert table.read_text() == before
+    track.run(dataclasses.replace(config, out=table.parent))
+    assert table.read_text() != before
 
 
 def test_mp4_needs_the_extra_or_works(tmp_path, weights, film):
@@ -160,6 +171,10 @@ def test_mp4_needs_the_extra_or_works(tmp_path, weights, film):
         (["--video", "FILM", "--box", "1,2,3,nan"], "expected finite x,y,w,h"),
         (["--video", "FILM", "--box", "90,2,3,4"], "outside the frame of 80x64"),
         (["--video", "FILM", "--box", "1,2,3,4", "--weights", "none"], "no weights"),
+        (
+            ["--video", "FILM", "--box", "1,2,3,4", "--names", "a\nb"],
+            r"--names 'a\nb',",
+        ),
         (["--video", "FILM"], "pass --box"),
         (
             ["--video", "FILM", "--box", "1,2,3,4", "--animation", "a.mp4"],

@@ -155,6 +155,40 @@ def test_yolo_comes_back(labels, film, tmp_path, every):
     assert len(list((tmp_path / "images/train").iterdir())) == len(frames)
 
 
+def test_yolo_boxes_end_at_the_edges(film, tmp_path):
+    """Ultralytics leaves out an image with a centre outside, and all its boxes."""
+    boxes = np.full((1, 4), (-30.0, 40, 40, 200))
+    one = LabelledObject(1, "car", boxes, np.ones(1), ~np.ones(1, bool), np.ones(1))
+    labels = Labels("a", str(film), SIZE, None, 1, (one,))
+    write_labels(labels, tmp_path, "yolo")
+    row = (tmp_path / "labels/train/a_000000.txt").read_text().split()
+    expected = [0, 5 / 96, 52 / 64, 10 / 96, 24 / 64]
+    np.testing.assert_allclose(np.array(row, float), expected, atol=1e-6)
+
+
+def test_images_of_several_sizes(tmp_path):
+    """Fractions are of each image; formats of one size refuse them."""
+    sizes = [(40, 30), (80, 60)]
+    (tmp_path / "a").mkdir()
+    for number, (width, height) in enumerate(sizes):
+        image = np.zeros((height, width, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / "a" / f"{number}.png"), image)
+    boxes = np.array([(4.0, 3, 8, 6), (60, 45, 8, 6)])
+    one = LabelledObject(1, "car", boxes, np.ones(2), np.zeros(2, bool), np.ones(2))
+    labels = Labels("a", str(tmp_path / "a"), sizes[0], None, 2, (one,))
+    frames = Frames(tmp_path / "a")
+    write_labels(labels, tmp_path / "yolo", "yolo", frames=frames)
+    row = (tmp_path / "yolo/labels/train/a_000001.txt").read_text()
+    assert row == "0 0.8 0.8 0.1 0.1\n"
+    (path,) = write_labels(labels, tmp_path / "coco", "coco", frames=frames)
+    images = json.loads(path.read_text())["images"]
+    assert [(image["width"], image["height"]) for image in images] == sizes
+    for format in ("mot", "cvat", "labelstudio"):
+        with pytest.raises(InputError, match="0.png has 40x30 pixels and 1.png 80x60"):
+            write_labels(labels, tmp_path / format, format, frames=frames)
+        assert not (tmp_path / format).exists()
+
+
 def test_what_the_formats_say_of_themselves(labels, tmp_path):
     write_labels(labels, tmp_path / "c", "cvat")
     root = ElementTree.parse(tmp_path / "c" / "street.xml").getroot()

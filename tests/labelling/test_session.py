@@ -279,6 +279,8 @@ def test_what_cannot_be_drawn_is_refused(session):
             session.add_box(0, 1, box)
     with pytest.raises(InputError, match="expected a word"):
         session.add_box(0, 1, FIRST, name="")
+    with pytest.raises(InputError, match=r"name 'a\\nb', expected a word"):
+        session.add_box(0, 1, FIRST, name="a\nb")  # two lines of labels.txt
     with pytest.raises(InputError, match="object 9, expected one of 0"):
         session.remove(9)
     with pytest.raises(InputError, match="has no box on frame 3"):

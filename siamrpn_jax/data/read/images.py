@@ -40,6 +40,9 @@ _NUMBERED = re.compile(
 )
 """The name of a file by its last number. A sign is no other character's hyphen."""
 
+_AROUND = re.compile(r"(\D*)(\d|\d.*\d)(\D*)")
+"""What is before the numbers of a name, from the first to the last, and after them."""
+
 MAX_PIXELS = 2**27
 """Larger images are not decoded: a kilobyte can declare gigabytes."""
 
@@ -124,8 +127,9 @@ def refuse_twins(images: Iterable[Path]) -> None:
     """Checks that no two images are of one frame, as far as their names tell.
 
     They are where the suffix alone or a zero before a number tells them apart, or a
-    word before or after a name that has a number: ``0001.jpg`` and ``0001_mask.png``.
-    Other names may repeat a number, as those of two cameras do.
+    word before or after a name that has a number: ``0001.jpg`` and ``0001_mask.png``;
+    or another word after it: ``0001_left.jpg`` and ``0001_right.jpg``. Names with other
+    words before their numbers may repeat them: one clip comes after another.
 
     Raises:
         ImageError: naming two such images.
@@ -134,11 +138,17 @@ def refuse_twins(images: Iterable[Path]) -> None:
     for image in images:
         first = by_name.setdefault((image.parent, _unpadded(image.stem)), image)
         if first != image:
-            raise _twins(first, image)
+            raise _twins(first, image, f"%04d{first.suffix}")
+    by_number: dict[tuple[Path, str], Path] = {}
     for image in by_name.values():
         for stem in _without_a_word(image.stem):
             if first := by_name.get((image.parent, _unpadded(stem))):
-                raise _twins(first, image)
+                raise _twins(first, image, f"%04d{first.suffix}")
+        number, word = _before_a_word(image.stem)
+        first = by_number.setdefault((image.parent, number), image) if word else image
+        if first != image:
+            pattern = f"*{_before_a_word(first.stem)[1]}{first.suffix}"
+            raise _twins(first, image, pattern)
 
 
 def _unpadded(stem: str) -> str:
@@ -147,7 +157,7 @@ def _unpadded(stem: str) -> str:
 
 def _without_a_word(stem: str) -> Iterator[str]:
     """A name with a number without two or more letters and signs at one of its ends."""
-    if numbers := re.fullmatch(r"(\D*)(\d|\d.*\d)(\D*)", stem):
+    if numbers := _AROUND.fullmatch(stem):
         before, middle, after = numbers.groups()
         for end in range(len(after) - 1):
             yield before + middle + after[:end]
@@ -155,11 +165,19 @@ def _without_a_word(stem: str) -> Iterator[str]:
             yield before[start:] + middle + after
 
 
-def _twins(first: Path, second: Path) -> ImageError:
+def _before_a_word(stem: str) -> tuple[str, str]:
+    """A name up to its last number, and the two or more letters and signs after it."""
+    numbers = _AROUND.fullmatch(stem)
+    if not numbers or len(numbers[3]) < 2:
+        return stem, ""
+    return numbers[1] + _unpadded(numbers[2]), numbers[3]
+
+
+def _twins(first: Path, second: Path, pattern: str) -> ImageError:
     return ImageError(
         f"{first.parent}: holds {first.name} and {second.name}, expected one image of "
         "each frame: move one kind to another folder, or name the other by a pattern, "
-        f"as '{first.parent / '%04d'}{first.suffix}'"
+        f"as '{first.parent / pattern}'"
     )
 
 

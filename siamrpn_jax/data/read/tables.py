@@ -58,11 +58,12 @@ NAMES = {
     "lost": "lost is_lost absent is_absent absence outside is_outside out_of_view "
     "out_of_frame out_of_image hidden is_hidden invisible is_invisible missing "
     "is_missing deleted is_deleted invalid is_invalid full_occlusion fully_occluded "
-    "gone is_gone disappeared has_disappeared off_screen offscreen is_off_screen",
+    "gone is_gone disappeared has_disappeared off_screen offscreen is_off_screen "
+    "has_left has_left_frame left_scene exited has_exited",
     "visible": "visible is_visible visibility present is_present in_view is_in_view "
     "in_frame in_image on_screen onscreen is_on_screen exists",
-    "found": "found is_found valid is_valid exist tracked is_tracked detected "
-    "is_detected success enabled is_enabled",
+    "found": "found is_found valid is_valid exist tracked is_tracked tracking "
+    "is_tracking detected is_detected success enabled is_enabled",
     "angle": "angle theta rotation rot rotation_angle angle_deg angle_rad box_angle "
     "bbox_angle",
     "confidence": "confidence conf",

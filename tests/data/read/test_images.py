@@ -291,11 +291,15 @@ def test_images_that_are_not_read_are_named_where_there_are_no_others(tmp_path):
         ("1-2_5.jpg, 1-2_5 copy.jpg", "1-2_5.jpg and 1-2_5 copy.jpg"),
         ("a/1.jpg, a/1.png", "a: holds 1.jpg and 1.png"),
         ("a/1.jpg, b/1.png, b/1_m.png, c/1_m.png", "b: holds 1.png and 1_m.png"),
+        ("1_left.jpg, 1_right.jpg, 2_left.jpg", "1_left.jpg and 1_right.jpg"),
+        ("f1-rgb.png, f2-rgb.png, f01-depth.png", "f1-rgb.png and f01-depth.png"),
+        ("a_1 L.png, a_1 R.png", "a_1 L.png and a_1 R.png"),
         ("cam1_001.jpg, cam1_002.jpg, cam2_001.jpg, cam2_002.jpg", ""),
         ("a_1.jpg, a_2.jpg, b_1.jpg, b_2.jpg", ""),  # one clip after another
         ("1.png, 2.jpg, 10_old.jpg, 30_old.jpg", ""),
         ("car.jpg, car_red.jpg", ""),  # no numbers
-        ("1.jpg, 1a.jpg, 2.jpg", ""),  # one put in between
+        ("1_start.jpg, 2.jpg, 3_end.jpg", ""),
+        ("1.jpg, 1a.jpg, 1b.jpg, 2.jpg", ""),  # one put in between
         ("1.jpg, 1_1.jpg, 1_2.jpg, 2.jpg", ""),
         ("1.05.jpg, 1.5.jpg, 10.5.jpg", ""),
         ("a/1.jpg, b/1.jpg, c/1_mask.png", ""),
@@ -309,6 +313,14 @@ def test_two_images_of_one_frame(names, twins):
         refuse_twins(images)
     with pytest.raises(ImageError, match="expected one image of each frame"):
         refuse_twins(images[::-1])
+
+
+def test_the_pattern_that_tells_two_cameras_apart():
+    pair = [Path("a/01_left.jpg"), Path("a/01_right.png")]
+    with pytest.raises(ImageError, match=r"as 'a/\*_left.jpg'$"):
+        refuse_twins(pair)
+    with pytest.raises(ImageError, match=r"as 'a/%04d.jpg'$"):
+        refuse_twins([Path("a/01.jpg"), *pair])
 
 
 @pytest.mark.parametrize(

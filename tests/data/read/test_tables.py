@@ -153,7 +153,7 @@ def test_what_is_not_visible_has_no_box(tmp_path, name):
     assert found.faults[9].endswith(f"expected 0 to 1 as {name}")
 
 
-PRESENCE = "valid is_valid exist tracked found detected success enabled"
+PRESENCE = "valid is_valid exist tracked tracking found detected success enabled"
 
 
 @pytest.mark.parametrize("name", PRESENCE.split())
@@ -171,7 +171,7 @@ def test_what_is_not_found_has_no_box(tmp_path, name):
     "name",
     [
         *("absence", "hidden", "missing", "deleted", "Full Occlusion", "out_of_frame"),
-        *("gone", "hasDisappeared", "Off-screen"),
+        *("gone", "hasDisappeared", "Off-screen", "has_left"),
     ],
 )
 def test_what_is_not_there_is_lost(tmp_path, name):

@@ -88,6 +88,11 @@ def test_label_studio_that_cannot_be_read(tmp_path):
     studio(tmp_path, [point(1, 0), point(3, 0, rotation=20)])
     tracks, (rejection,) = read_all(DATASET, tmp_path)
     assert not tracks and "a rotation" in rejection.reason
+    for frame in (0, 9, 2.5):
+        studio(tmp_path, [point(frame, 0)])
+        tracks, (rejection,) = read_all(DATASET, tmp_path)
+        assert not tracks
+        assert rejection.reason.startswith(f"result 0: frame {frame}, expected ")
     (tmp_path / "film.mp4").unlink()
     with pytest.raises(
         PreparationError, match=r"task 0 is of .*/0a1b2c3d-film.mp4, expected that film"

@@ -66,6 +66,34 @@ def test_mot_frames_from_0(tmp_path, first):
         assert not rejections and len(tracks["a/gt/gt.txt/1"].frames) == 4
 
 
+@pytest.mark.parametrize(
+    ("images", "frames", "wrong"),
+    [
+        (range(5), range(1, 6), "frames 1 to 5 may count the images from 1,"),
+        (range(5), range(1, 4), "mean the numbers of their names, 0 to 4: expected"),
+        (range(5), range(3), ""),
+        (range(4, 10), range(1, 7), "frames 1 to 6 may count the images from 1,"),
+        (range(4, 10), range(4, 7), "frames 4 to 6 may count the images from 1,"),
+        (range(4, 10), range(4, 10), ""),
+        (range(10, 15), range(10, 12), ""),
+    ],
+)
+def test_mot_images_that_are_not_numbered_from_1(tmp_path, images, frames, wrong):
+    """The first image is frame 1 of MOT, and its name may say another number."""
+    touch_frames(tmp_path / "a/img1", "%06d.jpg", images)
+    rows = [f"{i},1,{i},40,30,24,1,1,1" for i in frames]
+    write_lines(tmp_path / "a/gt/gt.txt", *rows)
+    tracks, rejections = read_all(DATASET, tmp_path)
+    if wrong:
+        (rejection,) = rejections
+        assert not tracks and wrong in rejection.reason
+        assert rejection.records == len(frames)
+    else:
+        assert not rejections
+        (track,) = tracks.values()
+        assert track.numbers.tolist() == list(frames)
+
+
 def test_mot_seqinfo(tmp_path):
     write_frames(tmp_path / "raw/a/img1", "%06d.jpg", [1, 2])
     write_lines(tmp_path / "raw/a/gt/gt.txt", "1,1,1,2,30,40,1", "2,1,1,2,30,40,1")
