@@ -32,6 +32,7 @@ from siamrpn_jax.data.read.formats import (
     no_target,
     parse_numbers,
     read_lines,
+    warn_of_percent,
 )
 from siamrpn_jax.data.read.images import (
     ImageError,
@@ -45,6 +46,7 @@ from siamrpn_jax.data.read.images import (
 from siamrpn_jax.data.read.tables import (
     AS_CORNERS,
     TableError,
+    check_film,
     counts,
     have_names,
     read_table,
@@ -189,7 +191,7 @@ def read_sequence(
             f"{folder}: {len(frames)} frames but {len(boxes)} lines in "
             f"{text.name}; expected one line a frame"
         )
-    _refuse_corners(text, boxes, frames[0])
+    _check_units(text, boxes, frames[0])
     _refuse_fractions(text, boxes)
     _refuse_other_size(text, frames[0])
     numbered = _NUMBERED.fullmatch(text.name)
@@ -320,6 +322,7 @@ def _read_named(path: Path, faults: dict[int, str] | None) -> np.ndarray:
     """The boxes of a ground truth file with a first line of names."""
     try:
         table = read_table(path)
+        check_film(table, path.parent.resolve().name, called="folder")
     except TableError as error:
         raise SequenceError(str(error)) from error
     keys = table.columns.keys
@@ -345,8 +348,8 @@ def _read_named(path: Path, faults: dict[int, str] | None) -> np.ndarray:
     return boxes
 
 
-def _refuse_corners(text: Path, boxes: np.ndarray, frame: Path) -> None:
-    """Raises SequenceError for unnamed rows that fit as corners alone."""
+def _check_units(text: Path, boxes: np.ndarray, frame: Path) -> None:
+    """Raises SequenceError for unnamed rows that fit as corners alone; may warn."""
     try:
         size = read_size(frame)
     except ImageError:
@@ -354,6 +357,8 @@ def _refuse_corners(text: Path, boxes: np.ndarray, frame: Path) -> None:
     named = _is_named(read_lines(text, error=SequenceError)[0])
     if not named and looks_like_corners(boxes, size):
         raise SequenceError(f"{text}: {AS_CORNERS}")
+    if size is not None:
+        warn_of_percent(text, boxes, size)
 
 
 def _refuse_fractions(text: Path, boxes: np.ndarray) -> None:

@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -226,6 +227,43 @@ def test_boxes_of_frames_of_another_size_are_refused(tmp_path):
     message = r"txt:3: 0001\.png is 160x120 pixels, annotated are 320x240"
     with pytest.raises(SequenceError, match=message):
         read_sequence(path)
+
+
+def test_a_table_of_another_film_is_refused(tmp_path):
+    write_sequence(tmp_path / "a", 2, length=2)
+    path = tmp_path / "a/groundtruth.txt"
+    for name in ("a.mp4", "films/a.mov", "s7"):
+        path.write_text("\n".join(["x,y,w,h,video", *[f"1,2,30,40,{name}"] * 2]))
+        assert len(read_sequence(path).boxes) == 2
+    path.write_text("\n".join(["x,y,w,h,video", *["1,2,30,40,b.mp4"] * 2]))
+    message = r"txt: line 2 is of 'b.mp4', expected a film a, as the folder is called"
+    with pytest.raises(SequenceError, match=message):
+        read_sequence(path)
+    with pytest.raises(SequenceError, match="expected a film a"):
+        read_sequence(os.path.relpath(path))
+
+
+def test_sizes_in_one_column_are_refused(tmp_path):
+    folder = make(tmp_path, ["x,y,w,h,resolution", "1,2,3,4,320x240"])
+    with pytest.raises(SequenceError, match="'resolution' is not understood, expected"):
+        read_sequence(folder)
+
+
+def test_boxes_that_may_be_percent_are_a_warning(tmp_path, caplog):
+    (tmp_path / "img").mkdir()
+    for number in (1, 2):
+        cv2.imwrite(str(tmp_path / f"img/{number}.png"), np.zeros((240, 320), np.uint8))
+    path = tmp_path / "groundtruth.txt"
+    for row in ("10.5,20,30,40", "nan,nan,nan,nan"):
+        path.write_text(f"60.5,20,39,40\n{row}\n")
+        read_sequence(tmp_path)
+        message = f"{path}: all its boxes lie in the first 100 of 320x240 pixels"
+        assert message in caplog.text
+        caplog.clear()
+    for rows in ("60.5,20,39,40\n90.5,20,30,40", "60,20,39,40\n10,20,30,40"):
+        path.write_text(rows)
+        read_sequence(tmp_path)
+    assert not caplog.text
 
 
 def test_bad_lines_can_be_collected(tmp_path):
