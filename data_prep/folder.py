@@ -55,6 +55,7 @@ from siamrpn_jax.data.read.sequences import (
     SequenceError,
     find_frames,
     find_sequences,
+    packed_hint,
     read_sequence,
     walk,
 )
@@ -166,7 +167,7 @@ def list_units(options: FolderOptions) -> list[Unit]:
     found = [(folder, files) for folder, _, files in walk(raw)]
     exports = tools.list_units(raw, found)
     if not (sequences or box_files or stills or exports):
-        hint = tools.describe_unknown(found)
+        hint = tools.describe_unknown(found) or packed_hint(raw)
         raise PreparationError(f"{raw}: holds nothing of the kind{hint}")
     log.warning(
         "%s: found %d sequences, %d box files, %d stills in %d folders, %d units of "

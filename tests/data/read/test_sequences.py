@@ -266,6 +266,47 @@ def test_boxes_that_may_be_percent_are_a_warning(tmp_path, caplog):
     assert not caplog.text
 
 
+def test_what_is_half_downloaded_is_named(tmp_path, caplog):
+    make(tmp_path / "a", ["1,2,3,4"] * 2)
+    (tmp_path / "data.zip").touch()  # extracted: the folder is there
+    (tmp_path / "data").mkdir()
+    (tmp_path / "labelled/img").mkdir(parents=True)
+    (tmp_path / "labelled.csv").touch()
+    assert find_sequences(tmp_path) == [tmp_path / "a"] and not caplog.text
+    (tmp_path / "b/img").mkdir(parents=True)
+    (tmp_path / "b/groundtruth.txt.part").touch()
+    (tmp_path / "more.zip.crdownload").touch()
+    assert find_sequences(tmp_path) == [tmp_path / "a"]
+    packed, bare = caplog.messages
+    assert packed == (
+        f"{tmp_path}: 2 files are archives or unfinished downloads, left out: "
+        "more.zip.crdownload, b/groundtruth.txt.part"
+    )
+    assert bare == (
+        f"{tmp_path}: 1 folders have frames and no groundtruth.txt: no sequences: b"
+    )
+
+
+def test_what_is_packed_is_told_where_something_is_missing(tmp_path):
+    folder = make(tmp_path / "a", ["1,2,3,4"] * 2)
+    image = folder / "img/2.jpg"
+    image.rename(folder / "img/2.jpg.part")
+    message = f"1 frames but 2 lines.*; {image}.part is no finished download: fetch it"
+    with pytest.raises(SequenceError, match=message):
+        read_sequence(folder)
+    for file in (folder / "img").iterdir():
+        file.unlink()
+    (folder / "img").rmdir()
+    (folder / "img.zip").touch()
+    with pytest.raises(
+        SequenceError, match=r"no frames.*; .*img.zip is an archive: ex"
+    ):
+        read_sequence(folder)
+    (folder / "groundtruth.txt").unlink()
+    with pytest.raises(SequenceError, match=r"no sequence.*; .*img.zip is an archive"):
+        find_sequences(tmp_path)
+
+
 def test_bad_lines_can_be_collected(tmp_path):
     folder = make(tmp_path / "a", ["1,2,3,4", "1,2,3", "nan,nan,nan,nan", "1,2,3,x"])
     faults: dict[int, str] = {}
