@@ -30,7 +30,6 @@ import numpy as np
 
 from data_prep import coco, tools
 from data_prep.numbering import find_numbers, first_number
-from data_prep.tools.units import is_film
 from data_prep.tracks import (
     Dataset,
     Frame,
@@ -44,13 +43,19 @@ from data_prep.tracks import (
 from data_prep.unread import find_unread
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.formats import no_target
-from siamrpn_jax.data.read.images import is_hidden, natural_sort, read_size
+from siamrpn_jax.data.read.images import (
+    FILM_SUFFIXES,
+    is_hidden,
+    natural_sort,
+    read_size,
+)
 from siamrpn_jax.data.read.rows import read_lines
 from siamrpn_jax.data.read.sequences import (
     GROUND_TRUTH_NAMES,
     SequenceError,
     find_frames,
     find_sequences,
+    packed_hint,
     read_sequence,
     walk,
 )
@@ -59,21 +64,18 @@ from siamrpn_jax.data.read.tables import (
     LabelRow,
     LabelTable,
     TableError,
+    check_film,
     check_sizes,
-    normal_name,
     read_table,
     same_fault_in_all,
 )
-from siamrpn_jax.media.video import FILM_SUFFIXES, Video
+from siamrpn_jax.media.video import Video
 
 TABLE_SUFFIXES = (".txt", ".csv", ".tsv")
 """Box files."""
 
 _TIME_TOLERANCE = 0.25
 """How far a time may be from that of its frame, in frames."""
-
-_ONE_SIZE = frozenset("resolution image_size frame_size video_size".split())
-"""Columns that may hold a width and a height in one."""
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +167,7 @@ def list_units(options: FolderOptions) -> list[Unit]:
     found = [(folder, files) for folder, _, files in walk(raw)]
     exports = tools.list_units(raw, found)
     if not (sequences or box_files or stills or exports):
-        hint = tools.describe_unknown(found)
+        hint = tools.describe_unknown(found) or packed_hint(raw)
         raise PreparationError(f"{raw}: holds nothing of the kind{hint}")
     log.warning(
         "%s: found %d sequences, %d box files, %d stills in %d folders, %d units of "
@@ -261,8 +263,7 @@ def _read_box_file(unit: Unit) -> Iterator[Track | Rejection]:
     content: BoxFile = unit.content
     try:
         table = read_table(content.text)
-        _check_film(table)
-        _check_resolution(table)
+        check_film(table, content.text.stem, called="table")
         frames = _frames(content, table)
         if size := _frame_size(frames):
             check_sizes(table, size)
@@ -334,31 +335,6 @@ def _open(film: Path) -> Video | None:
         return Video(film)
     except (InputError, OSError):
         return None
-
-
-def _check_film(table: LabelTable) -> None:
-    """Raises TableError where rows name another film than that of the table's name.
-
-    What has no suffix of a film may be any name of the video, and proves nothing.
-    """
-    for row in table.rows:
-        for name in row.videos:
-            film = Path(name.replace("\\", "/"))
-            if is_film(film) and film.stem != table.path.stem:
-                raise TableError(
-                    f"{table.path}: line {row.line} is of {name[:80]!r}, expected a "
-                    f"film {table.path.stem}, as the table is called"
-                )
-
-
-def _check_resolution(table: LabelTable) -> None:
-    """Raises TableError for a size of the pictures in one column, which is not read."""
-    for name in table.columns.names:
-        if normal_name(name) in _ONE_SIZE:
-            raise TableError(
-                f"{table.path}: column {name!r} is not understood, expected the size "
-                "of the frames as image_width,image_height, or no such column"
-            )
 
 
 def _check_keys(table: LabelTable, frames: Frames) -> None:

@@ -45,8 +45,9 @@ from data_prep.tracks import (
 )
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.formats import parse_number
+from siamrpn_jax.data.read.images import FILM_SUFFIXES
 from siamrpn_jax.data.read.sequences import walk
-from siamrpn_jax.media.video import FILM_SUFFIXES, Video
+from siamrpn_jax.media.video import Video
 
 COLUMNS = 10
 _LONGEST_MS = 1e9

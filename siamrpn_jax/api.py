@@ -320,9 +320,12 @@ def load(
     loaded = load_weights(name_or_path)
     config = dataclasses.replace(loaded.tracker_config, **constants)
     loaded = loaded._replace(tracker_config=config)
-    if loaded.model.config.head.regresses:
-        window_and_center(loaded.model.config, config)  # says at once what does not fit
-    check_memory(loaded.model.config.head, config)
+    try:  # says at once what does not fit
+        if loaded.model.config.head.regresses:
+            window_and_center(loaded.model.config, config)
+        check_memory(loaded.model.config.head, config)
+    except InputError as error:
+        raise InputError(f"{name_or_path}: {error}") from None
     if runtime == "auto":
         runtime = choose(loaded) if pad_to == 1 else "jax"
     if runtime == "jax":

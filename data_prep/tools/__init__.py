@@ -36,11 +36,11 @@ from pathlib import Path
 from data_prep import coco
 from data_prep.stills import still_track
 from data_prep.tools import coco_videos, cvat, label_studio, mot, via, yolo
-from data_prep.tools.units import LabelledStill, Unreadable, is_film, key_of
+from data_prep.tools.units import LabelledStill, Unreadable, key_of
 from data_prep.tracks import Rejection, Track, Unit
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import read_json
-from siamrpn_jax.data.read.images import is_image
+from siamrpn_jax.data.read.images import is_film, is_image
 from siamrpn_jax.data.read.stills import turn_problem
 
 ToolContent = (

@@ -27,14 +27,13 @@ from data_prep.tools.units import (
     beside,
     declared_size,
     frame_at,
-    is_film,
     key_of,
     make_track,
 )
 from data_prep.tracks import PreparationError, Rejection, Track, Unit
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.formats import parse_number, parse_numbers
-from siamrpn_jax.data.read.images import list_images
+from siamrpn_jax.data.read.images import is_film, list_images
 from siamrpn_jax.media.video import Video
 
 

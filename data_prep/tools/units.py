@@ -12,7 +12,6 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import inside
 from siamrpn_jax.data.read.formats import looks_like_corners, no_target
 from siamrpn_jax.data.read.images import read_size
-from siamrpn_jax.media.video import FILM_SUFFIXES
 
 BROKEN = (np.inf, np.inf, np.inf, np.inf)
 """A box that cannot be read: the writer rejects it."""
@@ -133,11 +132,6 @@ def beside(path: Path, name: str) -> Path:
         raise PreparationError(f"{path}: image {error}") from error
     found = inside(path.parent / "images", name)
     return found if found.exists() else plain
-
-
-def is_film(path: Path) -> bool:
-    """Whether a file is a film by its name."""
-    return path.suffix.lower() in FILM_SUFFIXES
 
 
 def declared_size(width: object, height: object) -> tuple[int, int] | None:

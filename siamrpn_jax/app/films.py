@@ -5,9 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.data.read.images import is_hidden, is_image, natural_sort
+from siamrpn_jax.data.read.images import (
+    FILM_SUFFIXES,
+    is_film,
+    is_hidden,
+    is_image,
+    natural_sort,
+)
 from siamrpn_jax.data.read.sequences import FRAME_FOLDERS
-from siamrpn_jax.media.video import FILM_SUFFIXES, Video
+from siamrpn_jax.media.video import Video
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,6 @@ def _entries(folder: Path) -> list[Path]:
 
 def _is_film(path: Path) -> bool:
     if path.is_file():
-        return path.suffix.lower() in FILM_SUFFIXES
+        return is_film(path)
     folders = (path / name for name in FRAME_FOLDERS if (path / name).is_dir())
     return any(is_image(file) for folder in folders for file in folder.iterdir())

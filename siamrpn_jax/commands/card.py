@@ -11,6 +11,7 @@ import tyro
 
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.files import check_place, replacing
 from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:  # --help must not wait for JAX
@@ -65,6 +66,7 @@ def run(config: Config) -> "list[SceneFailure]":
         FileNotFoundError: no such weights.
     """
     _check(config)
+    check_place(config.out, "--out")
     # Imported here: ``siamrpn card --help`` must not wait for JAX.
     from siamrpn_jax.api import load
     from siamrpn_jax.commands.tracker_specs import name_of
@@ -161,8 +163,6 @@ def _write_strips(path: Path, found: "list[SceneFailure]") -> None:
 def _write_picture(path: Path, image: "np.ndarray") -> None:
     """Writes RGB uint8 ``[H, W, 3]`` as WebP."""
     import cv2
-
-    from siamrpn_jax.common.files import replacing
 
     picture = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     data = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])[1]

@@ -9,6 +9,7 @@ import tyro
 
 from siamrpn_jax.commands.errors import ending_cleanly, run_or_exit
 from siamrpn_jax.common.errors import check_least
+from siamrpn_jax.common.files import check_place
 from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 from siamrpn_jax.deploy import Runtime
 
@@ -65,6 +66,7 @@ def run(config: Config) -> None:
         InputError: unusable weights, or a film that cannot be written.
         OSError: the folder cannot be written to.
     """
+    check_place(config.out, "--out")
     # Imported here: ``siamrpn demo --help`` must not wait for JAX.
     from siamrpn_jax.api import load, track
 

@@ -18,7 +18,7 @@ from siamrpn_jax.commands.tracker_specs import (
     open_tracker_spec,
 )
 from siamrpn_jax.common.errors import InputError, check_least
-from siamrpn_jax.common.files import lock_folder, write_json
+from siamrpn_jax.common.files import check_place, lock_folder, write_json
 from siamrpn_jax.data.read.benchmark_lists import BenchmarkName
 from siamrpn_jax.deploy import Runtime
 
@@ -114,6 +114,9 @@ def run(config: Config) -> dict[str, Any]:
     from siamrpn_jax.evaluation.ope import output
     from siamrpn_jax.evaluation.ope.table import as_json
 
+    for name in ("results", "plots", "report", "json"):
+        if place := getattr(config, name):
+            check_place(place, f"--{name}", is_file=name == "json")
     if config.plots or config.report:
         require("matplotlib", extra="report")  # before an hour of tracking
     if config.report:
@@ -132,13 +135,14 @@ def run(config: Config) -> dict[str, Any]:
     if config.results_only:
         entries = _score_results(config, benchmark)
     else:
-        # All are opened first: what is missing is reported before an hour of tracking.
+        # All are opened first: what is wrong is reported before an hour of tracking.
         opened = _together([(one, *open_tracker(one)) for one in specs])
-        several = len(specs) > 1
-        entries = [
-            _run(config, benchmark, *one, one[0].name if several else "")
-            for one in opened
-        ]
+        with contextlib.ExitStack() as locks:
+            stores = _open_stores(config, benchmark, opened, locks)
+            entries = [
+                _run(config, benchmark, *one, store)
+                for one, store in zip(opened, stores, strict=True)
+            ]
     if len(entries) > 1 or entries[0].network:
         output.print_comparison(benchmark, entries)
     rows = {entry.tracker: as_json(entry, benchmark) for entry in entries}
@@ -359,47 +363,58 @@ def _together(opened: "list[Opened]") -> "list[Opened]":
     return opened
 
 
+def _open_stores(
+    config: Config,
+    benchmark: "Benchmark",
+    opened: "list[Opened]",
+    locks: contextlib.ExitStack,
+) -> "list[ResultStore | None]":
+    """The folders of the trackers' results, each locked; None if none are written."""
+    import siamrpn_jax
+
+    if not config.results:
+        return [None] * len(opened)
+    several, stores = len(opened) > 1, []
+    for spec, _, _ in opened:
+        folder = config.results / spec.name if several else config.results
+        locks.enter_context(lock_folder(folder))
+        stores.append(_store(config, folder, _origins(config)[0]))
+    about = {"siamrpn_jax": siamrpn_jax.__version__, "benchmark": config.benchmark}
+    names = list(benchmark.lengths)
+    for store, (_, _, settings) in zip(stores, opened, strict=True):
+        store.open(about | settings, force=config.force, names=names)
+    return stores
+
+
 def _run(
     config: Config,
     benchmark: "Benchmark",
     spec: TrackerSpec,
     tracker: "OnePassTracker | SequenceTracker",
     settings: dict[str, Any],
-    subfolder: str,
+    store: "ResultStore | None",
 ) -> "Entry":
-    import siamrpn_jax
     from siamrpn_jax.evaluation.ope import output
     from siamrpn_jax.evaluation.ope.table import Entry, evaluate_runs
     from siamrpn_jax.evaluation.runner import run_sequence
 
-    store = None
-    with contextlib.ExitStack() as stack:
-        if config.results:
-            store = _store(config, config.results / subfolder, _origins(config)[0])
-            stack.enter_context(lock_folder(store.folder))
-            settings = {
-                "siamrpn_jax": siamrpn_jax.__version__,
-                "benchmark": config.benchmark,
-                **settings,
-            }
-            store.open(settings, force=config.force, names=list(benchmark.lengths))
-        output.print_head(benchmark, spec.name)
-        runs: dict[str, tuple[Run, ...]] = {}
-        for one in benchmark.sequences:
-            run = store.run(tracker, one) if store else run_sequence(tracker, one)
-            runs[one.name], metrics = (run,), None
-            if one.name in benchmark.truths:
-                truth, convention = one.boxes, benchmark.convention
-                metrics = evaluate_runs(one.name, (run,), truth, convention)
-            output.print_sequence(one.name, metrics, run.fps, len(run.boxes))
-        entry = Entry.of(spec.name, runs, benchmark, network=_network_cost(settings))
-        output.print_mean(entry)
-        if store:
-            print(f"boxes  {store.folder} (x and y count from {store.origin})")
-            if _is_got10k(config) or _without_truth(config):
-                path = store.folder / f"{spec.name}.zip"
-                store.pack(path, benchmark.lengths)
-                print(f"zip    {path}")
+    output.print_head(benchmark, spec.name)
+    runs: dict[str, tuple[Run, ...]] = {}
+    for one in benchmark.sequences:
+        run = store.run(tracker, one) if store else run_sequence(tracker, one)
+        runs[one.name], metrics = (run,), None
+        if one.name in benchmark.truths:
+            truth, convention = one.boxes, benchmark.convention
+            metrics = evaluate_runs(one.name, (run,), truth, convention)
+        output.print_sequence(one.name, metrics, run.fps, len(run.boxes))
+    entry = Entry.of(spec.name, runs, benchmark, network=_network_cost(settings))
+    output.print_mean(entry)
+    if store:
+        print(f"boxes  {store.folder} (x and y count from {store.origin})")
+        if _is_got10k(config) or _without_truth(config):
+            path = store.folder / f"{spec.name}.zip"
+            store.pack(path, benchmark.lengths)
+            print(f"zip    {path}")
     return entry
 
 

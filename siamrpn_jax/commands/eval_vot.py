@@ -28,7 +28,7 @@ from siamrpn_jax.commands.vot_output import (
     write_page,
 )
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.common.files import lock_folder, write_json
+from siamrpn_jax.common.files import check_place, lock_folder, write_json
 from siamrpn_jax.evaluation import annotations
 
 if TYPE_CHECKING:  # --help must not wait for JAX
@@ -116,6 +116,9 @@ def run(config: Config) -> dict[str, Any]:
     from siamrpn_jax.common.errors import require
     from siamrpn_jax.evaluation.vot import toolkit
 
+    for name in ("results", "report", "json"):
+        if place := getattr(config, name):
+            check_place(place, f"--{name}", is_file=name == "json")
     if config.report:
         require("matplotlib", extra="report")  # before an hour of tracking
         require("jinja2", extra="report")
@@ -142,11 +145,17 @@ def run(config: Config) -> dict[str, Any]:
                 config.tracker,
                 settings=settings_of(config.constants),
             )
-            # All are opened first: a fault is reported before hours of work, not after.
-            opened = [_open(config, data, folder, one, locks) for one in specs]
+            # All are opened first: a fault is reported before hours of work, not after,
+            # and before anything is removed by --force.
+            opened = [open_tracker_spec(one) for one in specs]
+            places = [folder / one.name / config.experiment for one in specs]
+            for place in places:
+                locks.enter_context(lock_folder(place))
+            for place, (_, made_from) in zip(places, opened, strict=True):
+                _open_folder(config, data, place, made_from)
             scored = [
                 _run_and_score(config, data, one.name, tracker, place)
-                for one, (tracker, place) in zip(specs, opened, strict=True)
+                for one, (tracker, _), place in zip(specs, opened, places, strict=True)
             ]
         if filter_seconds:
             scored = [
@@ -246,23 +255,15 @@ def _open_results(config: Config) -> Iterator[Path]:
 # ------------------------------------------------------------------ running
 
 
-def _open(
-    config: Config,
-    data: VotData,
-    folder: Path,
-    spec: TrackerSpec,
-    locks: contextlib.ExitStack,
-) -> "tuple[OnePassTracker, Path]":
-    """A tracker, and the folder for its results, locked for this process."""
+def _open_folder(
+    config: Config, data: VotData, folder: Path, made_from: Mapping[str, Any]
+) -> None:
+    """Checks what is in the folder of a tracker's results before more is added."""
     from siamrpn_jax.evaluation.store import open_results
 
-    tracker, made_from = open_tracker_spec(spec)
-    folder = folder / spec.name / config.experiment
-    locks.enter_context(lock_folder(folder))
     settings = _settings(data, _protocol(config), made_from)
     files = [f for s in data.sequences for f in (folder / s.name).glob(f"{s.name}_*")]
     open_results(folder, settings, files, force=config.force)
-    return tracker, folder
 
 
 def _run_and_score(

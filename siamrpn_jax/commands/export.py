@@ -12,6 +12,7 @@ import tyro
 from siamrpn_jax.commands.errors import run_or_exit
 from siamrpn_jax.commands.track import parse_box
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.files import check_place, lock_folder, write_json
 from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 from siamrpn_jax.deploy import Part
 
@@ -112,9 +113,7 @@ def run(config: Config) -> dict[str, Any]:
         name: config.out / name if several else config.out for name in config.format
     }
     for name, out in folders.items():  # before minutes of work
-        for place in (out, *out.parents):
-            if place.exists() and not place.is_dir():
-                raise InputError(f"{place}: is no folder, choose another --out")
+        check_place(out, "--out")
         card = out / f"{'export' if name == 'stablehlo' else name}.json"
         if card.exists():
             raise InputError(f"{card}: is there already, choose another --out")
@@ -204,7 +203,6 @@ def _load(weights: str) -> "Loaded":
 
 def _write(config: Config, kind: Literal["onnx", "tflite", "web"]) -> dict[str, Any]:
     """Writes models, and compares them with JAX if that is asked for."""
-    from siamrpn_jax.common.files import lock_folder
     from siamrpn_jax.deploy import files
     from siamrpn_jax.deploy.calibration import Calibration
 
@@ -284,7 +282,6 @@ def _write_stablehlo(config: Config) -> dict[str, Any]:
 
     # Imported here: ``siamrpn export --help`` must not wait for JAX.
     from siamrpn_jax.common.errors import require
-    from siamrpn_jax.common.files import lock_folder, write_json
     from siamrpn_jax.deploy.runtime import FORMAT
     from siamrpn_jax.tracking import export
 

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from siamrpn_jax.commands.inspect_data import Config
-from siamrpn_jax.common.files import replacing, write_json
+from siamrpn_jax.common.files import check_place, replacing, write_json
 from siamrpn_jax.data.pairs import loader
 from siamrpn_jax.data.pairs.pairs import Pair, PairDataset
 from siamrpn_jax.media.drawing import draw_boxes
@@ -41,6 +41,7 @@ _MARGIN = 6  # Pixels around each pair.
 
 def inspect(config: Config) -> dict[str, Any]:
     """Does what ``inspect_data.run`` says."""
+    check_place(config.out, "--out")
     data = config.data
     if config.folders:
         data = dataclasses.replace(data, folders=tuple(map(str, config.folders)))

@@ -13,7 +13,7 @@ from siamrpn_jax import weights
 from siamrpn_jax.commands.tune import Config
 from siamrpn_jax.common import configs, provenance
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.common.files import write_json
+from siamrpn_jax.common.files import check_place, write_json
 from siamrpn_jax.data.crops import reader
 from siamrpn_jax.data.read import pool
 from siamrpn_jax.data.sampling import check_held_out
@@ -490,4 +490,5 @@ def _out(config: Config) -> Path:
         )
     if config.out.suffix != ".safetensors":
         raise InputError(f"--out {config.out}: expected a name with .safetensors")
+    check_place(config.out, "--out", is_file=True)
     return config.out

@@ -52,6 +52,28 @@ def write_json(path: str | Path, report: Mapping[str, Any]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def check_place(path: Path, option: str, *, is_file: bool = False) -> None:
+    """Checks, before long work, that a folder or a file can be written.
+
+    Args:
+        path: where; folders that are missing will be made.
+        option: that gives it, for the error.
+        is_file: whether it is to be a file.
+
+    Raises:
+        InputError: a folder is where the file is to be, or a file where a folder is; or
+            nothing may be written there.
+    """
+    if is_file and path.is_dir():
+        raise InputError(f"{path}: is a folder, expected the name of a file {option}")
+    folders = path.parents if is_file else (path, *path.parents)
+    place = next(folder for folder in folders if folder.exists())
+    if not place.is_dir():
+        raise InputError(f"{place}: is no folder, choose another {option}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"{place}: may not be written to, choose another {option}")
+
+
 def inside(folder: Path, name: str, *, error: type[InputError] = InputError) -> Path:
     """A path below a folder, by a name that somebody's file gives.
 

@@ -1,6 +1,7 @@
 """One target or several followed by another runtime, with the methods of a tracker."""
 
 import copy
+import hashlib
 import importlib.util
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -173,8 +174,11 @@ def find_card(source: str | Path) -> Path | None:
     """The card of an export that a name stands for, or None: it is something else."""
     if source in bundled():
         return None
-    cards = [Path(source, name) for name in CARDS]
-    return next((card for card in cards if card.is_file()), None)
+    for name in CARDS:  # without its card, an export is one that was not copied whole
+        card = Path(source, name)
+        if card.is_file() or card.with_name(f"step.{card.stem}").is_file():
+            return card
+    return None
 
 
 def read_export(card: Path) -> Export:
@@ -185,7 +189,7 @@ def read_export(card: Path) -> Export:
 
     Raises:
         InputError: a card that cannot be read, of another version, or of the network
-            alone.
+            alone; or files that are missing, or others than it tells of.
     """
     about = read_json(card)
     if not isinstance(about, dict):
@@ -205,9 +209,24 @@ def read_export(card: Path) -> Export:
         config = configs.from_json(TrackerConfig, about["tracker"])
         step = about["files"][f"step.{card.stem}"]
         shape = tuple(step["inputs"]["frame"]["shape"])
+        names = (f"init.{card.stem}", f"step.{card.stem}")
+        digests = [about["files"][name]["sha256"] for name in names]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{card}: not the card of a tracker ({error!r})") from None
+    for name, digest in zip(names, digests, strict=True):
+        _check_file(card.parent / name, digest, card)
     return Export(card.parent, CARDS[card.name], about, config, shape)
+
+
+def _check_file(path: Path, digest: str, card: Path) -> None:
+    """Raises InputError for a file that was not copied, or not to its end."""
+    if not path.is_file():
+        raise InputError(f"{path}: is missing, expected all files of the export")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        raise InputError(
+            f"{path}: is damaged, or of another export than {card.name}, expected all "
+            "files of one export"
+        )
 
 
 def check_size(export: Export, frame: np.ndarray) -> None:

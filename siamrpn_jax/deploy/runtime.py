@@ -81,7 +81,7 @@ def _check_frame(image: Any) -> np.ndarray:
 
 def _read_models(folder: Path) -> list[bytes]:
     """``init`` and ``step`` of a folder, if its card says that they are for this."""
-    kind = "onnx" if (folder / "step.onnx").exists() else "tflite"
+    kind = "tflite" if any(folder.glob("*.tflite")) else "onnx"
     card = folder / f"{kind}.json"
     about = json.loads(card.read_text("utf-8")) if card.exists() else {}
     theirs, by = about.get("format_version", FORMAT), about.get("siamrpn_jax")

@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 
 from siamrpn_jax.common.files import replacing
-from siamrpn_jax.data.read.formats import parse_number, parse_numbers
+from siamrpn_jax.data.read.formats import no_target, parse_number, parse_numbers
 from siamrpn_jax.evaluation import annotations
 from siamrpn_jax.evaluation.annotations import BoxAnnotation, Origin, ResultError
+from siamrpn_jax.evaluation.ope.metrics import overlaps
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
 from siamrpn_jax.evaluation.vot.metrics import Trajectory
 from siamrpn_jax.evaluation.vot.regions import format_region, parse_region
@@ -136,8 +137,8 @@ def check_boxes(
         origin: what the files were taken to count pixels from.
 
     Raises:
-        ResultError: they count from another origin, are corners, have centres, or are
-            fractions.
+        ResultError: they count from another origin, are corners, have centres or y
+            before x, or are fractions, percent, or pixels of another size.
     """
     pairs = [(boxes, truths[name]) for name in runs for boxes in runs[name]]
     known = [(boxes, truth) for boxes, truth in pairs if not np.isnan(truth[0]).any()]
@@ -152,10 +153,11 @@ def check_boxes(
             f"seem to count from {1 - origin}, expected --results-origin {1 - origin}"
         )
     later = [(boxes[1:], truth[1:]) for boxes, truth in known]
-    if np.mean([_fit(*pair, ltwh_to_corners) for pair in later]) > 0.5:
-        raise ResultError(
-            f"{folder}: its rows fit the truth as corners x1,y1,x2,y2, expected x,y,w,h"
-        )
+    for form, change in _FORMS.items():
+        if np.mean([_fit(*pair, change) for pair in later]) > 0.5:
+            raise ResultError(
+                f"{folder}: its rows fit the truth as {form}, expected x,y,w,h"
+            )
     # A tracker that is lost may be half a target away, but not in the first row, too.
     if (
         _most(np.abs(first - ltwh_to_cxcywh(true)), 1.01)
@@ -171,6 +173,28 @@ def check_boxes(
         raise ResultError(
             f"{folder}: its rows are fractions of the images, expected pixels"
         )
+    factors = [_scale(boxes + annotations.shift_of(origin), t) for boxes, t in later]
+    scaled = [pair for pair in factors if pair is not None]
+    if 2 * len(scaled) > len(factors):
+        x, y = scaled[0]
+        raise ResultError(
+            f"{folder}: its rows fit the truth after x times {x:.3g}, y times {y:.3g} "
+            "(the first of them), expected pixels of the frames, not percent or pixels "
+            "of another size"
+        )
+
+
+def _transpose(boxes: np.ndarray) -> np.ndarray:
+    """Boxes with y before x, and the height before the width."""
+    return boxes[:, [1, 0, 3, 2]]
+
+
+_FORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "corners x1,y1,x2,y2": ltwh_to_corners,
+    "corners y1,x1,y2,x2": lambda truth: _transpose(ltwh_to_corners(truth)),
+    "y,x,h,w": _transpose,
+}
+"""What rows may be in the place of ``x,y,w,h``, and the truth as such."""
 
 
 def _fit(
@@ -181,6 +205,25 @@ def _fit(
     boxes, truth = boxes[known], truth[known]
     error = np.abs(boxes - form(truth)).sum()
     return bool(error < 0.5 * np.abs(boxes - truth).sum())
+
+
+def _scale(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray | None:
+    """Factors of x and y that rows need to overlap true boxes; None: none, or small.
+
+    A tracker that follows something else may be off by any factor of the place, but not
+    by the same one of the size.
+    """
+    known = ~no_target(boxes) & ~no_target(truth)
+    boxes, truth = boxes[known], truth[known]
+    if not len(boxes):
+        return None
+    products, squares = (
+        (boxes * other).reshape(-1, 2, 2).sum((0, 1)) for other in (truth, boxes)
+    )
+    factors = products / squares
+    found = overlaps(boxes * np.tile(factors, 2), truth).mean() > 0.5
+    large = np.abs(np.log(np.abs(factors))).min() > np.log(1.5)
+    return factors if found and large else None
 
 
 def _most(errors: np.ndarray, tolerance: float) -> bool:

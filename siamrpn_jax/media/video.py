@@ -41,11 +41,6 @@ from siamrpn_jax.media.captures import (
     stderr_aside,
 )
 
-FILM_SUFFIXES = frozenset(
-    {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}
-)
-"""File names that count as films in a folder, in lower case."""
-
 WHOLE = 0.95
 """Share of its declared length that a whole film has: declarations may be rough."""
 

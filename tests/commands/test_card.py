@@ -78,6 +78,7 @@ def test_the_same_weights_give_the_same_pictures(tmp_path, weights):
         ("stride", 0, "--stride is 0"),
         ("scenes", -2, "--scenes is -2"),
         ("weights", "nowhere", "no weights 'nowhere'"),
+        ("out", __file__, "is no folder, choose another --out"),
     ],
 )
 def test_bad_options_are_one_line(tmp_path, weights, capsys, name, value, message):

@@ -61,6 +61,7 @@ def test_spans(numbers, text):
     [
         (("--seed", "-1"), "seed is -1, expected at least 0"),
         (("--weights", "no/such.safetensors"), "no/such.safetensors"),
+        (("--out", __file__), "is no folder, choose another --out"),
     ],
 )
 def test_bad_options(short, tmp_path, monkeypatch, capsys, options, problem):

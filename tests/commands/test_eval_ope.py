@@ -375,6 +375,48 @@ def test_results_of_unknown_origin_are_kept(tmp_path, sequences, capsys):
     assert read_otb_results(tmp_path / "car.txt").tolist() == TRUTH["car"].tolist()
 
 
+def test_results_of_all_trackers_are_checked_before_one_runs(
+    tmp_path, sequences, monkeypatch, capsys
+):
+    counting = Counting()
+    made = {"base": (counting, {}), "static": (Counting(), {"opencv": "5"})}
+    monkeypatch.setattr(eval_ope, "open_tracker", lambda spec: made[spec.name])
+    results = tmp_path / "res"
+    arguments = ["--sequences", str(sequences), "--results", str(results)]
+    arguments += ["--weights", "base"]
+    eval_ope.main([*arguments, "--tracker", "static"])
+    made["static"][1]["opencv"] = "6"
+    (results / "base/car.txt").unlink()
+    before = counting.started
+    assert f"{results}/static: its results were made" in fail(capsys, *arguments)
+    assert counting.started == before and not (results / "base/car.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--json", "FOLDER"], "is a folder, expected the name of a file --json"),
+        (["--json", "FILE/a"], "is no folder, choose another --json"),
+        (["--report", "FILE"], "is no folder, choose another --report"),
+        (["--plots", "FILE/a"], "is no folder, choose another --plots"),
+        (["--results", "FILE"], "is no folder, choose another --results"),
+    ],
+)
+def test_places_are_checked_before_anything_runs(
+    tmp_path, sequences, capsys, words, message
+):
+    file = tmp_path / "file"
+    file.write_text("kept")
+    words = [
+        w.replace("FILE", str(file)).replace("FOLDER", str(tmp_path)) for w in words
+    ]
+    with pytest.raises(SystemExit):
+        eval_ope.main(["--sequences", str(sequences), "--tracker", "static", *words])
+    printed = capsys.readouterr()
+    assert printed.out == "" and message in printed.err
+    assert file.read_text() == "kept"
+
+
 def write_truth(path, truth):
     content = {
         name: {"gt_rect": (boxes + [1, 1, 0, 0]).tolist()}

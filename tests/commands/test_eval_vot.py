@@ -148,6 +148,21 @@ def test_all_trackers_are_opened_before_one_runs(dataset, tmp_path, capsys):
     assert list(tmp_path.rglob("*.txt")) == []
 
 
+def test_nothing_is_removed_where_a_tracker_cannot_be_opened(dataset, tmp_path, capsys):
+    options = [*dataset, "--results", tmp_path, "--tracker", "static"]
+    evaluate(*options)
+    before = sorted(tmp_path.rglob("*.txt"))
+    options += ["--weights", "base", "small", "--tracker.distractors", ".2", "--force"]
+    message = "error: small: distractors 0.2: expected none with a depthwise head"
+    assert fail(capsys, *options).startswith(message)
+    assert sorted(tmp_path.rglob("*.txt")) == before != []
+
+
+def test_places_are_checked_before_anything_runs(dataset, tmp_path, capsys):
+    options = [*dataset, "--tracker", "static", "--json", tmp_path]
+    assert "is a folder, expected the name of a file --json" in fail(capsys, *options)
+
+
 def test_real_time_and_repetitions(dataset, tmp_path, capsys):
     options = [*dataset, "--results", tmp_path, "--tracker", "static"]
     options += ["--experiment", "realtime", "--fps", "25", "--grace", "2"]

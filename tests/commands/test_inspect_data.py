@@ -108,3 +108,10 @@ def test_a_missing_folder(tmp_path, capsys):
         main([str(tmp_path / "absent"), "--out", str(tmp_path / "out")])
     assert "absent: no such folder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path, capsys):
+    (tmp_path / "out").touch()
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path), "--out", str(tmp_path / "out")])
+    assert "out: is no folder, choose another --out" in capsys.readouterr().err

@@ -236,6 +236,8 @@ def test_where_the_result_goes(source, tmp_path):
     assert out(weights=str(tmp_path)) == tmp_path / "tuned.safetensors"
     with pytest.raises(InputError, match=".safetensors"):
         out(out=tmp_path)
+    with pytest.raises(InputError, match="is no folder, choose another --out"):
+        out(out=tmp_path / "weights.safetensors" / "mine.safetensors")
 
 
 def make_report(*, taken=True, quoted=False):

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,23 @@ def test_nothing_written_is_an_error(tmp_path):
         with replacing(tmp_path / "result.txt"):
             pass
     assert names(tmp_path) == []
+
+
+def test_places_that_can_be_written(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.write_text("")
+    files.check_place(tmp_path / "a/b", "--out")
+    files.check_place(tmp_path / "a/b", "--out", is_file=True)
+    files.check_place(file, "--out", is_file=True)
+    files.check_place(Path("a"), "--out")
+    for below in ("", "a", "a/b"):
+        with pytest.raises(InputError, match=f"{file}: is no folder, choose another"):
+            files.check_place(file / below, "--out")
+    with pytest.raises(InputError, match="is a folder, expected the name of a file"):
+        files.check_place(tmp_path, "--out", is_file=True)
+    monkeypatch.setattr(files.os, "access", lambda path, mode: False)
+    with pytest.raises(InputError, match=f"{tmp_path}: may not be written to"):
+        files.check_place(tmp_path / "a", "--out")
 
 
 def test_two_writers_do_not_meet(tmp_path):

@@ -1,6 +1,7 @@
 """Trackers in other runtimes, with the methods of ours."""
 
 import pickle
+import shutil
 import sys
 
 import numpy as np
@@ -137,6 +138,31 @@ def test_an_export_of_another_version_is_refused(kind, weights, tmp_path):
         api.load(tmp_path, runtime="auto")
     with pytest.raises(ValueError, match=r"format 7 \(of 9.1.0\), expected 1"):
         runtime.Tracker(tmp_path)
+
+
+def test_an_export_that_is_half_copied_is_refused(weights, tmp_path):
+    whole = tmp_path / "whole"
+    files.write_onnx(whole, load_weights(weights), weights="tiny", part="whole")
+    data = (whole / "step.onnx").read_bytes()
+    for name, content, message in (
+        ("init.onnx", None, "is missing, expected all files of the export"),
+        ("step.onnx", None, "is missing, expected all files of the export"),
+        ("step.onnx", data[:-9], "is damaged, or of another export than onnx.json"),
+        ("init.onnx", data, "is damaged, or of another export than onnx.json"),
+        ("onnx.json", None, "cannot be read .No such file"),
+        ("onnx.json", b"", "is not JSON"),
+    ):
+        part = tmp_path / "part"
+        shutil.copytree(whole, part)
+        (part / name).unlink()
+        if content is not None:
+            (part / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"{part / name}: {message}"):
+            api.load(part, runtime="auto")
+        if content is None and name != "onnx.json":
+            with pytest.raises(FileNotFoundError, match=f"{part / name}"):
+                runtime.Tracker(part)
+        shutil.rmtree(part)
 
 
 def test_cards_that_are_no_whole_tracker(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -42,7 +43,7 @@ def test_origin_one_moves_corners_not_sizes(tmp_path):
         results.write_otb_results(tmp_path / "a.txt", BOXES, origin=2)  # type: ignore
 
 
-def checked(runs, *, origin: Any = 0, truth=BOXES + [50, 50, 0, 0]):
+def checked(runs, *, origin: Any = 0, truth: Any = BOXES + [50, 50, 0, 0]):
     truths = {name: truth for name in runs}
     results.check_boxes(Path("res"), runs, truths, origin=origin)
 
@@ -71,6 +72,57 @@ def test_first_rows_tell_what_results_are():
         checked({"a": [centres], "b": [centres + 0.5], "c": [later]})
     checked({"a": [np.concatenate([truth[:1], centres[1:]])]})  # lost, perhaps
     checked({"a": [np.concatenate([truth[:1], 0 * truth[1:]])]})
+
+
+@pytest.mark.parametrize(
+    ("form", "change"),
+    [
+        ("corners x1,y1,x2,y2", lambda x, y, w, h: (x, y, x + w, y + h)),
+        ("corners y1,x1,y2,x2", lambda x, y, w, h: (y, x, y + h, x + w)),
+        ("y,x,h,w", lambda x, y, w, h: (y, x, h, w)),
+    ],
+)
+@pytest.mark.parametrize("origin", [0, 1])
+def test_rows_in_another_form(form, change, origin):
+    truth, boxes = moving_truth()
+    rows = np.stack(change(*boxes.T), axis=1)
+    with pytest.raises(ResultError, match=f"truth as {form}, expected x,y,w,h"):
+        checked({"a": [rows], "b": [boxes], "c": [rows]}, origin=origin, truth=truth)
+    checked({"a": [rows], "b": [boxes]}, truth=truth)  # half: no proof
+
+
+@pytest.mark.parametrize("factors", [(4.0, 2.25), (0.4, 0.2), (0.5, 0.5)])
+@pytest.mark.parametrize("origin", [0, 1])
+def test_rows_in_percent_or_of_another_size(factors, origin):
+    truth, boxes = moving_truth()
+    rows = boxes / np.tile(factors, 2)
+    moved = rows - np.array([origin, origin, 0, 0])
+    with pytest.raises(ResultError, match="not percent or pixels of another") as caught:
+        checked({"a": [moved], "b": [boxes], "c": [moved]}, origin=origin, truth=truth)
+    found = re.findall(r"times ([\d.]+)", str(caught.value))
+    assert [float(text) for text in found] == pytest.approx(factors, rel=0.02)
+    first = np.concatenate([truth[:1], rows[1:]])
+    with pytest.raises(ResultError, match="not percent or pixels of another size"):
+        checked({"a": [first]}, truth=truth)
+    checked({"a": [rows], "b": [boxes]}, truth=truth)  # half: no proof
+
+
+def test_what_was_lost_is_no_scale():
+    truth, boxes = moving_truth()
+    checked({"a": [np.tile(boxes[:1], (len(boxes), 1))]}, truth=truth)
+    checked(
+        {"a": [boxes * [0.5, 0.5, 1, 1]]}, truth=truth
+    )  # something else, of its size
+    checked({"a": [boxes[::-1]]}, truth=truth)
+    checked({"a": [np.zeros_like(boxes)]}, truth=truth)
+
+
+def moving_truth():
+    """Truth ``[20, 4]``, and what a good tracker makes of it."""
+    step = np.arange(20)[:, None]
+    truth = np.array([[180.0, 60, 60, 35]]) + step * [4, 1.5, 0.5, 0.2]
+    noise = np.random.default_rng(0).normal(0, 1.5, truth.shape)
+    return truth, np.concatenate([truth[:1], (truth + noise)[1:]])
 
 
 def test_boxes_in_the_corner_of_the_frame_are_no_corners():

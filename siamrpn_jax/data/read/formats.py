@@ -1,5 +1,6 @@
 """Ground truth as text: rows of numbers, and the rule for frames without a target."""
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
+
+log = logging.getLogger(__name__)
 
 _NUMBER = re.compile(
     r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|nan|inf|infinity)",
@@ -149,3 +152,21 @@ def looks_like_corners(boxes: np.ndarray, size: tuple[int, int] | None) -> bool:
     moved = np.abs(np.diff(high, axis=0)).sum()
     stayed = np.abs(np.diff(high - low, axis=0)).sum()
     return len(boxes) >= 5 and bool(moved > len(boxes) and stayed < 0.5 * moved)
+
+
+def warn_of_percent(path: Path, boxes: np.ndarray, size: tuple[int, int]) -> None:
+    """Warns where boxes may be percent of their frames: nothing proves it.
+
+    Args:
+        path: where they are from.
+        boxes: ``ltwh [N, 4]``; absent ones are left out.
+        size: width and height of the frames.
+    """
+    boxes = boxes[~no_target(boxes)]
+    inside = len(boxes) and (boxes[:, :2] + boxes[:, 2:] <= 100.5).all()
+    if inside and min(size) >= 200 and (boxes % 1 != 0).any():
+        log.warning(
+            "%s: all its boxes lie in the first 100 of %dx%d pixels: if they are "
+            "percent of the frames, turn them into pixels",
+            *(path, *size),
+        )

@@ -34,6 +34,11 @@ UNREAD_SUFFIXES = frozenset(
 )
 """Those of images that are not read: of telephones, of 16 bits, raw ones."""
 
+FILM_SUFFIXES = frozenset(
+    {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}
+)
+"""File names that count as films in a folder, in lower case."""
+
 _NUMBERED = re.compile(
     r"(?P<before>|.*?[^\d.])(?P<sign>(?<![^_ ])-)?"
     r"(?P<number>\d+(?:\.(?P<fraction>\d+))?)(?P<after>\D*)\.[A-Za-z]\w*"
@@ -116,6 +121,11 @@ def _refuse_negative(images: list[Path]) -> None:
 def is_image(path: Path) -> bool:
     """Whether a file is an image by its name: not hidden, with a known suffix."""
     return not is_hidden(path.name) and path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_film(path: Path) -> bool:
+    """Whether a file is a film by its name."""
+    return path.suffix.lower() in FILM_SUFFIXES
 
 
 def is_hidden(name: str) -> bool:

@@ -276,7 +276,7 @@ def _detect(root: Path) -> tuple[list[Path], list[Path]]:
         found_stills = stills.find_stills(root)
     except stills.StillsError:
         if not found_sequences:
-            hint = stills.layout_hint(root)
+            hint = stills.layout_hint(root) or sequences.packed_hint(root)
             raise InputError(
                 f"{root}: holds no training data; {expected}{hint}; of films with "
                 "labels, data_prep/folder.py makes a folder that can be trained on"

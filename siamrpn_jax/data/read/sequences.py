@@ -32,6 +32,7 @@ from siamrpn_jax.data.read.formats import (
     no_target,
     parse_numbers,
     read_lines,
+    warn_of_percent,
 )
 from siamrpn_jax.data.read.images import (
     ImageError,
@@ -45,6 +46,7 @@ from siamrpn_jax.data.read.images import (
 from siamrpn_jax.data.read.tables import (
     AS_CORNERS,
     TableError,
+    check_film,
     counts,
     have_names,
     read_table,
@@ -73,6 +75,21 @@ _BENCHMARKS = {
 }
 """Files beside the ground truth of benchmarks that count pixels from 1 and say in files
 of their own where the target is absent."""
+
+_PACKED = {
+    **dict.fromkeys(
+        (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"),
+        "is an archive: extract it",
+    ),
+    **dict.fromkeys(
+        (".part", ".partial", ".crdownload", ".download", ".aria2"),
+        "is no finished download: fetch it again",
+    ),
+}
+"""What is to be done with files that are not read, by their suffixes."""
+
+_LABELS = frozenset((".txt", ".csv", ".tsv", ".json", ".xml"))
+"""Suffixes of files that may say where targets are."""
 
 LAYOUT = (
     "a folder with groundtruth.txt (x,y,w,h a line) or groundtruth_rect.txt (OTB) and "
@@ -135,8 +152,11 @@ def find_sequences(root: str | os.PathLike[str]) -> list[Path]:
     root = Path(root)
     if not root.is_dir():
         raise SequenceError(f"{root}: no such folder; expected {LAYOUT}")
-    found = []
+    found, packed, bare = [], [], []
     for folder, subfolders, files in walk(root):
+        packed += [folder / file for file in files if _is_packed(folder / file)]
+        if _is_without_labels(folder, subfolders, files):
+            bare.append(folder)
         if not set(GROUND_TRUTH_NAMES).isdisjoint(files):
             found.append(folder)
         elif numbered := [folder / f for f in files if _NUMBERED.fullmatch(f)]:
@@ -147,7 +167,12 @@ def find_sequences(root: str | os.PathLike[str]) -> list[Path]:
             continue
         subfolders.clear()  # frames lie below; walking them would only cost time
     if not found:
-        raise SequenceError(f"{root}: holds no sequence; expected {LAYOUT}, or several")
+        raise SequenceError(
+            f"{root}: holds no sequence; expected {LAYOUT}, or several"
+            f"{packed_hint(root)}"
+        )
+    _warn_of(root, packed, "files are archives or unfinished downloads, left out")
+    _warn_of(root, bare, "folders have frames and no groundtruth.txt: no sequences")
     return natural_sort(found)
 
 
@@ -187,9 +212,9 @@ def read_sequence(
     if len(frames) != len(boxes):
         raise SequenceError(
             f"{folder}: {len(frames)} frames but {len(boxes)} lines in "
-            f"{text.name}; expected one line a frame"
+            f"{text.name}; expected one line a frame{packed_hint(folder)}"
         )
-    _refuse_corners(text, boxes, frames[0])
+    _check_units(text, boxes, frames[0])
     _refuse_fractions(text, boxes)
     _refuse_other_size(text, frames[0])
     numbered = _NUMBERED.fullmatch(text.name)
@@ -279,8 +304,38 @@ def find_frames(folder: Path) -> tuple[Path, ...]:
     for place in places:
         if frames := list_images(place):
             return tuple(frames)
-    hint = unread_hint(places)
+    hint = unread_hint(places) or (packed_hint(folder) if folder.is_dir() else "")
     raise SequenceError(f"{folder}: has no frames; expected {LAYOUT}{hint}")
+
+
+def packed_hint(root: Path) -> str:
+    """The end of a message, where a folder holds archives or unfinished downloads."""
+    for folder, _, files in walk(root):
+        for file in sorted(files):
+            if _is_packed(folder / file):
+                return f"; {folder / file} {_PACKED[Path(file).suffix.lower()]}"
+    return ""
+
+
+def _is_packed(path: Path) -> bool:
+    """Whether a file is an archive, not extracted beside it, or half a download."""
+    return path.suffix.lower() in _PACKED and not path.with_suffix("").is_dir()
+
+
+def _is_without_labels(folder: Path, subfolders: list[str], files: list[str]) -> bool:
+    """Whether it looks like a sequence, and nothing there says where the target is."""
+    if not subfolders or not set(subfolders) <= set(FRAME_FOLDERS):
+        return False
+    beside = (folder.parent / f"{folder.name}{suffix}" for suffix in _LABELS)
+    suffixes = {Path(file).suffix.lower() for file in files}
+    return suffixes.isdisjoint(_LABELS) and not any(path.exists() for path in beside)
+
+
+def _warn_of(root: Path, paths: list[Path], what: str) -> None:
+    if paths:
+        names = ", ".join(path.relative_to(root).as_posix() for path in paths[:5])
+        more = ", …" if len(paths) > 5 else ""
+        log.warning("%s: %d %s: %s%s", root, len(paths), what, names, more)
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
@@ -320,6 +375,7 @@ def _read_named(path: Path, faults: dict[int, str] | None) -> np.ndarray:
     """The boxes of a ground truth file with a first line of names."""
     try:
         table = read_table(path)
+        check_film(table, path.parent.resolve().name, called="folder")
     except TableError as error:
         raise SequenceError(str(error)) from error
     keys = table.columns.keys
@@ -345,8 +401,8 @@ def _read_named(path: Path, faults: dict[int, str] | None) -> np.ndarray:
     return boxes
 
 
-def _refuse_corners(text: Path, boxes: np.ndarray, frame: Path) -> None:
-    """Raises SequenceError for unnamed rows that fit as corners alone."""
+def _check_units(text: Path, boxes: np.ndarray, frame: Path) -> None:
+    """Raises SequenceError for unnamed rows that fit as corners alone; may warn."""
     try:
         size = read_size(frame)
     except ImageError:
@@ -354,6 +410,8 @@ def _refuse_corners(text: Path, boxes: np.ndarray, frame: Path) -> None:
     named = _is_named(read_lines(text, error=SequenceError)[0])
     if not named and looks_like_corners(boxes, size):
         raise SequenceError(f"{text}: {AS_CORNERS}")
+    if size is not None:
+        warn_of_percent(text, boxes, size)
 
 
 def _refuse_fractions(text: Path, boxes: np.ndarray) -> None:

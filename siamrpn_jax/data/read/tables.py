@@ -40,7 +40,9 @@ from siamrpn_jax.data.read.formats import (
     parse_number,
     read_lines,
     separator_of,
+    warn_of_percent,
 )
+from siamrpn_jax.data.read.images import is_film
 
 NAMES = {
     "frame": "frame frames frame_id frame_number frame_no frame_num frame_nr "
@@ -80,6 +82,9 @@ _VIDEOS = frozenset(
     "camera_name camera_id cam cam_name cam_id".split()
 )
 """They name the video of a row; a table is of one."""
+
+_ONE_SIZE = frozenset("resolution image_size frame_size video_size".split())
+"""They hold the width and the height of the picture in one, which is not read."""
 
 _SIZES = (("w", "h"), ("width", "height"))
 _PICTURES = tuple(
@@ -289,7 +294,7 @@ def read_table(path: str | os.PathLike[str]) -> LabelTable:
 
 
 def check_sizes(table: LabelTable, size: tuple[int, int]) -> None:
-    """Checks what no line of names says against the frames.
+    """Checks what no line of names says against the frames; may warn.
 
     Args:
         table: what was read.
@@ -304,6 +309,30 @@ def check_sizes(table: LabelTable, size: tuple[int, int]) -> None:
     for rows in tracks.values():
         if not table.columns.named and looks_like_corners(np.array(rows), size):
             raise TableError(f"{table.path}: {AS_CORNERS}")
+    warn_of_percent(table.path, table.boxes, size)
+
+
+def check_film(table: LabelTable, name: str, *, called: str) -> None:
+    """Checks that a table is of the film whose frames it lies with.
+
+    What has no suffix of a film may be any name of the video, and proves nothing.
+
+    Args:
+        table: what was read.
+        name: what the film is to be called, with or without its suffix.
+        called: what is called so, for the error.
+
+    Raises:
+        TableError: a row names another film.
+    """
+    for row in table.rows:
+        for video in row.videos:
+            film = Path(video.replace("\\", "/"))
+            if is_film(film) and name not in (film.name, film.stem):
+                raise TableError(
+                    f"{table.path}: line {row.line} is of {video[:80]!r}, expected a "
+                    f"film {name}, as the {called} is called"
+                )
 
 
 AS_CORNERS = (
@@ -342,6 +371,11 @@ def find_columns(fields: Sequence[str]) -> Columns:
     videos = tuple(place for place, name in enumerate(plain) if name in _VIDEOS)
     used = {*keys.values(), *chosen, *size, *videos}
     for place, name in enumerate(plain):
+        if name in _ONE_SIZE:
+            raise TableError(
+                f"column {names[place]!r} is not understood, expected the size of the "
+                "frames as image_width,image_height, or no such column"
+            )
         if place not in used and _may_matter(name, form):
             raise TableError(
                 f"column {names[place]!r} is not understood, expected {EXPECTED}"

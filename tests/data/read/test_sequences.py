@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -226,6 +227,84 @@ def test_boxes_of_frames_of_another_size_are_refused(tmp_path):
     message = r"txt:3: 0001\.png is 160x120 pixels, annotated are 320x240"
     with pytest.raises(SequenceError, match=message):
         read_sequence(path)
+
+
+def test_a_table_of_another_film_is_refused(tmp_path):
+    write_sequence(tmp_path / "a", 2, length=2)
+    path = tmp_path / "a/groundtruth.txt"
+    for name in ("a.mp4", "films/a.mov", "s7"):
+        path.write_text("\n".join(["x,y,w,h,video", *[f"1,2,30,40,{name}"] * 2]))
+        assert len(read_sequence(path).boxes) == 2
+    path.write_text("\n".join(["x,y,w,h,video", *["1,2,30,40,b.mp4"] * 2]))
+    message = r"txt: line 2 is of 'b.mp4', expected a film a, as the folder is called"
+    with pytest.raises(SequenceError, match=message):
+        read_sequence(path)
+    with pytest.raises(SequenceError, match="expected a film a"):
+        read_sequence(os.path.relpath(path))
+
+
+def test_sizes_in_one_column_are_refused(tmp_path):
+    folder = make(tmp_path, ["x,y,w,h,resolution", "1,2,3,4,320x240"])
+    with pytest.raises(SequenceError, match="'resolution' is not understood, expected"):
+        read_sequence(folder)
+
+
+def test_boxes_that_may_be_percent_are_a_warning(tmp_path, caplog):
+    (tmp_path / "img").mkdir()
+    for number in (1, 2):
+        cv2.imwrite(str(tmp_path / f"img/{number}.png"), np.zeros((240, 320), np.uint8))
+    path = tmp_path / "groundtruth.txt"
+    for row in ("10.5,20,30,40", "nan,nan,nan,nan"):
+        path.write_text(f"60.5,20,39,40\n{row}\n")
+        read_sequence(tmp_path)
+        message = f"{path}: all its boxes lie in the first 100 of 320x240 pixels"
+        assert message in caplog.text
+        caplog.clear()
+    for rows in ("60.5,20,39,40\n90.5,20,30,40", "60,20,39,40\n10,20,30,40"):
+        path.write_text(rows)
+        read_sequence(tmp_path)
+    assert not caplog.text
+
+
+def test_what_is_half_downloaded_is_named(tmp_path, caplog):
+    make(tmp_path / "a", ["1,2,3,4"] * 2)
+    (tmp_path / "data.zip").touch()  # extracted: the folder is there
+    (tmp_path / "data").mkdir()
+    (tmp_path / "labelled/img").mkdir(parents=True)
+    (tmp_path / "labelled.csv").touch()
+    assert find_sequences(tmp_path) == [tmp_path / "a"] and not caplog.text
+    (tmp_path / "b/img").mkdir(parents=True)
+    (tmp_path / "b/groundtruth.txt.part").touch()
+    (tmp_path / "more.zip.crdownload").touch()
+    assert find_sequences(tmp_path) == [tmp_path / "a"]
+    packed, bare = caplog.messages
+    assert packed == (
+        f"{tmp_path}: 2 files are archives or unfinished downloads, left out: "
+        "more.zip.crdownload, b/groundtruth.txt.part"
+    )
+    assert bare == (
+        f"{tmp_path}: 1 folders have frames and no groundtruth.txt: no sequences: b"
+    )
+
+
+def test_what_is_packed_is_told_where_something_is_missing(tmp_path):
+    folder = make(tmp_path / "a", ["1,2,3,4"] * 2)
+    image = folder / "img/2.jpg"
+    image.rename(folder / "img/2.jpg.part")
+    message = f"1 frames but 2 lines.*; {image}.part is no finished download: fetch it"
+    with pytest.raises(SequenceError, match=message):
+        read_sequence(folder)
+    for file in (folder / "img").iterdir():
+        file.unlink()
+    (folder / "img").rmdir()
+    (folder / "img.zip").touch()
+    with pytest.raises(
+        SequenceError, match=r"no frames.*; .*img.zip is an archive: ex"
+    ):
+        read_sequence(folder)
+    (folder / "groundtruth.txt").unlink()
+    with pytest.raises(SequenceError, match=r"no sequence.*; .*img.zip is an archive"):
+        find_sequences(tmp_path)
 
 
 def test_bad_lines_can_be_collected(tmp_path):
