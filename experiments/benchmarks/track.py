@@ -145,7 +145,7 @@ def _options(session: Session, net: Network) -> None:
         options["distractors"] = {"distractors": 0.2}
         options["both"] = options["second_template"] | options["distractors"]
     if head in HEADS["online_frames"]:
-        options["online_frames"] = {"online_frames": 16, "memory_above": 0.0}
+        options["online_frames"] = {"online_frames": 16, "online_above": 0.0}
     frames, truth = cases.clip()
     entries = []
     for name, fields in options.items():

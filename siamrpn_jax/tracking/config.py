@@ -68,8 +68,11 @@ class TrackerConfig:
     target is found it has its usual width. The default: at once."""
     online_frames: int | None = None
     """The kernel of the scores keeps learning what tells the target from all else, from
-    the first frame and this many of the last sure ones; None: it stays as the first
-    frame made it. For ``hybrid`` heads. See ``tracking.online``."""
+    the first frame and this many of the last ones; None: it stays as the first frame
+    made it. For ``hybrid`` heads. See ``tracking.online``."""
+    online_above: float = 0.3
+    """It learns from frames in which the first frame's kernel has a confidence above
+    this."""
     second_template: float | None = None
     """Weight of a second template, the target's mean look in frames that were sure,
     beside the first frame's; None: none is kept. See ``tracking.memory``."""
@@ -93,7 +96,7 @@ class TrackerConfig:
         check_range(self, 0, 1, "window_influence", "size_lr", "voting_iou", "nms_iou")
         check_range(self, 0, 1, "margin_rate", "lost_below", "found_above")
         check_range(self, 0, 1, "size_confidence", "second_template", "distractors")
-        check_range(self, 0, 1, "memory_rate", "memory_above")
+        check_range(self, 0, 1, "online_above", "memory_rate", "memory_above")
         check_range(self, 0, 1, "scale_penalty")
         check_range(self, 0.01, 1e4, "min_size", "lost_search")
         check_range(self, 0, 1e4, "lost_search_step")

@@ -2,7 +2,7 @@
 
 ``TrackerConfig.online_frames`` keeps a kernel that learns, see ``tracking.online``;
 ``second_template`` the mean look of the target, and ``distractors`` that of the best
-proposals far from it, all in frames that were sure. Correlation is linear in its
+proposals far from it, both in frames that were sure. Correlation is linear in its
 kernel: what they say is blended into the kernels, so that the network searches once, as
 ever (DaSiamRPN, Zhu et al., ECCV 2018, section 3.3).
 """

@@ -4,15 +4,19 @@ The kernel of a ``hybrid`` head's scores is at first the exemplar's own features
 say what the target looks like but not what else is there. With
 ``TrackerConfig.online_frames`` it goes on as a classifier of its own target: logistic
 regression on search features, those of the first frame (shifted, mirrored, at other
-scales) and of the last sure frames, each labelled by where the box was found (as ATOM,
+scales) and of the last frames, each labelled by where the box was found (as ATOM,
 Danelljan et al., CVPR 2019, section 3.2; beside a Siamese network, DROL, Zhou et al.,
 AAAI 2020). The features are those that the search computes anyway, and the network
 still searches once a frame.
+
+A kernel that learned from a wrong box would be sure of it ever after. So it is the
+first kernel that says which frames teach: those in which it sees the target there, too.
 
 A step goes down the gradient as far as its quadratic model says (DiMP, Bhat et al.,
 ICCV 2019, Eqs 3 and 4): there is no rate to choose.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -23,10 +27,13 @@ from siamrpn_jax.model import fused, rpn
 from siamrpn_jax.model.config import total_stride
 from siamrpn_jax.model.network import Detection, SiamRPN
 from siamrpn_jax.model.rpn import Template
+from siamrpn_jax.tracking.confidence import confidence_features, predict_lost
 from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.selection import rank_proposals
 from siamrpn_jax.tracking.state import (
     TrackOutput,
     TrackState,
+    float32_numbers,
     patch_scale,
     search_patches,
 )
@@ -45,7 +52,7 @@ FIRST_SHARE = 0.4
 """The least share of the first frame in what is learned from."""
 
 FIRST_STEPS, STEPS = 15, 1
-"""Steps of descent in the first frame, and in each sure one."""
+"""Steps of descent in the first frame, and in each later one."""
 
 NEAR, FAR = 0.12, 0.25
 """Cells up to NEAR exemplar sides from the target's centre are the target's, those
@@ -58,9 +65,13 @@ _LEAST_SLOPE = 0.02
 class Learned(struct.PyTreeNode):
     """A kernel that keeps learning, and the M search patches that it learns from.
 
-    The first of them are of the first frame, the others of sure frames.
+    The first of them are of the first frame, the others of later ones.
     """
 
+    first: jax.Array
+    """float32 ``[h, w, C]``: the kernel as the exemplar made it."""
+    margin: jax.Array
+    """float32 ``[]``: of the first kernel, as ``TrackState.margin``."""
     kernel: jax.Array
     """float32 ``[h, w, C]``: in the place of the template's ``cls_kernel``."""
     features: jax.Array
@@ -70,7 +81,7 @@ class Learned(struct.PyTreeNode):
     logits: jax.Array
     """float32 ``[M, F, F]``: what the kernel makes of the features."""
     shares: jax.Array
-    """float32 ``[M]``: how much of the whole the sure frames are; 0 before there are
+    """float32 ``[M]``: how much of the whole the later frames are; 0 before there are
     any, and for the first frame, which has the rest."""
 
 
@@ -80,14 +91,17 @@ def empty_learned(template: Template, *, model: SiamRPN, frames: int) -> Learned
     Args:
         template: of the targets.
         model: the network.
-        frames: number of sure frames to remember.
+        frames: number of later frames to remember.
     """
     count, height, width, channels = template.cls_kernel.shape
     cells = model.config.score_size
     patches = count, len(FIRST_VIEWS) + frames
     size = cells + height - 1, cells + width - 1
+    kernel = template.cls_kernel.astype(jnp.float32)
     return Learned(
-        kernel=template.cls_kernel.astype(jnp.float32),
+        first=kernel,
+        margin=jnp.zeros(count, jnp.float32),
+        kernel=kernel,
         features=jnp.zeros((*patches, *size, channels), jnp.float32),
         places=jnp.zeros((*patches, 2), jnp.float32),
         logits=jnp.zeros((*patches, cells, cells), jnp.float32),
@@ -119,7 +133,7 @@ def learn_first(
         features=learned.features.at[known].set(features),
         places=learned.places.at[known].set(places),
     )
-    logits = correlate(learned.features, learned.kernel) + fused.score_bias(weights)
+    logits = score_patches(weights, learned.features, learned.kernel)
     learned = learned.replace(logits=logits)
     kernel, logits = descend(learned, steps=FIRST_STEPS, model=model)
     return learned.replace(kernel=kernel, logits=logits)
@@ -135,7 +149,7 @@ def learn_next(
     model: SiamRPN,
     config: TrackerConfig,
 ) -> Learned:
-    """Learns from a frame, if it was sure; the oldest sure one is forgotten.
+    """Learns from a frame, if the first kernel trusts its box; forgets the oldest one.
 
     Args:
         weights: of the model, fused.
@@ -144,34 +158,80 @@ def learn_next(
         detection: of the search patch, with a batch axis of 1, and its features.
         output: of the step.
         model: the network.
-        config: ``memory_above`` and ``memory_rate`` are used.
+        config: as of the step; ``online_above`` and ``memory_rate`` are used here.
     """
     assert detection.features is not None  # as ``step.detect`` returns them
-    sure = output.confidence > config.memory_above
     features = detection.features.astype(jnp.float32)
-    logits = correlate(features, learned.kernel) + fused.score_bias(weights)
+    score = functools.partial(score_patches, weights, features)
+    evidence = judge(
+        score(learned.first),
+        before.replace(margin=learned.margin),
+        detection,
+        model=model,
+        config=config,
+    )
+    confidence, _ = predict_lost(evidence, jnp.array(False), config=config)
+    teaches = confidence > config.online_above
     offset = output.box[:2] - before.box[:2] - before.search_shift
     place = offset * patch_scale(before, model=model)
     known = len(FIRST_VIEWS)
     oldest = known + jnp.argmin(learned.shares[known:])
 
     def put(many: jax.Array, one: jax.Array) -> jax.Array:
-        return many.at[oldest].set(jnp.where(sure, one, many[oldest]))
+        return many.at[oldest].set(jnp.where(teaches, one, many[oldest]))
 
     shares = (1 - config.memory_rate) * learned.shares
     shares = shares.at[oldest].set(config.memory_rate)
     after = learned.replace(
+        margin=evidence[1],
         features=put(learned.features, features[0]),
         places=put(learned.places, place),
-        logits=put(learned.logits, logits[0]),
-        shares=jnp.where(sure, shares, learned.shares),
+        logits=put(learned.logits, score(learned.kernel)[0]),
+        shares=jnp.where(teaches, shares, learned.shares),
     )
     kernel, logits = jax.lax.cond(
-        sure,
+        teaches,
         lambda: descend(after, steps=STEPS, model=model),
         lambda: (learned.kernel, learned.logits),
     )
     return after.replace(kernel=kernel, logits=logits)
+
+
+def judge(
+    logits: jax.Array,
+    before: TrackState,
+    detection: Detection,
+    *,
+    model: SiamRPN,
+    config: TrackerConfig,
+) -> jax.Array:
+    """Support and margin ``[2]`` that another kernel's logits give to the winner.
+
+    Args:
+        logits: of that kernel, ``[1, F, F]``.
+        before: the state before the step, with the margin of that kernel.
+        detection: by which the winner was chosen.
+        model: the network.
+        config: as of the step.
+    """
+    config = float32_numbers(config)
+    last_size = before.box[2:] * patch_scale(before, model=model)
+    proposals = rank_proposals(detection, last_size, model=model, config=config)
+    both = jnp.stack([jnp.zeros_like(logits), logits], -1)[..., None, :]
+    return confidence_features(
+        before,
+        detection.replace(cls_logits=both),
+        proposals.boxes,
+        jnp.argmax(proposals.windowed),
+        config=config,
+    )
+
+
+def score_patches(
+    weights: fused.FusedWeights, features: jax.Array, kernel: jax.Array
+) -> jax.Array:
+    """The logits ``[M, F, F]`` of a kernel on search features ``[M, H, W, C]``."""
+    return correlate(features, kernel) + fused.score_bias(weights)
 
 
 def first_views(

@@ -28,7 +28,7 @@ TARGET = dataclasses.replace(
     PLAIN, second_template=0.4, memory_rate=0.3, memory_above=0.0
 )
 BOTH = dataclasses.replace(TARGET, distractors=0.2)
-ALL = dataclasses.replace(BOTH, online_frames=2)
+ALL = dataclasses.replace(BOTH, online_frames=2, online_above=0.0)
 
 
 VARIABLES = random_variables(HYBRID.init_variables)
