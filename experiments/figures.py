@@ -178,14 +178,14 @@ def results(reports: Reports) -> str:
     """Trackers on the development sequences."""
     head = ["tracker", "AUC", "P@20", "ms a frame", "M parameters", "GFLOP"]
     shown = [reports(name) for name in RESULTS]
-    main, base, trained, paper, v2 = shown
-    trackers = main["trackers"]  # with the time of base's network, on the same machine
+    main, trained, paper, v2 = shown
+    trackers = main["trackers"]
     entries = {
         "first box repeated": trackers["static"] | {"ms": None},
         "KCF (OpenCV)": trackers["kcf"],
         "CSRT (OpenCV)": trackers["csrt"],
         "**`small`**": trackers["small"],
-        "**`base`**": base | {"ms": trackers["base"]["ms"]},
+        "**`base`**": trackers["base"],
         "`small`'s network, trained on 2 CPU cores only (280,000 pairs, about an "
         "hour)": trained,
         "`paper`'s network, on 1 CPU core (12,000 pairs)": paper,
@@ -205,7 +205,7 @@ def results(reports: Reports) -> str:
     return _table(head, rows) + "\n\n" + sources(shown, brief=True)
 
 
-RESULTS = ("eval", "eval_base", "eval_cpu_training", "eval_paper", "eval_nano_v2")
+RESULTS = ("eval", "eval_cpu_training", "eval_paper", "eval_nano_v2")
 """Reports of the table of results."""
 
 TABLES: dict[str, Callable[[Reports], str]] = {

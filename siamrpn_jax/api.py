@@ -40,8 +40,8 @@ from siamrpn_jax.model.boxes import (
     ltwh_to_cxcywh,
 )
 from siamrpn_jax.model.fused import fuse
-from siamrpn_jax.tracking.config import TrackerConfig
-from siamrpn_jax.tracking.memory import check_memory, without_learning
+from siamrpn_jax.tracking.config import TrackerConfig, check_memory
+from siamrpn_jax.tracking.memory import without_learning
 from siamrpn_jax.tracking.selection import window_and_center
 from siamrpn_jax.tracking.slots import add_target, empty_slots, track_many
 from siamrpn_jax.tracking.state import with_frame_size

@@ -17,7 +17,7 @@ from siamrpn_jax.model.config import (
     InputConfig,
     ModelConfig,
 )
-from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.config import TrackerConfig, check_memory
 from siamrpn_jax.training.config import (
     LossConfig,
     OptimizerConfig,
@@ -44,6 +44,7 @@ class Recipe:
     def __post_init__(self) -> None:
         """Raises InputError on numbers out of range."""
         check_least(self, 1, "batch_size")
+        check_memory(self.model.head, self.tracker)
         anchors = self.model.score_size**2 * len(self.model.anchors.ratios)
         wanted = self.train.losses.hard_negatives
         if wanted > anchors:
@@ -113,7 +114,8 @@ def small() -> Recipe:
 def base() -> Recipe:
     """A small network on features of ImageNet's: 0.77 M parameters, 0.43 GFLOP.
 
-    EfficientNet-Lite0 up to stride 16, which stays as it is, a neck, and a hybrid head.
+    EfficientNet-Lite0 up to stride 16, which stays as it is, a neck, and a hybrid head,
+    whose kernels keep learning while they track.
     Meant for ``--backbone efficientnet-lite0-57934424.pth``; from nothing all of it
     trains.
     """
@@ -136,6 +138,7 @@ def base() -> Recipe:
             exemplar_size=97,
             instance_size=193,
         ),
+        tracker=dataclasses.replace(recipe.tracker, online_frames=16),
     )
 
 

@@ -22,7 +22,7 @@ from siamrpn_jax.evaluation.trackers import make_baseline
 from siamrpn_jax.model import boxes, fused
 from siamrpn_jax.tracking import crops, selection
 from siamrpn_jax.tracking import step as tracking
-from siamrpn_jax.tracking.memory import HEADS
+from siamrpn_jax.tracking.config import HEADS
 
 SEARCH_TARGETS = {
     "paper_search_vs_torch": who.TORCH,

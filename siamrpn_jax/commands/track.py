@@ -69,8 +69,9 @@ class Config:
     names: tuple[str, ...] = ("object",)
     """Class of each target for --export, in the order of the boxes; or one for all."""
     runtime: Runtime = "auto"
-    """What computes, with the same boxes: jax, onnxruntime (siamrpn-jax[onnx]) or
-    litert. auto: for narrow networks, small and base, on a CPU, onnxruntime if it is
+    """What computes: jax, onnxruntime (siamrpn-jax[onnx]) or litert, with the same
+    boxes but for what kernels learn (base), which they do in jax alone. auto: where
+    they do not, for narrow networks such as small on a CPU, onnxruntime if it is
     installed, which starts at once and is the faster one there; else jax."""
     constants: ConstantsOption = Constants()
 

@@ -1,9 +1,19 @@
 """The tracker's config. No JAX is loaded here: the command line shows these options."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 from siamrpn_jax.common.errors import InputError, check_range
+from siamrpn_jax.model.config import HeadConfig, HeadKind
+
+HEADS = {
+    "online_frames": ("hybrid",),
+    "second_template": get_args(HeadKind),
+    "distractors": ("up_channel", "hybrid"),
+}
+"""The fields of a config that ask for a memory, and the heads that can use it: kernels
+learn where one kernel scores all cells, and distractors are taken away where scores are
+linear in their kernel."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,3 +112,14 @@ class TrackerConfig:
         check_range(self, 0, 1e4, "lost_search_step")
         check_range(self, -1e6, 1e6, "confidence_bias")
         check_range(self, -1e6, 1e6, "confidence_support", "confidence_margin")
+
+
+def check_memory(head: HeadConfig, config: TrackerConfig) -> None:
+    """Raises InputError where the config asks for a memory that the head cannot use."""
+    for name, heads in HEADS.items():
+        value = getattr(config, name)
+        if value is not None and head.kind not in heads:
+            raise InputError(
+                f"{name} {value}: expected none with a {head.kind} head; heads that "
+                f"can: {', '.join(heads)}"
+            )

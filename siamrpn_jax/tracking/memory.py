@@ -9,7 +9,7 @@ ever (DaSiamRPN, Zhu et al., ECCV 2018, section 3.3).
 
 import dataclasses
 import functools
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,11 @@ from flax import struct
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model import boxes, fused
-from siamrpn_jax.model.config import HeadConfig, HeadKind
 from siamrpn_jax.model.network import Detection, SiamRPN, model_anchors
 from siamrpn_jax.model.promotion import standard_promotion
 from siamrpn_jax.model.rpn import Template
 from siamrpn_jax.tracking.confidence import NEAR_IOU
-from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.config import HEADS, TrackerConfig, check_memory
 from siamrpn_jax.tracking.online import (
     Learned,
     empty_learned,
@@ -39,15 +38,6 @@ from siamrpn_jax.tracking.state import (
 
 DISTRACTOR_SCORE = 0.5
 """What scores less does not look like the target."""
-
-HEADS = {
-    "online_frames": ("hybrid",),
-    "second_template": get_args(HeadKind),
-    "distractors": ("up_channel", "hybrid"),
-}
-"""The fields of a config that ask for a memory, and the heads that can use it: kernels
-learn where one kernel scores all cells, and distractors are taken away where scores are
-linear in their kernel."""
 
 
 class Memory(struct.PyTreeNode):
@@ -105,6 +95,8 @@ def study(
 def recall(template: Template, memory: Any, *, config: TrackerConfig) -> Template:
     """The kernels to search with: those of the first frame, and what is remembered.
 
+    A target that was begun without a config has a kernel that does not learn.
+
     Args:
         template: of the first frame.
         memory: a ``Memory`` of the same target or targets, or None.
@@ -117,6 +109,8 @@ def recall(template: Template, memory: Any, *, config: TrackerConfig) -> Templat
     learned, target, distractors = memory.learned, memory.target, memory.distractors
     for name, kept in zip(HEADS, (learned, target, distractors), strict=True):
         value = getattr(config, name)
+        if name == "online_frames" and kept is None:
+            continue  # Begun without the config that weights come with: none learns.
         if (value is None) != (kept is None):
             held = "no" if kept is None else "a"
             raise InputError(
@@ -213,17 +207,6 @@ def find_distractor(
     scores = jnp.where(far, scores, 0.0)
     best = jnp.argmax(scores)
     return proposals[best], scores[best]
-
-
-def check_memory(head: HeadConfig, config: TrackerConfig) -> None:
-    """Raises InputError where the config asks for a memory that the head cannot use."""
-    for name, heads in HEADS.items():
-        value = getattr(config, name)
-        if value is not None and head.kind not in heads:
-            raise InputError(
-                f"{name} {value}: expected none with a {head.kind} head; heads that "
-                f"can: {', '.join(heads)}"
-            )
 
 
 def without_learning(loaded: Loaded) -> Loaded:

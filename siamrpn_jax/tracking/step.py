@@ -101,7 +101,8 @@ def init_track(
         frame: ``[H, W, 3]`` RGB uint8.
         box: ``cxcywh [4]`` in frame pixels, of positive size.
         model: the network (static).
-        config: as for the steps; what it says of a memory is looked at.
+        config: as for the steps; what it says of a memory is looked at. Without it
+            there is none, and the kernel does not learn whatever the steps are told.
         frame_size: width and height ``[2]`` of the image where the frames are padded at
             their right and lower ends; what they are padded with has no influence.
 

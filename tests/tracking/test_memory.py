@@ -130,6 +130,18 @@ def test_every_way_of_tracking_remembers_alike(weights):
     assert abs(found.score[-1, 1] - found.score[-1, 0]) > 1e-4
 
 
+def test_a_target_begun_without_a_config_does_not_learn(weights):
+    template, state = init_track(weights, CLIP[0], BOX, model=HYBRID)
+    config = dataclasses.replace(PLAIN, online_frames=2)
+    seen = weights, template, state, CLIP[1]
+    state, output = track_step(*seen, model=HYBRID, config=config)
+    assert state.memory is None
+    check_close(output, track_step(*seen, model=HYBRID, config=PLAIN)[1])
+    with_memory = init_track(weights, CLIP[0], BOX, model=HYBRID, config=config)
+    with pytest.raises(InputError, match=r"online_frames None, .* holds a memory"):
+        track_step(weights, *with_memory, CLIP[1], model=HYBRID, config=PLAIN)
+
+
 def test_wrong_use_is_refused(weights):
     template, state = init_track(weights, CLIP[0], BOX, model=HYBRID)
     step: dict[str, Any] = {"model": HYBRID, "config": TARGET}
@@ -140,8 +152,6 @@ def test_wrong_use_is_refused(weights):
         track_step(weights, template, state, CLIP[1], model=HYBRID)
     with pytest.raises(InputError, match=r"distractors 0.2, .* holds no memory"):
         track_step(weights, template, state, CLIP[1], model=HYBRID, config=BOTH)
-    with pytest.raises(InputError, match=r"online_frames 2, .* holds no memory"):
-        track_step(weights, template, state, CLIP[1], model=HYBRID, config=ALL)
     depthwise = random_variables(MODEL.init_variables)
     for start in (
         lambda: init_track(depthwise, CLIP[0], BOX, model=MODEL, config=BOTH),

@@ -138,9 +138,8 @@ def test_a_kernel_learns_from_the_first_frame_and_from_later_ones(weights):
         bias = fused.score_bias(weights)
         check_close(learned.logits[:VIEWS], scores[:VIEWS] + bias)
         check_close(learned.logits[slot], scores[slot] + bias)
-        assert loss(weights, learned.kernel, learned) < loss(
-            before.memory.learned.kernel, learned
-        )
+        unlearned = loss(weights, before.memory.learned.kernel, learned)
+        assert loss(weights, learned.kernel, learned) < unlearned
     np.testing.assert_allclose(learned.shares[VIEWS:], [0.1, 0.09], rtol=1e-5)
 
 
