@@ -13,7 +13,7 @@ A kernel that learned from a wrong box would be sure of it ever after. So it is 
 first kernel that says which frames teach: those in which it sees the target there, too.
 
 A step goes down the gradient as far as its quadratic model says (DiMP, Bhat et al.,
-ICCV 2019, Eqs 3 and 4): there is no rate to choose.
+ICCV 2019, section 3.2): there is no rate to choose.
 """
 
 import functools
