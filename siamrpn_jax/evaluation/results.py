@@ -211,7 +211,7 @@ def _scale(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray | None:
     """Factors of x and y that rows need to overlap true boxes; None: none, or small.
 
     A tracker that follows something else may be off by any factor of the place, but not
-    by the same one of the size.
+    by the same one of the size; and one that stays where it is says nothing.
     """
     known = ~no_target(boxes) & ~no_target(truth)
     boxes, truth = boxes[known], truth[known]
@@ -221,7 +221,10 @@ def _scale(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray | None:
         (boxes * other).reshape(-1, 2, 2).sum((0, 1)) for other in (truth, boxes)
     )
     factors = products / squares
-    found = overlaps(boxes * np.tile(factors, 2), truth).mean() > 0.5
+    scaled = boxes * np.tile(factors, 2)
+    still = np.broadcast_to(scaled.mean(0), scaled.shape)
+    followed, by_chance = (overlaps(one, truth).mean() for one in (scaled, still))
+    found = followed > max(0.5, by_chance + 0.01)
     large = np.abs(np.log(np.abs(factors))).min() > np.log(1.5)
     return factors if found and large else None
 

@@ -110,6 +110,8 @@ def test_rows_in_percent_or_of_another_size(factors, origin):
 def test_what_was_lost_is_no_scale():
     truth, boxes = moving_truth()
     checked({"a": [np.tile(boxes[:1], (len(boxes), 1))]}, truth=truth)
+    still = np.tile([30.0, 20.0, 40.0, 20.0], (20, 1))
+    checked({"a": [np.tile([0.0, 0.0, 2.0, 1.0], (20, 1))]}, truth=still)
     checked(
         {"a": [boxes * [0.5, 0.5, 1, 1]]}, truth=truth
     )  # something else, of its size

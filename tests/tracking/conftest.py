@@ -19,6 +19,6 @@ def detects(monkeypatch):
     """Sets what the network says; ``track_step`` then runs without jit."""
 
     def choose(detection):
-        monkeypatch.setattr(tracker.fused, "detect", lambda *_: detection)
+        monkeypatch.setattr(tracker.fused, "detect", lambda *_, **__: detection)
 
     return choose
