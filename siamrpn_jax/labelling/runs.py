@@ -1,10 +1,11 @@
 """Tracks between key frames: what was found from one, and how two are joined."""
 
 import dataclasses
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from siamrpn_jax.model import boxes
 
 
 class Found(NamedTuple):
@@ -91,7 +92,8 @@ def join(
     (first, first_weakest), (second, second_weakest) = forward, backward
     first_weight = (1 - share) * max(first_weakest, 1e-6)
     second_weight = share * max(second_weakest, 1e-6)
-    if _iou(first.box, second.box) < 0.5:
+    ours, theirs = (boxes.ltwh_to_cxcywh(found.box) for found in (first, second))
+    if boxes.iou(ours, theirs) < 0.5:
         return first if first_weight >= second_weight else second
     return Found(
         box=(1 - share) * first.box + share * second.box,
@@ -99,13 +101,3 @@ def join(
         confidence=max(first.confidence, second.confidence),
         lost=first.lost and second.lost,
     )
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    common = float(width * height)
-    union = float(a[2] * a[3] + b[2] * b[3]) - common
-    return common / union if union > 0 and math.isfinite(union) else 0.0
