@@ -29,6 +29,9 @@ class Job:
     object_id: int
     run: Run
     last: int
+    ends: bool = False
+    """Nothing comes after the last frame: what a tracker goes on with, some MiB where
+    kernels learn, is not kept. A key frame that is removed has it tracked anew."""
 
     def __post_init__(self) -> None:
         """Remembers where it begins: others may change the run meanwhile."""
@@ -158,7 +161,7 @@ class Runner:
             run.append(found)
         if not current or index == job.last:
             if current:
-                self._keep(place, job)
+                run.resume = None if job.ends else read_slot(self._slots, place)
             self._slots = drop_target(self._slots, place)
             del self._active[job.object_id]
 

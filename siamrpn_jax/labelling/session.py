@@ -552,7 +552,8 @@ class Session:
                 last = (min(limit, edge) if step > 0 else max(limit, edge)) - step
                 reaches = last >= start if step > 0 else last < stop
                 if reaches and (last - run.last) * step > 0:
-                    jobs.append(Job(number, run, last))
+                    ends = last + step in (end, -1, self.length)
+                    jobs.append(Job(number, run, last, ends=ends))
         return jobs
 
     def _track(

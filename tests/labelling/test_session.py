@@ -167,6 +167,29 @@ def test_what_is_left_early_goes_on_where_it_was(session, tracker):
     np.testing.assert_allclose(boxes_of(session, 0), expected, atol=0.01)
 
 
+def test_only_runs_that_can_go_on_keep_a_tracker_s_state(session, tracker):
+    """It is MiB each where kernels learn, and a long session has many key frames."""
+    for frame in (2, 5, 9):
+        session.add_box(frame, 0, FIRST)
+
+    def kept():
+        target = session._objects[0]
+        runs = [*target.forward.values(), *target.backward.values()]
+        return [(run.key, run.step) for run in runs if run.resume is not None]
+
+    run(session, 0, 12)
+    assert kept() == [(9, 1)]
+    run(session)
+    run(session, reverse=True)
+    assert kept() == []
+    session.remove_box(5, 0)
+    session.remove_box(9, 0)
+    run(session)
+    expected = follow(tracker, images_of(session)[2:], FIRST)
+    np.testing.assert_allclose(boxes_of(session, 0)[2:], expected, atol=0.01)
+    assert kept() == []
+
+
 def test_a_box_drawn_meanwhile_counts(session):
     session.add_box(0, 0, FIRST)
     for result in session.propagate():
