@@ -33,7 +33,7 @@ from siamrpn_jax.data.read.images import (
     sort_images,
     unread_hint,
 )
-from siamrpn_jax.data.read.sequences import FRAME_FOLDERS
+from siamrpn_jax.data.read.sequences import FRAME_FOLDERS, deeper_hint
 from siamrpn_jax.media.captures import (
     InterlacedError,
     Retriever,
@@ -253,9 +253,10 @@ def find_images(source: str) -> list[Path]:
             matching = _numbered_images(Path(source), numbered)
         images = sort_images(matching)
     if not images:
+        hint = unread_hint(folders) or deeper_hint(Path(source))
         raise FileNotFoundError(
             f"{source}: expected a video file, a folder or pattern of images, or "
-            f"'camera'{unread_hint(folders)}"
+            f"'camera'{hint}"
         )
     refuse_twins(images)
     return images

@@ -250,6 +250,14 @@ def test_missing_sources_are_named(tmp_path, monkeypatch, source):
         Video(source)
 
 
+def test_images_that_lie_too_deep_are_told_of(tmp_path):
+    place = tmp_path / "seq/img/img"
+    place.mkdir(parents=True)
+    cv2.imwrite(str(place / "1.png"), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(FileNotFoundError, match="'camera'; .*img/img holds images: 1"):
+        Video(tmp_path / "seq")
+
+
 class Declared:
     """A capture whose source says something else of itself."""
 

@@ -37,6 +37,7 @@ from siamrpn_jax.data.read.formats import (
 from siamrpn_jax.data.read.images import (
     ImageError,
     is_hidden,
+    is_image,
     list_images,
     natural_sort,
     read_size,
@@ -304,13 +305,21 @@ def find_frames(folder: Path) -> tuple[Path, ...]:
     for place in places:
         if frames := list_images(place):
             return tuple(frames)
-    hint = unread_hint(places) or (packed_hint(folder) if folder.is_dir() else "")
+    hint = unread_hint(places) or deeper_hint(folder) or packed_hint(folder)
     raise SequenceError(f"{folder}: has no frames; expected {LAYOUT}{hint}")
+
+
+def deeper_hint(root: Path) -> str:
+    """The end of a message, where a folder holds images deeper than was looked."""
+    for folder, _, files in walk(root) if root.is_dir() else ():
+        if count := sum(is_image(folder / file) for file in files):
+            return f"; {folder} holds images: {count}"
+    return ""
 
 
 def packed_hint(root: Path) -> str:
     """The end of a message, where a folder holds archives or unfinished downloads."""
-    for folder, _, files in walk(root):
+    for folder, _, files in walk(root) if root.is_dir() else ():
         for file in sorted(files):
             if _is_packed(folder / file):
                 return f"; {folder / file} {_PACKED[Path(file).suffix.lower()]}"

@@ -307,6 +307,17 @@ def test_what_is_packed_is_told_where_something_is_missing(tmp_path):
         find_sequences(tmp_path)
 
 
+def test_images_that_lie_too_deep_are_told_of(tmp_path):
+    folder = make(tmp_path / "a", ["1,2,3,4"] * 2)
+    (folder / "img").rename(folder / "images")
+    with pytest.raises(SequenceError, match="no frames.*; .*a/images holds images: 2"):
+        read_sequence(folder)
+    (folder / "img").mkdir()
+    (folder / "images").rename(folder / "img/img")
+    with pytest.raises(SequenceError, match="no frames.*; .*a/img/img holds images: 2"):
+        read_sequence(folder)
+
+
 def test_bad_lines_can_be_collected(tmp_path):
     folder = make(tmp_path / "a", ["1,2,3,4", "1,2,3", "nan,nan,nan,nan", "1,2,3,x"])
     faults: dict[int, str] = {}
