@@ -21,13 +21,16 @@ from siamrpn_jax.model.boxes import check_boxes
 from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.tracking.memory import check_no_memory
 from siamrpn_jax.tracking.state import Loaded
-from siamrpn_jax.weights import bundled
+from siamrpn_jax.weights import FILE_NAME, bundled
 
 CARDS: dict[str, Literal["onnxruntime", "litert"]] = {
     "onnx.json": "onnxruntime",
     "tflite.json": "litert",
 }
 """What runs an export, by the name of its card."""
+
+_OTHERS = {"export.json": "JAX alone", "web.json": "a web page"}
+"""What runs the other exports, without this package, by the names of their cards."""
 
 
 class Export(NamedTuple):
@@ -171,9 +174,20 @@ class ExportedTracker:
 
 
 def find_card(source: str | Path) -> Path | None:
-    """The card of an export that a name stands for, or None: it is something else."""
+    """The card of an export that a name stands for, or None: it is something else.
+
+    Raises:
+        InputError: it is an export of a format that no runtime of this package runs.
+    """
     if source in bundled():
         return None
+    names = *CARDS, FILE_NAME, *_OTHERS
+    there = [name for name in names if Path(source, name).is_file()]
+    if there and there[0] in _OTHERS:
+        raise InputError(
+            f"{source}: an export for {_OTHERS[there[0]]}, expected weights, or an "
+            "export of --format onnx or tflite"
+        )
     for name in CARDS:  # without its card, an export is one that was not copied whole
         card = Path(source, name)
         if card.is_file() or card.with_name(f"step.{card.stem}").is_file():
