@@ -12,6 +12,7 @@ top-left corner, width, height, in continuous pixels (the image is [0, W] x [0, 
 
 import dataclasses
 import itertools
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -40,13 +41,15 @@ from siamrpn_jax.model.boxes import (
     ltwh_to_cxcywh,
 )
 from siamrpn_jax.model.fused import fuse
-from siamrpn_jax.tracking.config import TrackerConfig, check_memory
+from siamrpn_jax.tracking.config import TrackerConfig, check_memory, find_idle
 from siamrpn_jax.tracking.memory import without_learning
 from siamrpn_jax.tracking.selection import window_and_center
 from siamrpn_jax.tracking.slots import add_target, empty_slots, track_many
 from siamrpn_jax.tracking.state import with_frame_size
 from siamrpn_jax.tracking.step import make_tracker
 from siamrpn_jax.weights import load_weights
+
+log = logging.getLogger(__name__)
 
 
 class Tracker:
@@ -301,7 +304,8 @@ def load(
             The boxes are the same, but kernels do not learn there, as with
             ``online_frames=None``; of several targets each is searched for by itself.
             ``auto``: see ``deploy.Runtime``.
-        **constants: fields of ``TrackerConfig`` in place of those of the weights.
+        **constants: fields of ``TrackerConfig`` in place of those of the weights; a
+            warning names those that change nothing beside the others.
 
     Returns:
         a ``Tracker``, or an ``ExportedTracker`` with the same methods.
@@ -328,12 +332,23 @@ def load(
         raise InputError(f"{name_or_path}: {error}") from None
     if runtime == "auto":
         runtime = choose(loaded) if pad_to == 1 else "jax"
+    if runtime != "jax" and "online_frames" not in constants:
+        loaded = without_learning(loaded)
+        if loaded.tracker_config != config:
+            log.warning(
+                "%s: its kernels learn while tracking (online_frames %s), in runtime "
+                "%s they do not",
+                *(name_or_path, config.online_frames, runtime),
+            )
+    idle = find_idle(loaded.model.config.head, loaded.tracker_config)
+    for name, value in constants.items():
+        if name in idle:
+            what = name_or_path, name, value, idle[name]
+            log.warning("%s: %s %s changes nothing: %s", *what)
     if runtime == "jax":
         return Tracker(loaded.model, loaded.variables, config, pad_to=pad_to)
     if pad_to != 1:
         raise InputError(f"pad_to is {pad_to!r}: frames are padded for jax alone")
-    if "online_frames" not in constants:
-        loaded = without_learning(loaded)
     return ExportedTracker(loaded, runtime)
 
 

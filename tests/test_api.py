@@ -16,7 +16,7 @@ from siamrpn_jax.model import boxes
 from siamrpn_jax.model.config import BackboneConfig, HeadConfig, ModelConfig
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking import step as step_module
-from siamrpn_jax.tracking.config import TrackerConfig
+from siamrpn_jax.tracking.config import TrackerConfig, find_idle
 from siamrpn_jax.tracking.slots import add_target, empty_slots, track_many
 from siamrpn_jax.tracking.step import init_track, track_clip, track_step
 from siamrpn_jax.weights import save_weights
@@ -287,6 +287,24 @@ def test_load_from_a_file(tmp_path, tracker, variables, frames):
 def test_a_centre_region_that_does_not_fit_is_refused_before_any_frame():
     with pytest.raises(InputError, match="center_size is 6 on a map of 13x13"):
         api.load("small", center_size=6)
+
+
+def test_constants_that_change_nothing_are_told(caplog):
+    api.load("base", lost_search=2, lost_search_step=0.1, online_above=0.2)
+    assert not caplog.messages
+    api.load("base", lost_search_step=0.1, memory_rate=0.2, memory_above=0.7, scales=5)
+    assert caplog.messages == [
+        "base: lost_search_step 0.1 changes nothing: lost_search is 1",
+        "base: memory_above 0.7 changes nothing: second_template and distractors are "
+        "None",
+        "base: scales 5 changes nothing: a hybrid head finds boxes",
+    ]
+    caplog.clear()
+    api.load("base", online_frames=None, memory_rate=0.2)
+    (told,) = caplog.messages
+    assert told.startswith("base: memory_rate 0.2 changes nothing: online_frames, ")
+    siamfc = HeadConfig("cross_correlation")
+    assert find_idle(siamfc, CONFIG)["voting_iou"].endswith("head finds no boxes")
 
 
 @pytest.mark.parametrize("boxes", [TARGETS[0], TARGETS], ids=["one", "many"])

@@ -92,8 +92,9 @@ class Config:
     report: Path | None = None
     """Write a page with tables and plots to this folder (siamrpn-jax[report])."""
     runtime: Runtime = "jax"
-    """What computes SiamRPN, with the same boxes: jax, onnxruntime (siamrpn-jax[onnx]),
-    litert, or auto: what siamrpn track takes by itself."""
+    """What computes SiamRPN: jax, onnxruntime (siamrpn-jax[onnx]) or litert, with the
+    same boxes but for what kernels learn (base), which they do in jax alone; or auto:
+    what siamrpn track takes by itself."""
     constants: ConstantsOption = Constants()
 
 

@@ -123,3 +123,28 @@ def check_memory(head: HeadConfig, config: TrackerConfig) -> None:
                 f"{name} {value}: expected none with a {head.kind} head; heads that "
                 f"can: {', '.join(heads)}"
             )
+
+
+def find_idle(head: HeadConfig, config: TrackerConfig) -> dict[str, str]:
+    """Fields that change nothing beside the others of a config, each with the reason.
+
+    Args:
+        head: of the network.
+        config: of plain numbers.
+    """
+    kept = [name for name in HEADS if getattr(config, name) is not None]
+    taught, seen = "online_frames" in kept, {*kept} - {"online_frames"}
+    idle: dict[str, str] = {}
+    if config.lost_search <= 1:
+        idle["lost_search_step"] = f"lost_search is {config.lost_search:g}"
+    if not taught:
+        idle["online_above"] = "online_frames is None"
+    if not seen:
+        idle["memory_above"] = "second_template and distractors are None"
+    if not kept:
+        idle["memory_rate"] = f"{', '.join(HEADS)} are None"
+    if head.regresses:
+        names, what = ("scales", "scale_step", "scale_penalty"), "finds boxes"
+    else:
+        names, what = ("penalty_k", "size_confidence", "voting_iou"), "finds no boxes"
+    return idle | dict.fromkeys(names, f"a {head.kind} head {what}")

@@ -140,6 +140,16 @@ def test_an_export_of_another_version_is_refused(kind, weights, tmp_path):
         runtime.Tracker(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("card", "what"), [("export.json", "JAX alone"), ("web.json", "a web page")]
+)
+def test_an_export_that_runs_without_the_package_is_refused(card, what, tmp_path):
+    (tmp_path / card).write_text("{}")
+    (tmp_path / "step.onnx").touch()
+    with pytest.raises(InputError, match=f"an export for {what}, expected weights"):
+        api.load(tmp_path, runtime="auto")
+
+
 def test_an_export_that_is_half_copied_is_refused(weights, tmp_path):
     whole = tmp_path / "whole"
     files.write_onnx(whole, load_weights(weights), weights="tiny", part="whole")
@@ -201,6 +211,16 @@ def test_auto_takes_what_it_can(weights, monkeypatch):
     assert api.load(weights, runtime="auto", second_template=0.5).name == "siamrpn"
     monkeypatch.setattr(exported.importlib.util, "find_spec", lambda _: None)
     assert api.load(weights, runtime="auto").name == "siamrpn"
+
+
+def test_that_kernels_do_not_learn_is_told(caplog):
+    skip_without("onnxruntime")
+    tracker = api.load("base", runtime="onnxruntime")
+    assert tracker.config.online_frames is None
+    (told,) = caplog.messages
+    assert told.startswith("base: its kernels learn while tracking (online_frames 16)")
+    api.load("base", runtime="onnxruntime", online_frames=None)
+    assert len(caplog.messages) == 1
 
 
 def test_what_is_refused(weights, tmp_path):
