@@ -21,16 +21,13 @@ from siamrpn_jax.model.boxes import check_boxes
 from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.tracking.memory import check_no_memory
 from siamrpn_jax.tracking.state import Loaded
-from siamrpn_jax.weights import FILE_NAME, bundled
+from siamrpn_jax.weights import EXPORTS, FILE_NAME, bundled
 
 CARDS: dict[str, Literal["onnxruntime", "litert"]] = {
     "onnx.json": "onnxruntime",
     "tflite.json": "litert",
 }
 """What runs an export, by the name of its card."""
-
-_OTHERS = {"export.json": "JAX alone", "web.json": "a web page"}
-"""What runs the other exports, without this package, by the names of their cards."""
 
 
 class Export(NamedTuple):
@@ -181,11 +178,11 @@ def find_card(source: str | Path) -> Path | None:
     """
     if source in bundled():
         return None
-    names = *CARDS, FILE_NAME, *_OTHERS
-    there = [name for name in names if Path(source, name).is_file()]
-    if there and there[0] in _OTHERS:
+    others = EXPORTS.keys() - CARDS.keys()
+    there = [c for c in (*CARDS, FILE_NAME, *others) if Path(source, c).is_file()]
+    if there and there[0] in others:
         raise InputError(
-            f"{source}: an export for {_OTHERS[there[0]]}, expected weights, or an "
+            f"{source}: is an export for {EXPORTS[there[0]]}, expected weights, or an "
             "export of --format onnx or tflite"
         )
     for name in CARDS:  # without its card, an export is one that was not copied whole

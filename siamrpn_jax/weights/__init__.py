@@ -28,6 +28,14 @@ FORMAT = "siamrpn_jax weights 1"
 FILE_NAME = "weights.safetensors"
 """Name of the weights in a training run's folder."""
 
+EXPORTS = {
+    "onnx.json": "ONNX Runtime",
+    "tflite.json": "LiteRT",
+    "export.json": "JAX alone",
+    "web.json": "a web page",
+}
+"""What runs a folder that ``siamrpn export`` has written, by the name of its card."""
+
 
 class LoadedBackbone(NamedTuple):
     """Weights of a backbone, to start training a tracker from."""
@@ -159,6 +167,7 @@ def find(source: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: there is none.
+        InputError: the folder is an export.
     """
     if source in bundled():  # a folder of that name is ./small
         return Path(str(resources.files(__name__) / f"{source}.safetensors"))
@@ -167,6 +176,12 @@ def find(source: str | Path) -> Path:
         path = path / FILE_NAME
         if path.is_file():
             return path
+        for card, runs in EXPORTS.items():
+            if path.with_name(card).is_file():
+                raise InputError(
+                    f"{source}: is an export for {runs}, expected what it was made of: "
+                    "a .safetensors file or the folder of a training run"
+                )
         raise FileNotFoundError(f"{path} is missing: no finished training run is there")
     if path.is_file():
         return path

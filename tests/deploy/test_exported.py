@@ -146,7 +146,7 @@ def test_an_export_of_another_version_is_refused(kind, weights, tmp_path):
 def test_an_export_that_runs_without_the_package_is_refused(card, what, tmp_path):
     (tmp_path / card).write_text("{}")
     (tmp_path / "step.onnx").touch()
-    with pytest.raises(InputError, match=f"an export for {what}, expected weights"):
+    with pytest.raises(InputError, match=f"is an export for {what}, expected weights"):
         api.load(tmp_path, runtime="auto")
 
 

@@ -120,6 +120,16 @@ def test_unknown_name(tmp_path):
         weights.load_weights(tmp_path)
 
 
+def test_an_export_is_refused_by_what_it_is(tmp_path):
+    for card, runs in weights.EXPORTS.items():
+        folder = tmp_path / card
+        folder.mkdir()
+        (folder / card).touch()
+        message = f"{card}: is an export for {runs}, expected what it was made of"
+        with pytest.raises(InputError, match=message):
+            weights.load_weights(folder)
+
+
 def test_failed_write_leaves_nothing(tmp_path, variables, monkeypatch):
     def full_disk(self, data):
         with self.open("wb") as file:
