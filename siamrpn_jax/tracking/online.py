@@ -336,13 +336,12 @@ def correlate(features: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def gather(features: jax.Array, slopes: jax.Array) -> jax.Array:
     """The transpose of ``correlate``: ``[M, F, F]`` to a kernel ``[h, w, C]``."""
-    channels, cells = features.shape[-1], slopes.shape[-1]
-    height, width = (side - cells + 1 for side in features.shape[1:3])
-    taps = [
-        jnp.pad(slopes, ((0, 0), (i, height - 1 - i), (j, width - 1 - j)))
-        for i in range(height)
-        for j in range(width)
-    ]
-    rows = jnp.stack(taps).reshape(height * width, -1)
-    kernel = rows @ features.reshape(-1, channels)
-    return rpn.SCORE_GAIN * kernel.reshape(height, width, channels)
+    rows, columns, channels = features.shape[1:]
+    below, beside = rows - slopes.shape[1], columns - slopes.shape[2]
+    around = jnp.pad(slopes, ((0, 0), (below, below), (beside, beside)))
+    # Columns, then rows: each tap cut by itself takes a second longer to compile.
+    taps = jnp.stack([around[..., j : j + columns] for j in range(beside, -1, -1)])
+    taps = jnp.stack([taps[:, :, i : i + rows] for i in range(below, -1, -1)])
+    seen = features.reshape(-1, channels)
+    kernel = taps.reshape(-1, len(seen)) @ seen
+    return rpn.SCORE_GAIN * kernel.reshape(below + 1, beside + 1, channels)
