@@ -384,8 +384,9 @@ def write_got10k_run(
             f"{place}: {len(boxes)} boxes and {len(seconds)} times, expected as many "
             "of both, all finite"
         )
-    write_otb_results(place / f"{name}_001.txt", boxes, origin=origin)
     _write(place / f"{name}_time.txt", (f"{value:.8f}" for value in seconds))
+    # Last: they say that all is there.
+    write_otb_results(place / f"{name}_001.txt", boxes, origin=origin)
 
 
 def read_got10k_results(

@@ -48,6 +48,27 @@ def test_written_read_and_resumed(tmp_path, runs, layout, origin):
     assert rows[0].startswith(f"{10.5 + origin:.4f},")
 
 
+@pytest.mark.parametrize("layout", ["otb", "got10k"])
+def test_a_run_that_is_killed_while_it_is_written_is_not_taken_for_done(
+    tmp_path, runs, monkeypatch, layout
+):
+    store, write = ope_store.ResultStore(tmp_path / "res", layout), results._write
+    written = []
+
+    def write_one(path, lines):
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, lines)
+
+    with monkeypatch.context() as killed:
+        killed.setattr(results, "_write", write_one)
+        with pytest.raises(KeyboardInterrupt):
+            store.run(StaticTracker(), sequence())
+    assert store.run(StaticTracker(), sequence()).fps == 2
+    assert runs == ["car", "car"]
+
+
 def test_times_of_other_tools_are_left_alone(tmp_path, runs):
     store = ope_store.ResultStore(tmp_path)
     store.run(StaticTracker(), sequence())
