@@ -21,7 +21,7 @@ from siamrpn_jax.api import Tracker, load
 from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 from siamrpn_jax.data.read.images import check_frame
-from siamrpn_jax.model.boxes import corners_to_ltwh, cxcywh_to_corners, ltwh_to_cxcywh
+from siamrpn_jax.model.boxes import corners_to_cxcywh, cxcywh_to_corners
 from siamrpn_jax.model.rpn import Template
 from siamrpn_jax.tracking.state import TrackState
 from siamrpn_jax.tracking.step import make_tracker
@@ -107,7 +107,7 @@ class SiamRPNFunction:
                 f"shape {shape.type} of {len(shape.points)} numbers, expected a "
                 f"{SHAPE}: x0, y0, x1, y1"
             )
-        box = ltwh_to_cxcywh(corners_to_ltwh(np.array(shape.points, np.float64)))
+        box = corners_to_cxcywh(np.array(shape.points, np.float64))
         return TrackingState(*self._init(pp_image, box.astype(np.float32)))
 
     def track(

@@ -395,11 +395,9 @@ def _truths(data: VotData) -> "dict[str, np.ndarray]":
     """Name of a sequence -> boxes, as ``read_sequence`` makes them of its regions."""
     import numpy as np
 
-    from siamrpn_jax.data.read.sequences import polygon_to_ltwh
+    from siamrpn_jax.evaluation.vot.dataset import region_to_ltwh
 
     return {
-        one.name: np.array(
-            [polygon_to_ltwh(r) if len(r) == 8 else r for r in one.regions]
-        )
+        one.name: np.array([region_to_ltwh(region) for region in one.regions])
         for one in data.sequences
     }

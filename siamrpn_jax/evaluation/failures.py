@@ -17,6 +17,7 @@ from siamrpn_jax.evaluation.ope.metrics import overlaps
 from siamrpn_jax.evaluation.report.plots import GREEN, ORANGE
 from siamrpn_jax.evaluation.runner import OnePassTracker, update_box
 from siamrpn_jax.media.drawing import draw_boxes
+from siamrpn_jax.model.boxes import ltwh_to_cxcywh
 
 TITLES: dict[Difficulty, str] = {
     "turn": "turns upside down",
@@ -172,7 +173,7 @@ def track_scene(tracker: OnePassTracker, scene: Scene, *, length: int) -> Tracke
         found.append(update_box(tracker, frame, found[-1], where=f"frame {index}"))
         score = getattr(tracker, "score", np.nan)
         confidence[index] = getattr(tracker, "confidence", score)
-    middle, size = truth[:, :2] + truth[:, 2:] / 2, (scene.width, scene.height)
+    middle, size = ltwh_to_cxcywh(truth)[:, :2], (scene.width, scene.height)
     truth[((middle < 0) | (middle > size)).any(axis=1)] = np.nan
     return TrackedScene(frames, truth, np.stack(found), confidence)
 

@@ -38,7 +38,7 @@ from siamrpn_jax.labelling.labels import LabelledObject, Labels, is_class
 from siamrpn_jax.labelling.runner import Job, Runner
 from siamrpn_jax.labelling.runs import Found, Run, join
 from siamrpn_jax.media.frames import Frames, LiveFrames, open_frames, read_ahead
-from siamrpn_jax.model.boxes import check_boxes
+from siamrpn_jax.model.boxes import check_boxes, ltwh_to_corners
 
 FORMAT = "siamrpn_jax session 1"
 """First entry of a session's file."""
@@ -428,10 +428,9 @@ class Session:
         labels = self.labels()
         shown = [one for one in labels.objects if one.known[frame_index]]
         boxes = np.array([one.boxes[frame_index] for one in shown]).reshape(-1, 4)
-        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
         confidence = [one.confidence[frame_index] for one in shown]
         return supervision.Detections(
-            xyxy=corners.astype(np.float32),
+            xyxy=ltwh_to_corners(boxes).astype(np.float32),
             confidence=np.nan_to_num(np.array(confidence, np.float32), nan=1.0),
             class_id=np.array([labels.classes.index(o.name) for o in shown], int),
             tracker_id=np.array([one.number for one in shown], int),

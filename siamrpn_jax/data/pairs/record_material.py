@@ -27,6 +27,7 @@ from siamrpn_jax.data.scenes.cutouts import (
     cut_out,
     texture_window,
 )
+from siamrpn_jax.model.boxes import ltwh_to_corners
 
 MIN_ROOM = 64.0
 """Crop pixels that a background has at least to one side of the target."""
@@ -215,9 +216,8 @@ def areas_beside(box_ltwh: np.ndarray, frame_ltwh: np.ndarray) -> list[np.ndarra
 
     They may be empty or of negative extent where there is no such part.
     """
-    x0, y0, x1, y1 = np.concatenate([frame_ltwh[:2], frame_ltwh[:2] + frame_ltwh[2:]])
-    left, top = box_ltwh[:2]
-    right, bottom = box_ltwh[:2] + box_ltwh[2:]
+    x0, y0, x1, y1 = ltwh_to_corners(frame_ltwh)
+    left, top, right, bottom = ltwh_to_corners(box_ltwh)
     width, height = x1 - x0, y1 - y0
     return [
         np.array([x0, y0, left - x0, height]),
