@@ -12,6 +12,7 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import check_name, read_json
 from siamrpn_jax.data.read.formats import no_target
 from siamrpn_jax.data.read.images import read_size
+from siamrpn_jax.data.read.rows import FROM_ONE
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
 from siamrpn_jax.evaluation.vot.regions import area
 
@@ -217,4 +218,4 @@ def shift_of(origin: Origin) -> np.ndarray:
     """What a box ``ltwh`` counted from 0 must be moved by to count from ``origin``."""
     if origin not in (0, 1):
         raise ResultError(f"origin {origin!r}: expected 0 or 1")
-    return np.array([origin, origin, 0.0, 0.0])
+    return origin * np.array(FROM_ONE)

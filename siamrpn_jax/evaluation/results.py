@@ -146,11 +146,12 @@ def check_boxes(
         return
     first = np.array([boxes[0] for boxes, _ in known])
     true = np.array([truth[0] for _, truth in known])
-    shift = np.where(np.arange(4) < 2, 1 if origin else -1, 0)
+    other: Origin = 0 if origin else 1
+    shift = annotations.shift_of(origin) - annotations.shift_of(other)
     if _most(np.abs(first + shift - true), 0.01):
         raise ResultError(
             f"{folder}: its first rows are the true boxes, moved by a pixel: its files "
-            f"seem to count from {1 - origin}, expected --results-origin {1 - origin}"
+            f"seem to count from {other}, expected --results-origin {other}"
         )
     later = [(boxes[1:], truth[1:]) for boxes, truth in known]
     for form, change in _FORMS.items():

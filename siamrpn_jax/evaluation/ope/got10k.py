@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from siamrpn_jax.data.read.rows import FROM_ONE
 from siamrpn_jax.data.read.sequences import Sequence
 from siamrpn_jax.evaluation.runner import OnePassTracker, run_sequence
 
@@ -45,10 +46,9 @@ class Got10kTracker:
             Boxes ``ltwh`` [T, 4], counted from 1, and seconds [T].
         """
         del visualize
-        one = np.array([1.0, 1.0, 0.0, 0.0])
         boxes = np.full((len(img_files), 4), np.nan)
-        boxes[:1] = np.asarray(box) - one
+        boxes[:1] = np.asarray(box) - FROM_ONE
         frames = tuple(Path(file) for file in img_files)
         name = str(frames[0].parent) if frames else "no frames"
         run = run_sequence(self._tracker, Sequence(name, frames, boxes))
-        return run.boxes + one, run.seconds
+        return run.boxes + FROM_ONE, run.seconds
