@@ -25,7 +25,13 @@ import numpy as np
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read.images import read_image
 from siamrpn_jax.media.captures import Retriever, open_capture
-from siamrpn_jax.media.video import Video, find_images, is_live, open_container
+from siamrpn_jax.media.video import (
+    Video,
+    find_images,
+    is_live,
+    open_container,
+    upright,
+)
 
 Item = TypeVar("Item")
 Frame = np.ndarray
@@ -312,7 +318,7 @@ class _PyavFilm(_Film):
                 if self.timed:
                     number = bisect.bisect_left(self.times, frame.pts)
                 if self.times[number : number + 1] == [frame.pts]:
-                    yield number, lambda frame=frame: _upright(frame)
+                    yield number, lambda frame=frame: upright(frame)
 
     @staticmethod
     def _listed(path: Path) -> tuple[list[int], int, bool]:
@@ -382,12 +388,6 @@ def _rising(times: Sequence[Any]) -> bool:
     """Whether each of some times is there, and later than the one before."""
     known = all(time is not None for time in times)
     return known and all(a < b for a, b in itertools.pairwise(times))
-
-
-def _upright(frame: Any) -> Frame:
-    """Phones store portrait films lying down, with a rotation beside them."""
-    image = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(image, k=frame.rotation // 90))
 
 
 def _open(path: Path, files: list[Path]) -> _Decoder:

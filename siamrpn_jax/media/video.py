@@ -472,6 +472,15 @@ def open_container(path: str) -> Iterator[Any]:
         raise InputError(f"{path}: a frame is broken ({error})") from error
 
 
+def upright(frame: Any) -> np.ndarray:
+    """A frame of PyAV as RGB uint8 [H, W, 3], turned as its film says.
+
+    Phones store portrait films lying down, with a rotation beside them.
+    """
+    image = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(image, k=frame.rotation // 90))
+
+
 def _pyav_declared(path: str) -> tuple[float | None, int | None]:
     """Frames a second and number of frames, each where the film declares it."""
     with open_container(path) as container:
@@ -482,10 +491,7 @@ def _pyav_declared(path: str) -> tuple[float | None, int | None]:
 def _pyav_frames(path: str) -> Iterator[_Timed]:
     with open_container(path) as container:
         for frame in container.decode(video=0):
-            image = frame.to_ndarray(format="rgb24")
-            # Phones store portrait films lying down, with a rotation beside them.
-            turned = np.ascontiguousarray(np.rot90(image, k=frame.rotation // 90))
-            yield float(frame.time or 0), turned
+            yield float(frame.time or 0), upright(frame)
 
 
 class _WebmEncoder:
