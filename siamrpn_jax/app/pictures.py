@@ -3,9 +3,10 @@
 import collections
 import threading
 
-import cv2
 import numpy as np
 
+from siamrpn_jax.data.read.images import encode_jpeg
+from siamrpn_jax.media.drawing import shrink
 from siamrpn_jax.media.frames import Frames
 
 MAX_WIDTH = 1920
@@ -58,9 +59,4 @@ class Pictures:
 
 def encode(frame: np.ndarray) -> bytes:
     """A frame, RGB uint8 ``[H, W, 3]``, as JPEG."""
-    height, width = frame.shape[:2]
-    if width > MAX_WIDTH:
-        size = (MAX_WIDTH, max(1, round(height * MAX_WIDTH / width)))
-        frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-    bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+    return encode_jpeg(shrink(frame, MAX_WIDTH), quality=_QUALITY)

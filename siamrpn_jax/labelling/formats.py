@@ -32,12 +32,11 @@ from pathlib import Path
 from typing import Any, Protocol, get_args
 from xml.etree import ElementTree
 
-import cv2
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import replacing
-from siamrpn_jax.data.read.images import read_size
+from siamrpn_jax.data.read.images import encode_jpeg, read_size
 from siamrpn_jax.labelling import Format, Progress
 from siamrpn_jax.labelling.labels import LabelledObject, Labels
 
@@ -185,7 +184,8 @@ class _Images:
                 if source:
                     shutil.copyfile(source, path)
                 else:
-                    path.write_bytes(_jpeg(self._frames[number]))
+                    frame = self._frames[number]
+                    path.write_bytes(encode_jpeg(frame, quality=_QUALITY))
             self._done += 1
             if self._progress:
                 self._progress(self._done, self._total or len(self.numbers))
@@ -205,11 +205,6 @@ def _write_text(path: Path, text: str) -> Path:
     with _new(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
-
-
-def _jpeg(frame: np.ndarray) -> bytes:
-    bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
 
 
 def _number(value: float, digits: int = 3) -> str:

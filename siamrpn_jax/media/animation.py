@@ -10,6 +10,7 @@ import numpy as np
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.common.files import replacing
 from siamrpn_jax.data.read.images import check_frame
+from siamrpn_jax.media.drawing import shrink
 
 SUFFIXES = (".webp", ".gif", ".png", ".avif")
 """Formats that OpenCV may have been built with."""
@@ -62,11 +63,7 @@ class AnimationWriter:
     def write(self, frame: np.ndarray) -> None:
         """Appends a frame, RGB uint8 [H, W, 3]; all of one size."""
         if self._count % self._stride == 0:
-            frame = check_frame(frame)
-            height, width, _ = frame.shape
-            if width > self._width:
-                size = (self._width, max(1, round(height * self._width / width)))
-                frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+            frame = shrink(check_frame(frame), self._width)
             self._frames.append(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         self._count += 1
 

@@ -1,4 +1,4 @@
-"""Boxes drawn on frames."""
+"""Boxes drawn on frames, and frames made smaller for pages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -56,6 +56,15 @@ def draw_boxes(
         if index < len(labels):
             _draw_label(canvas, labels[index], (x0, y0), color)
     return canvas
+
+
+def shrink(frame: np.ndarray, width: int) -> np.ndarray:
+    """A frame ``[H, W, 3]`` that is at most ``width`` wide, in its proportions."""
+    rows, columns = frame.shape[:2]
+    if columns <= width:
+        return frame
+    size = (width, max(1, round(rows * width / columns)))
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
 
 def _dashed_rectangle(

@@ -34,3 +34,13 @@ def test_draw_boxes_survives_odd_boxes():
     boxes = np.array([[np.nan] * 4, [-50, -50, 20, 20], [1e12, 0, 1e12, 5]])
     assert not drawing.draw_boxes(frame, boxes).any()
     assert drawing.draw_boxes(frame, np.array([[-5, -5, 500, 20.0]]), ["label"]).any()
+
+
+def test_wider_frames_shrink_in_their_proportions():
+    frame = solid((9, 8, 7))
+    rows, columns = frame.shape[:2]
+    assert drawing.shrink(frame, columns) is frame
+    small = drawing.shrink(frame, columns // 2)
+    assert small.shape == (rows // 2, columns // 2, 3)
+    assert drawing.shrink(frame, 1).shape[0] == 1  # not 0
+    assert (small == frame[0, 0]).all()

@@ -25,6 +25,7 @@ import numpy as np
 from siamrpn_jax.common.errors import InputError, check_least, require
 from siamrpn_jax.data.crops.windows import Window, context_side, crop
 from siamrpn_jax.data.read import array_records
+from siamrpn_jax.data.read.images import encode_jpeg
 from siamrpn_jax.model.boxes import corners_to_ltwh, ltwh_to_corners
 
 FORMAT_VERSION = 1
@@ -132,7 +133,8 @@ def make_record(
     def cut(pixels: int) -> bytes:
         side = pixels / scale
         window = Window(x + width / 2, y + height / 2, side, side)
-        return _encode_jpeg(crop(frame, window, pixels, fill=fill), crops.quality)
+        patch = crop(frame, window, pixels, fill=fill)
+        return encode_jpeg(patch, quality=crops.quality)
 
     return Record(
         exemplar=cut(crops.exemplar_crop),
@@ -182,12 +184,6 @@ def clip_box(box_ltwh: np.ndarray, shape: tuple[int, ...]) -> tuple[float, ...]:
 
 def _text(box: np.ndarray) -> str:
     return ",".join(f"{value:g}" for value in box)
-
-
-def _encode_jpeg(image: np.ndarray, quality: int) -> bytes:
-    flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)
-    return data.tobytes()
 
 
 def features(crops: CropConfig) -> Any:

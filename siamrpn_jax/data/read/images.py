@@ -1,6 +1,6 @@
-"""Reading images, and checking frames that a caller hands in.
+"""Reading images, writing JPEG, and checking frames that a caller hands in.
 
-Everything here returns RGB ``uint8 [H, W, 3]``; OpenCV's BGR order stays inside.
+Images are RGB ``uint8 [H, W, 3]``; OpenCV's BGR order stays inside.
 """
 
 import io
@@ -394,6 +394,13 @@ def exif_orientation(image: bytes | str | PathLike[str]) -> int:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{image}: cannot be read ({reason})") from error
+
+
+def encode_jpeg(image: np.ndarray, *, quality: int) -> bytes:
+    """An image, RGB ``uint8 [H, W, 3]``, as JPEG of a quality of 0 to 100."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes()
 
 
 def as_array(image: object) -> np.ndarray:

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
 from siamrpn_jax.common.errors import InputError, require
 from siamrpn_jax.common.files import replacing
+from siamrpn_jax.data.read.images import encode_jpeg
 from siamrpn_jax.evaluation.report import plots
 from siamrpn_jax.evaluation.report.data import (
     COST,
@@ -36,6 +36,7 @@ from siamrpn_jax.evaluation.report.data import (
     VotFailure,
     reported_rows,
 )
+from siamrpn_jax.media.drawing import shrink
 from siamrpn_jax.model.boxes import ltwh_to_corners
 
 STRIP_WIDTH = 230
@@ -362,10 +363,11 @@ def _strip(failure: VotFailure) -> dict[str, Any]:
 def _shot(frame: StripFrame) -> dict[str, Any]:
     """A picture, and its regions in frame coordinates."""
     height, width = frame.image.shape[:2]
+    jpeg = encode_jpeg(shrink(frame.image, STRIP_WIDTH), quality=80)
     regions = {"truth": frame.truth, "found": frame.predicted}
     return {
         "index": frame.index,
-        "source": _data_url(_jpeg(frame.image), "image/jpeg"),
+        "source": _data_url(jpeg, "image/jpeg"),
         "width": width,
         "height": height,
         "polygons": [
@@ -565,16 +567,6 @@ def _charts(charts: Iterable[tuple[str, Any, str]]) -> list[Chart]:
         for title, figure, caption in charts
         if figure is not None
     ]
-
-
-def _jpeg(image: np.ndarray) -> bytes:
-    height, width = image.shape[:2]
-    if width > STRIP_WIDTH:
-        size = STRIP_WIDTH, max(1, round(height * STRIP_WIDTH / width))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 80])
-    return data.tobytes()
 
 
 def _data_url(data: bytes, kind: str) -> str:

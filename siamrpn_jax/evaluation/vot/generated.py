@@ -5,9 +5,9 @@ Its figures show that everything works; they compare with those of no real data 
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from siamrpn_jax.data.read.images import encode_jpeg
 from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.model.boxes import ltwh_to_corners, ltwh_to_cxcywh
 
@@ -51,8 +51,7 @@ def write_synthetic(
 def _write_frames(folder: Path, frames: np.ndarray) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, frame in enumerate(frames, 1):
-        data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
-        (folder / f"{number:08d}.jpg").write_bytes(data.tobytes())
+        (folder / f"{number:08d}.jpg").write_bytes(encode_jpeg(frame, quality=92))
 
 
 def _corners(boxes: np.ndarray) -> np.ndarray:

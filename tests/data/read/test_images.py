@@ -12,6 +12,7 @@ from siamrpn_jax.data.read.images import (
     ImageError,
     check_frame,
     decode_image,
+    encode_jpeg,
     exif_orientation,
     list_images,
     natural_sort,
@@ -35,6 +36,11 @@ def test_reads_rgb(tmp_path):
     path = tmp_path / "red.png"
     path.write_bytes(encode(PURE[..., ::-1], ".png"))
     np.testing.assert_array_equal(read_image(path), PURE)
+
+
+def test_jpeg_round_trip():
+    found = decode_image(encode_jpeg(PURE, quality=95), name="red")
+    np.testing.assert_allclose(found, PURE, atol=4)
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (1, 7, 3), (5, 7, 4)])
