@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from siamrpn_jax.commands.errors import run_or_exit
-from siamrpn_jax.common.errors import InputError, check_least
+from siamrpn_jax.common.errors import InputError, check_least, check_range
 from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 from siamrpn_jax.data.pairs.pairs import DataConfig
 
@@ -63,10 +63,7 @@ class Config:
         """Raises InputError on numbers out of range, and on sequences one may quote."""
         check_least(self, 2, "settings", "clips", "frames")
         check_least(self, 0, "seed", "learned")
-        if not 0 <= self.validation_fraction <= 1:
-            raise InputError(
-                f"validation_fraction is {self.validation_fraction}, expected 0 to 1"
-            )
+        check_range(self, 0, 1, "validation_fraction")
         if not self.validation_fraction and not self.hold_out:
             raise InputError(
                 "validation_fraction is 0: expected more, or names in --hold-out"

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from siamrpn_jax.common.errors import InputError, check_least, require
+from siamrpn_jax.common.errors import InputError, check_least, check_range, require
 from siamrpn_jax.data.crops.windows import Window, context_side, crop
 from siamrpn_jax.data.read import array_records
 from siamrpn_jax.data.read.images import encode_jpeg
@@ -62,11 +62,10 @@ class CropConfig:
 
     def __post_init__(self) -> None:
         """Raises InputError on numbers out of range."""
-        check_least(self, 1, "exemplar_size", "quality")
+        check_least(self, 1, "exemplar_size")
         check_least(self, 0, "context")
         check_least(self, self.exemplar_size, "exemplar_crop", "search_crop")
-        if self.quality > 100:
-            raise InputError(f"quality is {self.quality}, expected at most 100")
+        check_range(self, 1, 100, "quality")
 
 
 class Record(NamedTuple):

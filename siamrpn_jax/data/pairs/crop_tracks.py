@@ -259,7 +259,7 @@ def open_tracks(
         The tracks for training and the held-out ones; the second may be empty.
 
     Raises:
-        RecordError: the folder cannot be used; see ``records.open_prepared``.
+        RecordError: the folder cannot be used; see ``reader.open_prepared``.
     """
     records = open_prepared(folder)
     index = records.index

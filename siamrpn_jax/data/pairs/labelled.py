@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import tyro
 
-from siamrpn_jax.common.errors import InputError, check_least, require
+from siamrpn_jax.common.errors import InputError, check_least, check_range, require
 from siamrpn_jax.common.files import check_name
 from siamrpn_jax.data.pairs.photometry import color_table
 from siamrpn_jax.data.read import tfds
@@ -88,9 +88,8 @@ class LabelledConfig:
         """Raises InputError on values out of range."""
         check_least(self, 1e-6, "min_area")
         check_least(self, 0, "color_strength")
-        for name in ("validation_fraction", "flip_probability", "color_probability"):
-            if not 0 <= (value := getattr(self, name)) <= 1:
-                raise InputError(f"{name} is {value}, expected 0 to 1")
+        check_range(self, 0, 1, "validation_fraction")
+        check_range(self, 0, 1, "flip_probability", "color_probability")
 
 
 class Sample(NamedTuple):

@@ -21,7 +21,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import tyro
 
-from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.errors import InputError, check_least, check_range
 from siamrpn_jax.data.crops.windows import (
     AugmentConfig,
     Window,
@@ -150,18 +150,10 @@ class DataConfig:
             raise InputError(
                 f"fraction={self.fraction}, expected shares above 0 and at most 1"
             )
-        for name in (
-            "prepared_composites",
-            "negative_probability",
-            "negative_same_category",
-            "neighbour_probability",
-            "validation_fraction",
-        ):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name}={getattr(self, name)}, expected 0 to 1")
-        for name in ("seed", "max_interval", "bytes_mib", "decoded_mib"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name}={getattr(self, name)}, expected at least 0")
+        check_range(self, 0, 1, "prepared_composites", "validation_fraction")
+        check_range(self, 0, 1, "negative_probability", "negative_same_category")
+        check_range(self, 0, 1, "neighbour_probability")
+        check_least(self, 0, "seed", "max_interval", "bytes_mib", "decoded_mib")
 
     def weighted_folders(self) -> list[tuple[str, float, float]]:
         """Each folder with its weight, and the share of it that is used."""

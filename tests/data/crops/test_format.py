@@ -108,7 +108,7 @@ def test_boxes_that_make_no_record(box, message):
     ("values", "message"),
     [
         ({"quality": 0}, "quality is 0"),
-        ({"quality": 101}, "at most 100"),
+        ({"quality": 101}, "expected 1 to 100"),
         ({"search_crop": 100}, "search_crop is 100, expected at least 127"),
         ({"context": -0.1}, "context"),
     ],
