@@ -38,6 +38,8 @@ class TargetConfig:
     def __post_init__(self) -> None:
         """Raises InputError on numbers out of range."""
         check_range(self, 0, 1, "positive_iou", "negative_iou")
+        check_least(self, 0, "radius")
+        check_range(self, 0, math.inf, "max_positives", "max_samples")
         if self.positive_iou < self.negative_iou:
             raise InputError(
                 f"positive_iou is {self.positive_iou}, expected at least negative_iou, "
