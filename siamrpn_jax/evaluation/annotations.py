@@ -218,4 +218,4 @@ def shift_of(origin: Origin) -> np.ndarray:
     """What a box ``ltwh`` counted from 0 must be moved by to count from ``origin``."""
     if origin not in (0, 1):
         raise ResultError(f"origin {origin!r}: expected 0 or 1")
-    return origin * np.array(FROM_ONE)
+    return origin * FROM_ONE

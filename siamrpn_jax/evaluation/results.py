@@ -24,7 +24,12 @@ from typing import Any
 import numpy as np
 
 from siamrpn_jax.common.files import replacing
-from siamrpn_jax.data.read.formats import no_target, parse_number, parse_numbers
+from siamrpn_jax.data.read.formats import (
+    no_target,
+    parse_number,
+    parse_numbers,
+    plain_name,
+)
 from siamrpn_jax.evaluation import annotations
 from siamrpn_jax.evaluation.annotations import BoxAnnotation, Origin, ResultError
 from siamrpn_jax.evaluation.ope.metrics import overlaps
@@ -510,13 +515,10 @@ def _unpack(path: Path) -> Iterator[np.ndarray]:
 
 
 def _match_files(folder: Path, names: Iterable[str]) -> dict[str, list[Path]]:
-    def plain(name: str) -> str:
-        return name.lower().replace("-", "_")
-
     present: dict[str, list[Path]] = {}
     for path in sorted(folder.glob("*.txt")):
-        present.setdefault(plain(path.stem), []).append(path)
-    found = {name: present.get(plain(name), []) for name in names}
+        present.setdefault(plain_name(path.stem), []).append(path)
+    found = {name: present.get(plain_name(name), []) for name in names}
     for name, paths in found.items():
         if len(paths) > 1:
             files = ", ".join(path.name for path in paths)

@@ -60,6 +60,7 @@ from siamrpn_jax.data.read.formats import (
     no_target,
     parse_number,
     parse_numbers,
+    plain_name,
     read_lines,
 )
 from siamrpn_jax.data.read.images import (
@@ -69,6 +70,7 @@ from siamrpn_jax.data.read.images import (
     refuse_twins,
 )
 from siamrpn_jax.data.read.rows import (
+    FROM_ONE,
     Annotation,
     read_got10k,
     read_lasot,
@@ -136,7 +138,7 @@ def whole_size(name: BenchmarkName) -> int:
 def check_names(name: BenchmarkName | None, found: Iterable[str]) -> None:
     """Refuses the sequences of another benchmark.
 
-    Case, ``-`` and ``_`` do not matter: files differ in them.
+    Names are compared as ``formats.plain_name`` has them.
 
     Args:
         name: of the benchmark that is asked for, or None for none.
@@ -148,11 +150,8 @@ def check_names(name: BenchmarkName | None, found: Iterable[str]) -> None:
     """
     if name is None:
         return
-    plain = {one.lower().replace("-", "_") for one in found}
-    known = {
-        other: {one.lower().replace("-", "_") for one in names}
-        for other, names in _NAMES.items()
-    }
+    plain = set(map(plain_name, found))
+    known = {other: set(map(plain_name, names)) for other, names in _NAMES.items()}
     own = known.get(name, set())
     others = [other for other, names in known.items() if plain <= names - own]
     if (own and plain.isdisjoint(own)) or others:
@@ -417,7 +416,7 @@ _NAMES = {
 def _boxes(text: Path, *, start: int = 1) -> np.ndarray:
     """Boxes ``[T, 4]`` from 0 of rows from ``start``; NaN where one is absent."""
     rows = read_rows(_there(text), columns=4, expected="x,y,w,h")
-    boxes = rows.values - (start, start, 0, 0)
+    boxes = rows.values - start * FROM_ONE
     return _boxes_of(Annotation(rows, boxes, np.ones(len(boxes), np.float32)))
 
 

@@ -63,6 +63,11 @@ def separator_of(line: str) -> str | None:
     return "," if "," in line else None
 
 
+def plain_name(name: str) -> str:
+    """A sequence's name without what files differ in: case, and ``-`` for ``_``."""
+    return name.lower().replace("-", "_")
+
+
 def parse_number(field: str) -> float:
     """A number as files have it: with a decimal point or, by itself, a decimal comma.
 

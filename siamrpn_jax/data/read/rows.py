@@ -13,7 +13,7 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.read import formats
 from siamrpn_jax.data.read.formats import parse_numbers
 
-FROM_ONE = (1.0, 1.0, 0.0, 0.0)
+FROM_ONE = np.array([1.0, 1.0, 0.0, 0.0])
 """From boxes that count pixels from 0 to those that count from 1."""
 
 
