@@ -37,7 +37,7 @@ from starlette.websockets import WebSocket
 from siamrpn_jax.app.fields import Conflict, Fields
 from siamrpn_jax.app.guard import Guard, is_every_address, make_token
 from siamrpn_jax.app.opened import Desk, OpenFilm
-from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.errors import InputError, reason_of
 
 MAX_REQUEST = 64 * 1024
 """Bytes that the body of a request may have."""
@@ -139,10 +139,9 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"cannot listen on port {port} of {host} ({reason}): choose another --port "
-            "or --host, or end the program that has it"
+            f"cannot listen on port {port} of {host} ({reason_of(error)}): choose "
+            "another --port or --host, or end the program that has it"
         ) from error
 
 

@@ -39,6 +39,11 @@ def check_range(config: object, low: float, high: float, *names: str) -> None:
                 raise InputError(f"{name} is {value}, expected {low:g} to {high:g}")
 
 
+def reason_of(error: Exception) -> str:
+    """What an error says, without the number and the file that the system adds."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 class MissingExtraError(ImportError):
     """An optional dependency is not installed; the message says how to get it."""
 

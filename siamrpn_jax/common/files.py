@@ -13,7 +13,7 @@ from typing import Any
 
 import filelock
 
-from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.errors import InputError, reason_of
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{12}-part(\.[\w-]+)?")
 """The names that ``replacing`` gives."""
@@ -121,8 +121,7 @@ def read_json(
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as problem:  # ValueError: a NUL in the name
-        reason = getattr(problem, "strerror", None) or problem
-        raise error(f"{path}: cannot be read ({reason})") from problem
+        raise error(f"{path}: cannot be read ({reason_of(problem)})") from problem
     try:
         return json.loads(data.decode("utf-8-sig"), **options)
     except (ValueError, RecursionError) as problem:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.errors import InputError, reason_of
 from siamrpn_jax.common.files import check_name, read_json
 from siamrpn_jax.data.read.formats import no_target
 from siamrpn_jax.data.read.images import read_size
@@ -209,7 +209,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise ResultError(f"{path}: cannot be read ({error})") from error
+        raise ResultError(f"{path}: cannot be read ({reason_of(error)})") from error
     except UnicodeDecodeError as error:
         raise ResultError(f"{path}: is no text ({error})") from error
 

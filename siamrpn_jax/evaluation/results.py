@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from siamrpn_jax.common.errors import reason_of
 from siamrpn_jax.common.files import replacing
 from siamrpn_jax.data.read.formats import (
     no_target,
@@ -472,7 +473,7 @@ def _is_binary(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(2) == struct.pack("<h", 1)
     except OSError as error:
-        raise ResultError(f"{path}: cannot be read ({error})") from error
+        raise ResultError(f"{path}: cannot be read ({reason_of(error)})") from error
 
 
 def _unpack(path: Path) -> Iterator[np.ndarray]:

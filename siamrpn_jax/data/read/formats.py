@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.errors import InputError, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,7 @@ def read_lines(
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as problem:  # ValueError: a NUL in the name
-        reason = getattr(problem, "strerror", None) or problem
-        raise error(f"{path}: cannot be read ({reason})") from problem
+        raise error(f"{path}: cannot be read ({reason_of(problem)})") from problem
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = data.decode(encoding)

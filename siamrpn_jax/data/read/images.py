@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.common.errors import InputError, reason_of
 from siamrpn_jax.data.read.headers import (
     count_images,
     image_size,
@@ -255,8 +255,7 @@ def read_image(path: str | PathLike[str]) -> np.ndarray:
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{path}: cannot be read ({reason})") from error
+        raise ImageError(f"{path}: cannot be read ({reason_of(error)})") from error
     return decode_image(data, name=str(path))
 
 
@@ -271,8 +270,7 @@ def read_size(path: str | PathLike[str]) -> tuple[int, int]:
         with open(path, "rb") as file:
             size = image_size(file)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{path}: cannot be read ({reason})") from error
+        raise ImageError(f"{path}: cannot be read ({reason_of(error)})") from error
     if size is None:
         height, width = read_image(path).shape[:2]
         return width, height
@@ -392,8 +390,7 @@ def exif_orientation(image: bytes | str | PathLike[str]) -> int:
         with open(image, "rb") as file:
             return jpeg_orientation(file)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{image}: cannot be read ({reason})") from error
+        raise ImageError(f"{image}: cannot be read ({reason_of(error)})") from error
 
 
 def encode_jpeg(image: np.ndarray, *, quality: int) -> bytes:
