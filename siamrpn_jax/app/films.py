@@ -56,7 +56,8 @@ def list_films(source: Path, *, out: Path | None = None) -> tuple[Film, ...]:
         InputError: there is nothing, naming the place and what was expected; or the
             file is no film, or ``out`` no folder.
     """
-    if out and out.exists() and not out.is_dir():
+    place = out.expanduser().absolute() if out else None
+    if place and place.exists() and not place.is_dir():
         raise InputError(f"{out}: is a file, expected a folder for sessions")
     source = source.expanduser().absolute()
     if source.is_file():
@@ -71,7 +72,6 @@ def list_films(source: Path, *, out: Path | None = None) -> tuple[Film, ...]:
             f"{source}: holds no film ({', '.join(sorted(FILM_SUFFIXES))}), no images, "
             "and no folder of images"
         )
-    place = out.expanduser().absolute() if out else None
     return tuple(Film(path, place or path.parent) for path in paths)
 
 

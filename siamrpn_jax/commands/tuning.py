@@ -480,15 +480,19 @@ def _report_search(result: Result | None, sources: Sequence[str]) -> dict[str, A
 
 def _out(config: Config) -> Path:
     """Path of the new weights; checked before anything is run."""
-    if config.out is None:
-        source = weights.find(config.weights)
-        if config.weights in weights.bundled():
-            return Path(f"{config.weights}-tuned.safetensors")
-        whole = source.name == weights.FILE_NAME
-        return source.with_name(
-            "tuned.safetensors" if whole else f"{source.stem}-tuned.safetensors"
-        )
-    if config.out.suffix != ".safetensors":
-        raise InputError(f"--out {config.out}: expected a name with .safetensors")
-    check_place(config.out, "--out", is_file=True)
-    return config.out
+    out = config.out or _default_out(config.weights)
+    if out.suffix != ".safetensors":
+        raise InputError(f"--out {out}: expected a name with .safetensors")
+    for path in (out, out.with_suffix(".json")):
+        check_place(path, "--out", is_file=True)
+    return out
+
+
+def _default_out(source: str) -> Path:
+    """Beside the old weights; of released ones, in this folder."""
+    path = weights.find(source)
+    if source in weights.bundled():
+        return Path(f"{source}-tuned.safetensors")
+    if path.name == weights.FILE_NAME:
+        return path.with_name("tuned.safetensors")
+    return path.with_name(f"{path.stem}-tuned.safetensors")

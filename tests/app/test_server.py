@@ -4,6 +4,7 @@ import math
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,7 +119,7 @@ def test_frames_are_kept_by_the_browser(page):
         assert page.http.get(f"/films/0/frames/{wrong}").status_code == 404
 
 
-def test_films_of_a_folder(tmp_path):
+def test_films_of_a_folder(tmp_path, monkeypatch):
     write_film(tmp_path / "b" / "img", length=1)
     write_film(tmp_path / "a", length=1)
     (tmp_path / "film.MP4").touch()
@@ -128,8 +129,10 @@ def test_films_of_a_folder(tmp_path):
     assert [film.name for film in list_films(tmp_path)] == ["a", "b", "film.MP4"]
     assert [film.name for film in list_films(tmp_path / "a")] == ["a"]
     assert list_films(tmp_path / "a", out=tmp_path / "o")[0].out == tmp_path / "o"
-    with pytest.raises(InputError, match="notes.txt: is a file, expected a folder"):
-        list_films(tmp_path / "a", out=tmp_path / "notes.txt")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for file in (tmp_path / "notes.txt", Path("~/notes.txt")):
+        with pytest.raises(InputError, match="notes.txt: is a file, expected a folder"):
+            list_films(tmp_path / "a", out=file)
     for name in ("empty", "missing", "notes.txt"):
         wrong = tmp_path / name
         with pytest.raises(InputError, match=f"{name}.*(film|video)"):

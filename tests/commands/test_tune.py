@@ -238,6 +238,9 @@ def test_where_the_result_goes(source, tmp_path):
         out(out=tmp_path)
     with pytest.raises(InputError, match="is no folder, choose another --out"):
         out(out=tmp_path / "weights.safetensors" / "mine.safetensors")
+    (tmp_path / "tuned.json").mkdir()  # in the place of the table
+    with pytest.raises(InputError, match=r"tuned\.json: is a folder"):
+        out(weights=str(tmp_path))
 
 
 def make_report(*, taken=True, quoted=False):
