@@ -362,9 +362,10 @@ class _OpencvFilm(_Film):
             while capture.grab():
                 times.append(capture.get(cv2.CAP_PROP_POS_MSEC))
         super().__init__(path, times)
-        while times and not times[-1]:  # there are none for the last ones, as in AVI
-            times = times[:-1]
-        self.timed = max(1, len(times)) if _rising(times) else 0
+        known = len(times)
+        while known and not times[known - 1]:  # none for the last ones, as in AVI
+            known -= 1
+        self.timed = max(1, known) if _rising(times[:known]) else 0
 
     def jump(self, index: int) -> Iterator[tuple[int, Callable[[], Frame]]]:
         with open_capture(str(self.path)) as capture:

@@ -188,7 +188,10 @@ class VideoWriter:
             raise InputError(f"{path}: suffix {suffix!r}, expected .webm or .mp4")
         with contextlib.ExitStack() as stack:
             part = stack.enter_context(replacing(self.path))
-            self._encoder = encoders[suffix](part, fps, size)
+            try:
+                self._encoder = encoders[suffix](part, fps, size)
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from error
             self._until_closed = stack.pop_all()
 
     def write(self, frame: np.ndarray) -> None:
@@ -500,7 +503,7 @@ class _WebmEncoder:
         with stderr_aside():  # OpenCV prints that WebM has no such tag, and goes on
             self._writer = cv2.VideoWriter(str(path), fourcc, fps, size)
         if not self._writer.isOpened():  # it would drop every frame silently
-            raise InputError(f"{path}: OpenCV cannot write VP8 video here")
+            raise InputError("OpenCV cannot write VP8 video here")
         self._path = path
         self._count = 0
 

@@ -92,6 +92,19 @@ def test_an_unfinished_film_has_no_name(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_encoder_that_does_not_start_names_the_film(tmp_path, monkeypatch):
+    class Broken:
+        fourcc = cv2.VideoWriter.fourcc
+
+        def __init__(self, *_):
+            self.isOpened = lambda: False
+
+    monkeypatch.setattr(video.cv2, "VideoWriter", Broken)
+    with pytest.raises(InputError, match=r"film\.webm: OpenCV cannot write VP8"):
+        VideoWriter(tmp_path / "film.webm", fps=10, size=(64, 48))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("suffix", [".webm", ".mp4"])
 def test_a_film_without_frames_is_refused(tmp_path, suffix):
     if suffix == ".mp4":
