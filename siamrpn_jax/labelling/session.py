@@ -341,7 +341,7 @@ class Session:
         end = self.length if stop is None else stop
         if not 0 <= start < end <= self.length:
             raise InputError(
-                f"frames {start} to {stop}, expected some of the {self.length} of "
+                f"frames {start} to {end - 1}, expected some of the {self.length} of "
                 f"{self.frames.source}"
             )
         self.frames.check_unchanged()

@@ -309,7 +309,9 @@ def test_what_cannot_be_drawn_is_refused(session):
     with pytest.raises(InputError, match="has no box on frame 3"):
         session.remove_box(3, 0)
     for start, stop in ((3, 3), (-1, 2), (0, COUNT + 1), (COUNT, None)):
-        with pytest.raises(InputError, match="expected some of the 14"):
+        last = (COUNT if stop is None else stop) - 1
+        message = f"frames {start} to {last}, expected some of the 14"
+        with pytest.raises(InputError, match=message):
             next(session.propagate(start, stop))
     assert session.object_ids == (0,)
 
