@@ -31,9 +31,8 @@ COMMANDS = {
 
 def module_of(name: str) -> str:
     """The module whose ``main`` runs a command; the benchmark is not in the wheel."""
-    if name == "benchmark":
-        return "experiments.benchmarks.command"
-    return f"siamrpn_jax.commands.{COMMANDS[name][0]}"
+    module = COMMANDS[name][0]
+    return module if "." in module else f"siamrpn_jax.commands.{module}"
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """The networks and tracking constants of published trackers.
 
-What is common to all: AlexNet with BatchNorm, anchors cut to whole pixels, patches of 0
-to 255 as they are. Weights of SiamRPN's give the same boxes with these configs as at
-home.
+The trackers have AlexNet with BatchNorm and take patches of 0 to 255 as they are; those
+of the SiamRPN family have anchors cut to whole pixels, and their weights give the same
+boxes with these configs as at home. Backbones, with the input that they want, follow.
 """
 
 import dataclasses

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any, NoReturn
 
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.labelling.labels import is_class
 
 MAX_NAME = 100
 """Characters that a class may have."""
@@ -76,7 +77,7 @@ class Fields:
         """A class: a line of text that is not blank, without blanks at its ends."""
         value = self._get(name)
         text = value.strip() if isinstance(value, str) else ""
-        if not 0 < len(text) <= MAX_NAME or not text.isprintable():
+        if not is_class(text) or len(text) > MAX_NAME:
             self._refuse(name, f"a line of 1 to {MAX_NAME} printable characters")
         return text
 

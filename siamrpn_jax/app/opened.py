@@ -100,13 +100,13 @@ class OpenFilm:
     def connect(self, send: Send) -> None:
         """Tells a browser all there is, and from now on all that changes."""
         with self._lock:
-            labels = self.session.frames
+            frames = self.session.frames
             about = {
                 "name": self.film.name,
-                "size": labels.size,
-                "fps": labels.fps,
+                "size": frames.size,
+                "fps": frames.fps,
                 "length": self.session.length,
-                "fingerprint": labels.fingerprint,
+                "fingerprint": frames.fingerprint,
                 "session": self._path.name,
                 "formats": FORMATS,
             }

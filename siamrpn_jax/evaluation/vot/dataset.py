@@ -165,7 +165,7 @@ def _listed(place: Path) -> list[Path]:
     missing = [p.name for p in folders if not (p / "groundtruth.txt").is_file()]
     if missing or not folders:
         raise SequenceError(
-            f"{place / 'list.txt'}: {len(missing)} of {len(folders)} sequences have no "
+            f"{listed}: {len(missing)} of {len(folders)} sequences have no "
             f"groundtruth.txt: {', '.join(missing)}"
         )
     return folders

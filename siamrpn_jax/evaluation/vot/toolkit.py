@@ -21,7 +21,7 @@ import numpy as np
 from siamrpn_jax.common.errors import InputError, MissingExtraError
 from siamrpn_jax.common.files import read_json
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
-from siamrpn_jax.evaluation.vot.metrics import VotFigures
+from siamrpn_jax.evaluation.vot.metrics import SKIP, VotFigures
 
 TRACKER = "Checked"
 """Name of the tracker in the workspace made for a check."""
@@ -137,7 +137,7 @@ def write_workspace(
     experiment: dict[str, Any] = {
         "type": "supervised",
         "repetitions": 15,
-        "skip_initialize": 5,
+        "skip_initialize": SKIP,
         "analyses": [
             {"type": "supervised_average_ar", "sensitivity": 30},
             {"type": "supervised_eao_score", "low": low, "high": high},
