@@ -32,14 +32,9 @@ class Weighted(Generic[Item]):
 
     def draw(self, rng: np.random.Generator) -> Item:
         """Draws one item."""
-        return self._items[self.draw_index(rng)]
-
-    def draw_index(self, rng: np.random.Generator) -> int:
-        """Draws the index of one item."""
         value = rng.random() * self._cumulative[-1]
-        return min(
-            int(np.searchsorted(self._cumulative, value, "right")), len(self) - 1
-        )
+        place = int(np.searchsorted(self._cumulative, value, "right"))
+        return self._items[min(place, len(self) - 1)]
 
     def probabilities(self) -> np.ndarray:
         """``float64 [n]``, summing to 1."""

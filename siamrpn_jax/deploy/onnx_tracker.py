@@ -21,6 +21,7 @@ from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.deploy.graph import NEWEST_OPSET, OPSET, Graph, Value
 from siamrpn_jax.deploy.runtime import FORMAT
 from siamrpn_jax.model import convolutions, fused, rpn
+from siamrpn_jax.model.boxes import MAX_LOG_SIZE
 from siamrpn_jax.model.config import (
     RIM,
     ConvLayer,
@@ -34,7 +35,7 @@ from siamrpn_jax.model.network import model_anchors
 from siamrpn_jax.tracking.confidence import MAX_ODDS, NEAR_IOU
 from siamrpn_jax.tracking.config import TrackerConfig
 from siamrpn_jax.tracking.memory import check_no_memory
-from siamrpn_jax.tracking.selection import window_and_center
+from siamrpn_jax.tracking.selection import LEAST_VOTE, window_and_center
 from siamrpn_jax.tracking.state import MOTION_RATE, Loaded
 
 STATE = {
@@ -370,7 +371,7 @@ def _decode(search: _Search, deltas: Value) -> Value:
     """``model.boxes.decode``: boxes ``[N, 4]`` in patch pixels."""
     anchors = model_anchors(search.model).astype(np.float32)
     center = anchors[:, :2] + deltas[:2] * anchors[:, 2:]
-    bounded = _clip(search.graph, deltas[2:], -4.0, 4.0)
+    bounded = _clip(search.graph, deltas[2:], -MAX_LOG_SIZE, MAX_LOG_SIZE)
     size = anchors[:, 2:] * search.graph.op("Exp", bounded)
     return search.graph.concat(center, size, axis=-1)
 
@@ -407,7 +408,7 @@ def _vote(
     count *= len(search.model.anchors.ratios)
     votes = graph.op("Where", overlap >= search.config.voting_iou, weights, 0.0)
     is_best = graph.op("Equal", graph.int64(np.arange(count)), best)
-    own = graph.op("Max", _at(graph, votes, best), 1e-6)
+    own = graph.op("Max", _at(graph, votes, best), LEAST_VOTE)
     votes = graph.op("Where", is_best, own, votes)
     total = graph.reduce("ReduceSum", votes, [0])
     moved = graph.op("MatMul", graph.reshape(votes, [1, -1]), boxes - winner)

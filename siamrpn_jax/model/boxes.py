@@ -28,6 +28,10 @@ Array = TypeVar("Array", np.ndarray, "jax.Array")
 MIN_SIDE, MAX_SIDE = 1e-3, 1e6
 """What a box to start from may measure, pixels: beyond, float32 loses the target."""
 
+MAX_LOG_SIZE = 4.0
+"""How far decoded sizes may be from their anchor's, natural logarithm: e^4 is 55 of
+them, beyond every search region, and far from overflow."""
+
 
 class BoxError(InputError):
     """A box that no tracker can start from."""
@@ -159,8 +163,8 @@ def decode(deltas: Array, anchors: Array) -> Array:
     """
     xp = _namespace(deltas)
     center = anchors[..., :2] + deltas[..., :2] * anchors[..., 2:]
-    # e^4 is 55 anchor sizes: beyond every search region, and far from overflow.
-    size = anchors[..., 2:] * xp.exp(xp.clip(deltas[..., 2:], -4.0, 4.0))
+    change = xp.clip(deltas[..., 2:], -MAX_LOG_SIZE, MAX_LOG_SIZE)
+    size = anchors[..., 2:] * xp.exp(change)
     return xp.concatenate([center, size], axis=-1)
 
 

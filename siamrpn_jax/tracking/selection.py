@@ -22,6 +22,9 @@ from siamrpn_jax.tracking.state import (
     to_frame,
 )
 
+LEAST_VOTE = 1e-6
+"""What the winner's vote counts at least: its box is taken where all scores are 0."""
+
 
 def select_box(
     state: TrackState,
@@ -153,7 +156,7 @@ def vote(proposals: Proposals, best: jax.Array, *, voting_iou: ArrayLike) -> jax
     has_vote = boxes.iou(proposals.boxes, winner) >= voting_iou
     weights = jnp.where(has_vote, proposals.scores * proposals.penalties, 0.0)
     # Relative to the winner: nothing is lost where it stands alone.
-    weights = weights.at[best].set(jnp.maximum(weights[best], 1e-6))
+    weights = weights.at[best].set(jnp.maximum(weights[best], LEAST_VOTE))
     return winner + weights @ (proposals.boxes - winner) / weights.sum()
 
 

@@ -157,7 +157,7 @@ _UNITS = {
 """What may stand in brackets behind the names of some columns, beside pixels."""
 
 _ABOUT_SIZE = frozenset("width height w h size rate count url attributes".split())
-"""With such a last word (``image_width``, ``file_size``) it is not."""
+"""An unknown name with such a last word, as ``file_size``, is no key and no state."""
 
 EXPECTED = (
     "x,y,w,h or frame,x,y,w,h or frame,track,x,y,w,h, or a first line of names: "
