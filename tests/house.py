@@ -131,6 +131,7 @@ def results_to_eao() -> Callable[[], Any]:
 
     from siamrpn_jax.evaluation import results
     from siamrpn_jax.evaluation.vot import dataset, generated, metrics, regions
+    from siamrpn_jax.evaluation.vot.protocols import read_runs
 
     root = Path(tempfile.mkdtemp())
     generated.write_synthetic(root)
@@ -141,7 +142,10 @@ def results_to_eao() -> Callable[[], Any]:
 
     def journey() -> None:
         truth = dataset.read_vot_dataset(root)
-        runs = results.read_vot_results(root / "results", truth)
+        runs = {
+            one.name: [run.regions for run in read_runs(root / "results", one)]
+            for one in truth
+        }
         metrics.evaluate(runs, truth, interval=generated.INTERVAL)
 
     return journey

@@ -34,7 +34,6 @@ from siamrpn_jax.data.read.formats import (
 from siamrpn_jax.evaluation import annotations
 from siamrpn_jax.evaluation.annotations import BoxAnnotation, Origin, ResultError
 from siamrpn_jax.evaluation.ope.metrics import overlaps
-from siamrpn_jax.evaluation.vot.dataset import VotSequence
 from siamrpn_jax.evaluation.vot.metrics import Trajectory
 from siamrpn_jax.evaluation.vot.regions import format_region, parse_region
 from siamrpn_jax.model.boxes import ltwh_to_corners, ltwh_to_cxcywh
@@ -274,40 +273,6 @@ def read_trajectory(
 def write_trajectory(path: str | Path, rows: Trajectory) -> None:
     """Writes a run as text; folders are made where they are missing."""
     _write(path, (format_region(row) for row in rows))
-
-
-def read_vot_results(
-    folder: str | Path,
-    sequences: Iterable[VotSequence],
-    *,
-    experiment: str = "baseline",
-) -> dict[str, tuple[Trajectory, ...]]:
-    """Reads all runs of a tracker in an experiment.
-
-    Args:
-        folder: of the experiment, or of the tracker, with a folder of that name.
-        sequences: what results are expected for.
-        experiment: name of the experiment.
-
-    Returns:
-        Name of a sequence -> its runs, at least one.
-
-    Raises:
-        ResultError: sequences without results, all named; or a file with more or fewer
-            rows than its sequence has frames.
-        InputError: a row is no region.
-    """
-    folder, sequences = Path(folder), list(sequences)
-    if (folder / experiment).is_dir():
-        folder = folder / experiment
-    files = {s.name: find_vot_runs(folder, s.name) for s in sequences}
-    _check_complete(files, f"{folder}: no file <sequence>/<sequence>_001.txt for")
-    return {
-        s.name: tuple(
-            read_trajectory(path, frames=len(s), name=s.name) for path in files[s.name]
-        )
-        for s in sequences
-    }
 
 
 def vot_run_path(folder: str | Path, name: str, number: int) -> Path:

@@ -17,7 +17,6 @@ from siamrpn_jax.evaluation import annotations, results
 from siamrpn_jax.evaluation.annotations import ResultError
 from siamrpn_jax.evaluation.ope import metrics
 from siamrpn_jax.evaluation.ope.table import make_report
-from siamrpn_jax.evaluation.vot.dataset import VotSequence
 from siamrpn_jax.model.boxes import ltwh_to_cxcywh
 
 BOXES = np.array([[1.0, 2.0, 30.0, 40.0], [0.5, -3.25, 12.125, 7.0625]])
@@ -213,10 +212,6 @@ BOX = np.array([1.5, 2, 3, 4])
 RUN = (np.array([1.0]), BOX, np.array([2.0]), np.arange(8.0), np.array([0.0]))
 
 
-def make_sequence(name, length):
-    return VotSequence(name, (), (BOX,) * length, (100, 80), {}, None)
-
-
 number = st.floats(-1e4, 1e4)
 
 
@@ -312,26 +307,27 @@ def test_seconds(tmp_path):
 
 
 def test_folder_of_runs(tmp_path):
-    folder = tmp_path / "tracker" / "baseline"
-    sequences = [make_sequence("a", 5), make_sequence("b", 2)]
+    folder = tmp_path / "baseline"
+
+    def read(name, frames):
+        paths = results.find_vot_runs(folder, name)
+        return [results.read_trajectory(p, frames=frames, name=name) for p in paths]
+
     for number in (1, 2):
         results.write_trajectory(results.vot_run_path(folder, "a", number), RUN)
     (folder / "b").mkdir()
     (folder / "b" / "b_001.bin").write_bytes(binary(RUN[:2]))
     (folder / "b" / "b_001.txt").write_text("older\n")
     (folder / "b" / "b_001_time.value").write_text("0.1\n0.1\n")
-    for place in (folder, folder.parent):
-        read = results.read_vot_results(place, sequences)
-        assert [len(read[name]) for name in ("a", "b")] == [2, 1]
-        assert read["b"][0][1].tolist() == BOX.tolist()
-    with pytest.raises(ResultError, match=r"_001\.txt for 2 of 3 sequences: x, y"):
-        more = [sequences[0], make_sequence("x", 3), make_sequence("y", 3)]
-        results.read_vot_results(folder, more)
+    assert len(read("a", 5)) == 2
+    (run,) = read("b", 2)
+    assert run[1].tolist() == BOX.tolist()
+    assert not read("x", 3)
     with pytest.raises(ResultError, match="5 rows for 6 frames of a"):
-        results.read_vot_results(folder, [make_sequence("a", 6)])
+        read("a", 6)
     (folder / "a" / "a_001.txt").unlink()
     with pytest.raises(ResultError, match="has runs 002, expected 001, 002"):
-        results.read_vot_results(folder, sequences)
+        read("a", 5)
 
 
 def test_missing_files_are_named(tmp_path):

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from paths import SHARED_DATA
 from siamrpn_jax.common.errors import InputError
-from siamrpn_jax.evaluation import annotations, results
+from siamrpn_jax.evaluation import annotations
 from siamrpn_jax.evaluation.vot import metrics
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
+from siamrpn_jax.evaluation.vot.protocols import read_runs
 
 PUBLISHED = SHARED_DATA / "published"
 
@@ -336,7 +337,10 @@ def test_published_results(
     sequences = annotations.read_vot_annotations(
         PUBLISHED / "groundtruth" / "VOT2018.json"
     )
-    runs = results.read_vot_results(PUBLISHED / "vot2018" / tracker, sequences)
+    folder = PUBLISHED / "vot2018" / tracker / "baseline"
+    runs = {
+        one.name: [run.regions for run in read_runs(folder, one)] for one in sequences
+    }
     found = metrics.evaluate(
         runs, sequences, interval=metrics.interval_of(2018), convention=convention
     )

@@ -9,7 +9,6 @@ import pytest
 from paths import ROOT, SHARED_DATA
 from siamrpn_jax.common.errors import InputError, MissingExtraError
 from siamrpn_jax.evaluation.annotations import read_vot_annotations
-from siamrpn_jax.evaluation.results import read_vot_results
 from siamrpn_jax.evaluation.vot import toolkit
 from siamrpn_jax.evaluation.vot.dataset import VotSequence
 from siamrpn_jax.evaluation.vot.metrics import evaluate
@@ -220,6 +219,6 @@ def test_the_toolkits_figures_of_given_results_are_ours(tmp_path):
 def test_the_toolkits_figures_of_published_results_are_ours():
     sequences = read_vot_annotations(PUBLISHED / "groundtruth" / "VOT2018.json")
     folder = PUBLISHED / "vot2018" / "NanoTrack" / "baseline"
-    runs = read_vot_results(folder, sequences)
+    runs = read_runs(folder, sequences)
     figures = evaluate(runs, sequences, interval=(100, 356), convention="toolkit")
     toolkit.check_with_toolkit(figures, folder, sequences)
