@@ -30,6 +30,7 @@ import numpy as np
 
 from data_prep import coco, tools
 from data_prep.numbering import find_numbers, first_number
+from data_prep.tools.units import key_of
 from data_prep.tracks import (
     Dataset,
     Frame,
@@ -149,7 +150,7 @@ def list_units(options: FolderOptions) -> list[Unit]:
         raise PreparationError(f"{raw}: no such folder")
     sequences = [_sequence_unit(raw, path) for path in _or_none(find_sequences, raw)]
     box_files = [
-        Unit(_below(raw, box_file.text), box_file)
+        Unit(key_of(raw, box_file.text), box_file)
         for box_file in _find_box_files(raw, options)
     ]
     _check_numbering([unit.content for unit in box_files], options.first_frame)
@@ -161,7 +162,7 @@ def list_units(options: FolderOptions) -> list[Unit]:
             folder / ANNOTATIONS_NAME,
             folder,
             min_side=options.min_side,
-            prefix="" if folder == raw else f"{_below(raw, folder)}/",
+            prefix="" if folder == raw else f"{key_of(raw, folder)}/",
         )
     ]
     found = [(folder, files) for folder, _, files in walk(raw)]
@@ -197,7 +198,7 @@ def _warn_of_unread(
             taken |= {folder / name for name in names if _suffix(name) == ".txt"}
     own = [(folder, names) for folder, names in found if _is_raw(folder, options)]
     if unread := find_unread(own, taken):
-        first = ", ".join(_below(options.raw, path) for path in unread[:5])
+        first = ", ".join(key_of(options.raw, path) for path in unread[:5])
         log.warning(
             "%s: %d files look like labels, and nothing reads them: %s%s; expected "
             "tables NAME.csv, .tsv or .txt beside a film NAME (%s) or a folder NAME of "
@@ -551,7 +552,7 @@ def _suffix(file: str) -> str:
 
 def _sequence_unit(raw: Path, path: Path) -> Unit:
     folder = path if path.is_dir() else path.parent
-    return Unit(_below(raw, path), SequenceFolder(path, _below(raw, folder)))
+    return Unit(key_of(raw, path), SequenceFolder(path, key_of(raw, folder)))
 
 
 def _images(folder: Path) -> tuple[Path, ...]:
@@ -573,10 +574,6 @@ def _ground_truth(path: Path) -> Path:
         return path
     texts = (path / name for name in GROUND_TRUTH_NAMES)
     return next((text for text in texts if text.exists()), path)
-
-
-def _below(raw: Path, path: Path) -> str:
-    return path.relative_to(raw).as_posix()
 
 
 def _or_none(find: Callable[[Path], list[Path]], raw: Path) -> list[Path]:
