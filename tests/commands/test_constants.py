@@ -68,7 +68,7 @@ def test_each_setting_is_a_tracker():
     assert made_from["tracker_config"]["size_lr"] == 0.3
 
 
-def test_constants_that_no_tracker_takes(capsys):
+def test_constants_that_no_tracker_takes():
     with pytest.raises(InputError, match="constants of SiamRPN, but there is only kcf"):
         make_tracker_specs([], ["kcf"], settings=[{"penalty_k": 0.1}])
     (spec,) = make_tracker_specs([], [], settings=[{"penalty_k": -1.0}])

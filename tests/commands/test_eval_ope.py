@@ -197,7 +197,7 @@ def test_every_ground_truth_file_of_a_folder_is_a_sequence(sequences):
     assert len(report["sequences"]) == 3
 
 
-def test_two_sequences_of_one_name(tmp_path, sequences, capsys):
+def test_two_sequences_of_one_name(sequences, capsys):
     (sequences / "more").mkdir()
     (sequences / "dog").rename(sequences / "more" / "car")
     assert "second sequence named car" in fail(capsys, "--sequences", str(sequences))
@@ -584,7 +584,7 @@ def test_got10k_validation_without_some_results(tmp_path, got10k, capsys):
     assert "left out: " in capsys.readouterr().out
 
 
-def test_got10k_test_is_packed_for_the_server(tmp_path, got10k, capsys):
+def test_got10k_test_is_packed_for_the_server(tmp_path, got10k):
     config = eval_ope.Config(
         got10k, benchmark="got10k-test", tracker=("static",), results=tmp_path / "res"
     )

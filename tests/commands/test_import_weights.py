@@ -78,7 +78,7 @@ def test_a_backbone(tmp_path, capsys):
     assert (found.config, found.input) == (loaded.config, loaded.input)
 
 
-def test_a_preset_that_trains_the_network(monkeypatch, pysot, capsys):
+def test_a_preset_that_trains_the_network():
     from siamrpn_jax import presets
     from siamrpn_jax.weights import torch_layouts
 

@@ -347,7 +347,7 @@ def test_folders_of_others(monkeypatch, tmp_path, shared):
     assert "tracks, runs and results" in found.what and not found.breaks
 
 
-def test_a_full_disk(monkeypatch, tmp_path, shared):
+def test_a_full_disk(monkeypatch, shared):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     shared(2**20)
     assert all("GiB free" in one.what for one in installation.check_folders())

@@ -59,7 +59,7 @@ def tuned(source, tmp_path_factory):
     return folder, out
 
 
-def test_weights_and_table(source, tuned, capsys):
+def test_weights_and_table(source, tuned):
     folder, out = tuned
     report = json.loads(out.with_suffix(".json").read_text())
     before, after = weights.load_weights(source), weights.load_weights(out)

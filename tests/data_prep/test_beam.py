@@ -22,7 +22,7 @@ def test_beam_writes_what_processes_write(tmp_path):
     assert_same_folders(out, reference)
 
 
-def test_arguments_that_beam_refuses(tmp_path):
+def test_arguments_that_beam_refuses():
     pytest.importorskip("apache_beam", reason="skipped: no apache_beam (extra 'beam')")
     with pytest.raises(PreparationError, match="arguments after --: .*NoRunner"):
         beam.run(Work([], 0, Progress()), arguments=["--runner=NoRunner"])

@@ -237,7 +237,7 @@ def test_shards_that_were_damaged_are_made_anew(reference, tmp_path):
     assert unknown.stat().st_mtime_ns != times[unknown]
 
 
-def test_a_finished_folder_is_done_at_once(reference, tmp_path):
+def test_a_finished_folder_is_done_at_once(reference):
     raw, out = reference.with_name("reference.raw"), reference
     made = dataclasses.replace(DATASET, read_unit=fail)
     options = Options(raw=raw, out=out, workers=7, max_bad="5%")
@@ -245,7 +245,7 @@ def test_a_finished_folder_is_done_at_once(reference, tmp_path):
     assert summary.accepted and summary.written == 0 and summary.records == 96
 
 
-def test_the_bar_judges_the_rest_by_what_is_done(monkeypatch, capsys):
+def test_the_bar_judges_the_rest_by_what_is_done(monkeypatch):
     bars = []
 
     class Bar:

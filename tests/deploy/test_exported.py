@@ -190,7 +190,7 @@ def test_cards_that_are_no_whole_tracker(tmp_path):
             api.load(tmp_path, runtime="auto")
 
 
-def test_a_runtime_that_is_not_installed(weights, tmp_path, monkeypatch):
+def test_a_runtime_that_is_not_installed(weights, monkeypatch):
     for name, module, extra in (
         ("onnxruntime", "onnxruntime", "onnx"),
         ("onnxruntime", "onnx", "onnx"),

@@ -162,7 +162,7 @@ def test_folders_from_before_there_were_outlines_serve(stills, tmp_path):
     assert open_pairs(copy)[5].x.any()
 
 
-def test_backgrounds_lie_beside_the_target_within_the_frame(monkeypatch):
+def test_backgrounds_lie_beside_the_target_within_the_frame():
     frame = np.full((300, 400, 3), 90, np.uint8)
     frame[::2] += 60
     frame[150:190, 200:240] = (250, 0, 0)
