@@ -70,9 +70,16 @@ class Header(NamedTuple):
     """What an index says of the dataset as a whole."""
 
     name: str
+    """Of the dataset, with which the names of its files begin."""
+
     crops: CropConfig
+    """How its frames were cropped."""
+
     neighbours: int | None
+    """How many annotated frames a pair may lie apart; None: any number."""
+
     shards: tuple[Shard, ...]
+    """In the order of the records."""
 
 
 def write_index(folder: Path, header: Header, index: Index) -> None:
