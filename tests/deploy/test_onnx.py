@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from siamrpn_jax.commands.tracker_specs import (
 )
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.scenes.generated import make_sequence
+from siamrpn_jax.deploy import quantize
 from siamrpn_jax.evaluation.ope.metrics import overlaps
 from siamrpn_jax.media.video import VideoWriter
 from siamrpn_jax.model import fused
@@ -184,6 +186,16 @@ def test_the_command_writes_checks_and_never_overwrites(tmp_path, weights, capsy
         command = [sys.executable, out / "tracker.py", film, "--box", box]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_what_a_program_has_silenced_stays_silent():
+    logging.disable(logging.ERROR)
+    try:
+        with quantize._quiet():
+            assert logging.root.manager.disable == logging.ERROR
+        assert logging.root.manager.disable == logging.ERROR
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def test_8_bit_models_follow_about_as_well(tmp_path, capsys):
