@@ -27,6 +27,7 @@ from siamrpn_jax.common.released import DEFAULT_WEIGHTS
 from siamrpn_jax.data.read.images import as_array, check_frame
 from siamrpn_jax.deploy import Runtime
 from siamrpn_jax.deploy.exported import (
+    NO_ANSWER,
     ExportedTracker,
     choose,
     find_card,
@@ -195,10 +196,7 @@ class Tracker:
         boxes, scores, confidences, lost = jax.device_get(wanted)
         if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
             self._started = False
-            raise InputError(
-                "the network's answer is not a number, and tracking ends here: are the "
-                "weights those of this network?"
-            )
+            raise InputError(NO_ANSWER)
         if self._many:
             self.score = scores.astype(np.float64)
             self.confidence = confidences.astype(np.float64)

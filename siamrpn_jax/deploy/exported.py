@@ -29,6 +29,12 @@ CARDS: dict[str, Literal["onnxruntime", "litert"]] = {
 }
 """What runs an export, by the name of its card."""
 
+NO_ANSWER = (
+    "the network's answer is not a number, and tracking ends here: are the weights "
+    "those of this network?"
+)
+"""What is said of boxes or scores that are not finite."""
+
 
 class Export(NamedTuple):
     """A folder that ``siamrpn export`` has written."""
@@ -123,7 +129,7 @@ class ExportedTracker:
         self._show()
 
     def update(self, image: Any) -> np.ndarray:
-        """Finds the targets in the next frame: ``ltwh`` float64 [4], or [N, 4]."""
+        """Finds the targets in the next frame; see ``siamrpn_jax.Tracker.update``."""
         if not self._targets:
             raise RuntimeError("update before init: call init(frame, box) first")
         frame = check_frame(as_array(image))
@@ -138,6 +144,12 @@ class ExportedTracker:
             boxes = list(self._pool.map(find, self._targets))
         else:
             boxes = list(map(find, self._targets))
+        found = [
+            (*box, one.score) for box, one in zip(boxes, self._targets, strict=True)
+        ]
+        if not np.isfinite(found).all():
+            self._targets = []
+            raise InputError(NO_ANSWER)
         self._show()
         return np.stack(boxes) if self._many else boxes[0]
 

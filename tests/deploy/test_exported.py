@@ -4,10 +4,11 @@ import pickle
 import shutil
 import sys
 
+import jax
 import numpy as np
 import pytest
 
-from exports import FRAMES, TRUTH, follow
+from exports import COMPACT, FRAMES, TRUTH, follow, make_loaded
 from paths import SHARED_DATA
 from siamrpn_jax import api
 from siamrpn_jax.commands.tracker_specs import (
@@ -100,6 +101,21 @@ def test_targets_on_threads_are_those_found_singly(weights):
     one.init(FRAMES[0], boxes)
     alone = np.array([one.update(frame) for frame in FRAMES[1:6]])
     np.testing.assert_allclose(found, alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("targets", [TRUTH[0], TRUTH[:1]])
+def test_numbers_that_are_none_end_the_tracking(targets):
+    skip_without("onnxruntime")
+    loaded = make_loaded(COMPACT)
+    broken = jax.tree.map(
+        lambda x: np.asarray(x) * np.float32(np.nan), loaded.variables
+    )
+    tracker = exported.ExportedTracker(loaded._replace(variables=broken), "onnxruntime")
+    tracker.init(FRAMES[0], targets)
+    with pytest.raises(InputError, match="is not a number, and tracking ends here"):
+        tracker.update(FRAMES[1])
+    with pytest.raises(RuntimeError, match="update before init"):
+        tracker.update(FRAMES[1])
 
 
 def test_an_export_is_loaded_and_followed(weights, tmp_path):
