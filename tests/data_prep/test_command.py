@@ -112,7 +112,7 @@ def test_status_1_above_max_bad(raw, made, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["--max-bad", "lots"], "error: max_bad is 'lots', expected a share"),
-        (["--quality", "0"], "error: quality is 0, expected at least 1"),
+        (["--quality", "0"], "error: quality is 0, expected 1 to 100"),
         (["--", "--runner=X"], "error: arguments after -- are Beam's, expected --beam"),
     ],
 )
