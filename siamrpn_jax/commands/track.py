@@ -83,7 +83,7 @@ def run(config: Config) -> None:
 
     Raises:
         InputError: a bad box, video, or weights file; or, once all boxes are written,
-            a film or animation that could not be.
+            a film, an animation or images of an export that could not be.
         FileNotFoundError: no such video.
     """
     boxes = [parse_box(text) for text in config.box]
@@ -130,13 +130,15 @@ def run(config: Config) -> None:
     followed = kept.passing(results) if config.export else results
     speeds = _write(followed, video, table=table, pictures=pictures)
     print(f"boxes  {table}")
+    problems = []
     if config.export:
-        _export(config, out, kept, video, size=(first.shape[1], first.shape[0]))
+        size = (first.shape[1], first.shape[0])
+        problems += _export(config, out, kept, video, size=size)
     for kind, picture in zip(("film  ", "anim  "), pictures, strict=False):
         if not picture.problem:
             print(f"{kind} {picture.path}")
     print(_speed_line(speeds))
-    if problems := [picture.problem for picture in pictures if picture.problem]:
+    if problems := [*problems, *(one.problem for one in pictures if one.problem)]:
         raise InputError(f"{'; '.join(problems)}; {table} is whole")
 
 
@@ -289,8 +291,8 @@ class _Kept:
 
 def _export(
     config: Config, out: Path, kept: _Kept, video: "Video", *, size: tuple[int, int]
-) -> None:
-    """Writes what was found in the formats that were asked for."""
+) -> list[str]:
+    """Writes what was found in the formats that were asked for; returns problems."""
     import numpy as np
 
     from siamrpn_jax.labelling.formats import write_labels
@@ -306,14 +308,21 @@ def _export(
         LabelledObject(i, name, boxes[:, i], confidence[:, i], lost[:, i], keys)
         for i, name in enumerate(names)
     )
-    source = config.video
+    source, problems = config.video, []
     labels = Labels(video.name, source, size, video.fps, count, objects)
     # What a camera showed is gone.
     frames = None if is_live(source) else Frames(source)
+    if frames is not None and len(frames) < count:
+        problems.append(
+            f"{source}: only {len(frames)} of the {count} frames that were tracked can "
+            "be read again, --export has no images"
+        )
+        frames = None
     for format in config.export:
         folder = out / format
         write_labels(labels, folder, format, frames=frames)
         print(f"{format:<6} {folder}")
+    return problems
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import pytest
 from siamrpn_jax import api
 from siamrpn_jax.commands import track
 from siamrpn_jax.common.errors import InputError, MissingExtraError
+from siamrpn_jax.media.frames import Frames
 from siamrpn_jax.media.video import Video, VideoWriter
 from siamrpn_jax.model.config import BackboneConfig, HeadConfig, ModelConfig
 from siamrpn_jax.model.network import SiamRPN
@@ -114,6 +115,24 @@ def test_exports_for_other_tools(tmp_path, weights, film, capsys):
     with pytest.raises(SystemExit):
         track.main([*options, *boxes, "--names", "a", "b", "c"])
     assert "3 for 2 targets" in capsys.readouterr().err
+
+
+def test_an_export_of_a_film_that_cannot_be_read_again(
+    tmp_path, monkeypatch, weights, film, capsys
+):
+    """Not to its end: what decodes by numbers may count fewer frames."""
+    monkeypatch.setattr(Frames, "__len__", lambda self: 3)
+    options = ["--video", str(film), "--weights", str(weights), "--out", str(tmp_path)]
+    with pytest.raises(SystemExit) as caught:
+        track.main([*options, "--box", "10,10,20,16", "--export", "mot", "csv"])
+    printed = capsys.readouterr()
+    assert caught.value.code == 2 and f"film   {tmp_path / 'car.webm'}" in printed.out
+    (line,) = [one for one in printed.err.splitlines() if one.startswith("error: ")]
+    assert f"{film}: only 3 of the 5 frames that were tracked can be read" in line
+    assert "boxes.csv is whole" in line
+    assert len(read_rows(tmp_path / "boxes.csv")) == 5
+    assert len(read_rows(tmp_path / "csv/car.csv")) == 5
+    assert len((tmp_path / "mot/car/gt/gt.txt").read_text().splitlines()) == 5
 
 
 def test_animation_beside_the_film(tmp_path, weights, film, capsys):
