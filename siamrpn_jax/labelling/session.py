@@ -403,18 +403,7 @@ class Session:
 
     def labels(self) -> Labels:
         """All that is known, as a table."""
-        with self._lock:
-            return Labels(
-                name=self.frames.name,
-                source=self.frames.source,
-                size=self.frames.size,
-                fps=self.frames.fps,
-                length=self.length,
-                objects=tuple(
-                    self._labelled(number, range(self.length))
-                    for number in self.object_ids
-                ),
-            )
+        return self._labels(range(self.length))
 
     def to_supervision(self, frame_index: int) -> Any:
         """What is known of a frame, as ``supervision.Detections``.
@@ -422,13 +411,19 @@ class Session:
         Lost objects are left out; ``class_name`` and the numbers are in it.
 
         Raises:
+            InputError: no such frame.
             MissingExtraError: supervision is not installed.
         """
         supervision = require("supervision", extra="supervision")
-        labels = self.labels()
-        shown = [one for one in labels.objects if one.known[frame_index]]
-        boxes = np.array([one.boxes[frame_index] for one in shown]).reshape(-1, 4)
-        confidence = [one.confidence[frame_index] for one in shown]
+        if not 0 <= frame_index < self.length:
+            raise InputError(
+                f"frame {frame_index} of {self.frames.source}, expected 0 to "
+                f"{self.length - 1}"
+            )
+        labels = self._labels(range(frame_index, frame_index + 1))
+        shown = [one for one in labels.objects if one.known[0]]
+        boxes = np.array([one.boxes[0] for one in shown]).reshape(-1, 4)
+        confidence = [one.confidence[0] for one in shown]
         return supervision.Detections(
             xyxy=ltwh_to_corners(boxes).astype(np.float32),
             confidence=np.nan_to_num(np.array(confidence, np.float32), nan=1.0),
@@ -629,6 +624,19 @@ class Session:
             object_ids=tuple(found),
             speed_ms=1000 * seconds,
         )
+
+    def _labels(self, frames: range) -> Labels:
+        with self._lock:
+            return Labels(
+                name=self.frames.name,
+                source=self.frames.source,
+                size=self.frames.size,
+                fps=self.frames.fps,
+                length=len(frames),
+                objects=tuple(
+                    self._labelled(number, frames) for number in self.object_ids
+                ),
+            )
 
     def _labelled(self, number: int, frames: range) -> LabelledObject:
         target, count = self._get(number), len(frames)

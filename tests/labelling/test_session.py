@@ -1,6 +1,8 @@
 import itertools
 import json
+import sys
 import threading
+from types import SimpleNamespace
 
 import cv2
 import jax
@@ -376,6 +378,21 @@ def test_supervision(session):
     assert isinstance(found, supervision.Detections)
     np.testing.assert_allclose(found.xyxy, [[20, 15, 44, 33], [60, 30, 76, 50]])
     assert found.tracker_id.tolist() == [3, 5]
+
+
+def test_supervision_of_one_frame(session, monkeypatch):
+    stand_in = SimpleNamespace(Detections=SimpleNamespace)
+    monkeypatch.setitem(sys.modules, "supervision", stand_in)
+    session.add_box(0, 3, FIRST, name="car")
+    session.add_box(COUNT - 1, 5, SECOND, name="dog")
+    found = session.to_supervision(COUNT - 1)
+    np.testing.assert_allclose(found.xyxy, [[60, 30, 76, 50]])
+    assert found.tracker_id.tolist() == [5] and found.class_id.tolist() == [1]
+    assert found.confidence.tolist() == [1] and found.data["class_name"] == ["dog"]
+    assert session.to_supervision(1).xyxy.shape == (0, 4)
+    for number in (-1, COUNT):
+        with pytest.raises(InputError, match=f"frame {number} of .* 0 to {COUNT - 1}"):
+            session.to_supervision(number)
 
 
 def test_an_answer_that_is_no_number(folder, tracker):
