@@ -266,7 +266,7 @@ class OpenFilm:
         try:
             path = Path(tempfile.mkdtemp(prefix="siamrpn-"), self._path.name)
             self.session.save(path)
-        except OSError as error:
+        except Exception as error:  # whatever it is, the film has to close
             log.error("%s: is not saved (%s; %s)", self._path, self.problem, error)
         else:
             log.error(

@@ -1,8 +1,11 @@
 """Saving a session soon after each change, in a thread of its own."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 _PAUSE = 0.4  # Seconds between a change and saving it: several are saved at once.
 _RETRY = 3.0  # Seconds after which what failed is tried again.
@@ -12,7 +15,8 @@ class Saver:
     """Saves what has changed, and goes on trying where that fails.
 
     Args:
-        save: writes all; raises OSError where it cannot.
+        save: writes all; raises OSError where it cannot. Any other exception is a fault
+            of the program, and is logged, too.
         report: told of the problem after each failure, and ``""`` once all is saved.
     """
 
@@ -60,10 +64,16 @@ class Saver:
         try:
             self._save()
         except OSError as error:
-            self.problem = str(error)
-            self._changed.set()
+            problem = str(error)
+        except Exception as error:  # a fault of the program: the next save may succeed
+            problem = f"saving failed, see the terminal: {error!r}"
+            if problem != self.problem:  # it is tried again and again: told once
+                log.exception("saving failed")
         else:
-            self.problem = ""
+            problem = ""
+        if problem:
+            self._changed.set()
+        self.problem = problem
         self._saving = False
         self._report(self.problem)
         return not self.problem

@@ -567,6 +567,41 @@ def test_a_full_disk_is_told_and_tried_again(page, films, monkeypatch):
     assert len(saved(films)["objects"]) == 1
 
 
+def test_a_fault_while_saving_is_told_and_tried_again(page, films, monkeypatch, caplog):
+    save = Session.save
+
+    def wrong(self, path):
+        raise ValueError("Out of range float values")
+
+    monkeypatch.setattr("siamrpn_jax.app.saving._RETRY", 0.1)
+    monkeypatch.setattr(Session, "save", wrong)
+    page.do("draw", frame=0, box=BOX)
+    page.until(lambda: "see the terminal: ValueError" in page.last["problem"])
+    assert not page.last["saved"]
+    page.do("draw", frame=1, box=BOX)
+    page.until(lambda: page.last["problem"])
+    monkeypatch.setattr(Session, "save", save)
+    page.until(lambda: page.last["saved"] and not page.last["problem"])
+    assert len(saved(films)["objects"]) == 2
+    (record,) = [one for one in caplog.records if one.message == "saving failed"]
+    assert record.exc_info
+
+
+def test_a_fault_while_saving_does_not_keep_a_film_open(
+    films, tracker, monkeypatch, caplog
+):
+    def wrong(self, path):
+        raise ValueError("Out of range float values")
+
+    with serving(films, tracker) as address, Page(address) as page:
+        page.open()
+        monkeypatch.setattr(Session, "save", wrong)
+        page.do("draw", frame=0, box=BOX)
+        page.until(lambda: page.last["problem"])
+    assert any("is not saved (saving failed" in one.message for one in caplog.records)
+    assert not list(films.glob(".*.lock"))
+
+
 def test_what_cannot_be_saved_is_not_lost(tmp_path, tracker, caplog, monkeypatch):
     """Another film is opened meanwhile, and then the server ends."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
