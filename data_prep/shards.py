@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -383,10 +383,14 @@ def read_finished(job: ShardJob) -> Content | None:
     """
     try:
         with job.sidecar.open("rb") as file, np.load(file) as arrays:
-            found = dict(arrays)
+            content = _parse_sidecar(dict(arrays))
         size = job.path.stat().st_size
     except Exception:  # NumPy, zlib and zipfile promise no particular ones
         return None
+    return content if size == content.size else None
+
+
+def _parse_sidecar(found: dict[str, Any]) -> Content:
     for key in _TEXTS:
         found[key] = unpack_text(found[key])
     rejections = json.loads(unpack_text(found["rejections"])[0])
@@ -394,4 +398,4 @@ def read_finished(job: ShardJob) -> Content | None:
     found |= {key: int(found[key]) for key in ("size", "absent")}
     # Shards that were written before there were outlines are as good.
     found.setdefault("outlined", np.zeros(len(found["frames"]), bool))
-    return Content(**found) if size == found["size"] else None
+    return Content(**found)

@@ -26,6 +26,7 @@ from data_prep.tracks import (
 from prepared_folders import DATASET, assert_same_folders, encode
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.data.crops import format
+from siamrpn_jax.data.crops.index import pack_text
 from siamrpn_jax.data.crops.reader import is_prepared, open_prepared
 from siamrpn_jax.data.read import images
 from siamrpn_jax.data.read.array_records import open_array_record
@@ -189,6 +190,29 @@ def test_shards_from_before_there_were_outlines_go_on(tmp_path):
     ):
         for name in old:
             np.testing.assert_array_equal(old[name], new[name])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rejections": pack_text(["[[1,"])},
+        {"rejections": pack_text(["[[1]]"])},
+        {"rejections": pack_text([])},
+        {"counts": None},
+        {"size": None},
+    ],
+    ids=["cut", "fields", "empty", "counts", "size"],
+)
+def test_a_shard_with_a_broken_sidecar_is_written_again(tmp_path, change):
+    made = dataset([make_track("a")], [make_track("b")], units_per_shard=1)
+    prepare(made, tmp_path)
+    sidecar = tmp_path / "out/.shards/00000.npz"
+    whole = sidecar.read_bytes()
+    with np.load(sidecar) as arrays:
+        found = dict(arrays) | change
+    np.savez(sidecar, **{k: v for k, v in found.items() if v is not None})
+    prepare(made, tmp_path)
+    assert sidecar.read_bytes() == whole
 
 
 def test_track_numbers_are_unique_to_other_readers(tmp_path):
