@@ -9,6 +9,7 @@ import numpy as np
 
 from siamrpn_jax.api import Tracker, pad_frame
 from siamrpn_jax.common.errors import InputError
+from siamrpn_jax.deploy.exported import NO_ANSWER
 from siamrpn_jax.labelling.runs import Found, Run
 from siamrpn_jax.model.boxes import cxcywh_to_ltwh, ltwh_to_cxcywh
 from siamrpn_jax.tracking.slots import (
@@ -134,10 +135,7 @@ class Runner:
             for number, job in list(self._active.items()):
                 place = self._place[number]
                 if not np.isfinite([*boxes[place], scores[place]]).all():
-                    raise InputError(
-                        f"frame {index}, object {number}: the network's answer is not "
-                        "a number: are the weights those of this network?"
-                    )
+                    raise InputError(f"frame {index}, object {number}: {NO_ANSWER}")
                 found = Found(
                     boxes[place],
                     float(scores[place]),
