@@ -119,9 +119,10 @@ def check_memory(head: HeadConfig, config: TrackerConfig) -> None:
     for name, heads in HEADS.items():
         value = getattr(config, name)
         if value is not None and head.kind not in heads:
+            option = f"--tracker.{name.replace('_', '-')} None"
             raise InputError(
-                f"{name} {value}: expected none with a {head.kind} head; heads that "
-                f"can: {', '.join(heads)}"
+                f"{name} {value}: expected none with a {head.kind} head ({option}); "
+                f"heads that can: {', '.join(heads)}"
             )
 
 

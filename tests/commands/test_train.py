@@ -324,3 +324,12 @@ def test_numbers_out_of_range(option, message, tmp_path, capsys):
         train.main([option, "0", "--out", str(tmp_path / "run")])
     assert exit_info.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_head_whose_kernels_cannot_learn_names_the_option():
+    words = ["base", "--model.head.kind", "depthwise"]
+    option = "--tracker.online-frames None"
+    with pytest.raises(InputError, match=rf"with a depthwise head \({option}\)"):
+        train.parse(words)
+    config = train.parse([*words, *option.split()])
+    assert config.recipe.tracker.online_frames is None
