@@ -27,7 +27,7 @@ class Config:
 
     folders: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Folders as for training, prepared or plain; none: generated scenes."""
-    preset: Literal["small", "paper"] = "small"
+    preset: Literal["small", "base", "paper"] = "small"
     """The preset whose sizes, augmentation, anchors and labels are the defaults of the
     options below."""
     out: Path = Path("inspection")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_folders import write_everything
-from siamrpn_jax.commands.inspect_data import main
+from siamrpn_jax.commands.inspect_data import main, make_config
 from siamrpn_jax.commands.inspection import (
     Labelled,
     count,
@@ -101,6 +101,16 @@ def test_the_command(tmp_path, capsys):
     sheet = cv2.imread(str(out / "pairs.png"))
     assert sheet is not None
     assert sheet.shape == (2 * (2 * 255 + 12), 4 * (2 * (127 + 255) + 12), 3)
+
+
+def test_the_preset_with_a_head_that_scores_cells(tmp_path, capsys):
+    main(["--preset", "base", "--pairs", "2", "--show", "2", "--out", str(tmp_path)])
+    assert "2 pairs" in capsys.readouterr().out
+    sheet = cv2.imread(str(tmp_path / "pairs.png"))
+    assert sheet is not None
+    assert sheet.shape == (2 * 193 + 12, 2 * (2 * (97 + 193) + 12), 3)
+    default = make_config("base")
+    assert default.model.head.kind == "hybrid" and default.targets.radius == 11.6
 
 
 def test_a_missing_folder(tmp_path, capsys):
