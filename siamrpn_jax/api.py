@@ -28,6 +28,7 @@ from siamrpn_jax.data.read.images import as_array, check_frame
 from siamrpn_jax.deploy import Runtime
 from siamrpn_jax.deploy.exported import (
     NO_ANSWER,
+    Export,
     ExportedTracker,
     choose,
     find_card,
@@ -46,7 +47,7 @@ from siamrpn_jax.tracking.config import TrackerConfig, check_memory, find_idle
 from siamrpn_jax.tracking.memory import without_learning
 from siamrpn_jax.tracking.selection import window_and_center
 from siamrpn_jax.tracking.slots import add_target, empty_slots, track_many
-from siamrpn_jax.tracking.state import with_frame_size
+from siamrpn_jax.tracking.state import Loaded, with_frame_size
 from siamrpn_jax.tracking.step import make_tracker
 from siamrpn_jax.weights import load_weights
 
@@ -317,17 +318,13 @@ def load(
         >>> load("small", window_influence=0.3).config.window_influence
         0.3
     """
-    if card := find_card(name_or_path):
-        return _load_export(card, runtime, pad_to=pad_to, constants=constants)
-    loaded = load_weights(name_or_path)
-    config = dataclasses.replace(loaded.tracker_config, **constants)
-    loaded = loaded._replace(tracker_config=config)
-    try:  # says at once what does not fit
-        if loaded.model.config.head.regresses:
-            window_and_center(loaded.model.config, config)
-        check_memory(loaded.model.config.head, config)
-    except InputError as error:
-        raise InputError(f"{name_or_path}: {error}") from None
+    loaded = read(name_or_path, **constants)
+    if isinstance(loaded, Export):
+        if pad_to != 1:
+            raise InputError(f"{loaded.folder}: an export cannot be changed (pad_to)")
+        own = loaded.runtime if runtime == "auto" else runtime
+        return ExportedTracker(loaded, own)
+    config = loaded.tracker_config
     if runtime == "auto":
         runtime = choose(loaded) if pad_to == 1 else "jax"
     if runtime != "jax" and "online_frames" not in constants:
@@ -350,14 +347,32 @@ def load(
     return ExportedTracker(loaded, runtime)
 
 
-def _load_export(
-    card: Path, runtime: Runtime, *, pad_to: int, constants: dict[str, Any]
-) -> ExportedTracker:
-    export = read_export(card)
-    if constants or pad_to != 1:
-        names = ", ".join([*constants, *(["pad_to"] if pad_to != 1 else [])])
-        raise InputError(f"{card.parent}: an export cannot be changed ({names})")
-    return ExportedTracker(export, export.runtime if runtime == "auto" else runtime)
+def read(name_or_path: str | Path, **constants: Any) -> Loaded | Export:
+    """Reads and checks what ``load`` makes a tracker of, which takes longer.
+
+    Args:
+        name_or_path: as for ``load``.
+        **constants: as for ``load``.
+
+    Raises:
+        InputError: unusable weights, or a constant out of range or of no use to their
+            network; an export of another version, or with constants.
+    """
+    if card := find_card(name_or_path):
+        export = read_export(card)
+        if constants:
+            names = ", ".join(constants)
+            raise InputError(f"{card.parent}: an export cannot be changed ({names})")
+        return export
+    loaded = load_weights(name_or_path)
+    config = dataclasses.replace(loaded.tracker_config, **constants)
+    try:  # says at once what does not fit
+        if loaded.model.config.head.regresses:
+            window_and_center(loaded.model.config, config)
+        check_memory(loaded.model.config.head, config)
+    except InputError as error:
+        raise InputError(f"{name_or_path}: {error}") from None
+    return loaded._replace(tracker_config=config)
 
 
 def track(

@@ -14,6 +14,7 @@ from siamrpn_jax.commands.tracker_specs import (
     TrackerSpec,
     add_sources,
     check_names,
+    check_tracker_specs,
     make_tracker_specs,
     open_tracker_spec,
 )
@@ -136,7 +137,9 @@ def run(config: Config) -> dict[str, Any]:
     if config.results_only:
         entries = _score_results(config, benchmark)
     else:
-        # All are opened first: what is wrong is reported before an hour of tracking.
+        # All are checked, which is fast, then opened: what is wrong is reported before
+        # an hour of tracking.
+        check_tracker_specs(specs)
         opened = _together([(one, *open_tracker(one)) for one in specs])
         with contextlib.ExitStack() as locks:
             stores = _open_stores(config, benchmark, opened, locks)

@@ -15,6 +15,7 @@ from siamrpn_jax.commands.tracker_specs import (
     TrackerSpec,
     add_sources,
     check_names,
+    check_tracker_specs,
     make_tracker_specs,
     open_tracker_spec,
 )
@@ -145,8 +146,9 @@ def run(config: Config) -> dict[str, Any]:
                 config.tracker,
                 settings=settings_of(config.constants),
             )
-            # All are opened first: a fault is reported before hours of work, not after,
-            # and before anything is removed by --force.
+            # All are checked, which is fast, then opened: a fault is reported before
+            # hours of work, not after, and before anything is removed by --force.
+            check_tracker_specs(specs)
             opened = [open_tracker_spec(one) for one in specs]
             places = [folder / one.name / config.experiment for one in specs]
             for place in places:

@@ -100,6 +100,19 @@ def check_names(names: Sequence[str]) -> None:
         )
 
 
+def check_tracker_specs(specs: Iterable[TrackerSpec]) -> None:
+    """Checks weights and constants of all trackers; opening one may take long.
+
+    Raises:
+        InputError: as ``siamrpn_jax.load``.
+    """
+    from siamrpn_jax.api import read
+
+    for one in specs:
+        if not one.is_baseline:
+            read(one.source, **one.constants)
+
+
 def open_tracker_spec(spec: TrackerSpec) -> "tuple[OnePassTracker, dict[str, Any]]":
     """Opens a tracker; also returns, as JSON values, all that its results depend on."""
     if spec.is_baseline:

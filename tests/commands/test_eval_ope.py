@@ -375,6 +375,14 @@ def test_results_of_unknown_origin_are_kept(tmp_path, sequences, capsys):
     assert read_otb_results(tmp_path / "car.txt").tolist() == TRUTH["car"].tolist()
 
 
+def test_all_trackers_are_checked_before_one_is_opened(sequences, monkeypatch, capsys):
+    opened = []
+    monkeypatch.setattr(eval_ope, "open_tracker", opened.append)
+    words = ["--weights", "base", "small", "--tracker.online-frames", "None", "16"]
+    error = fail(capsys, "--sequences", str(sequences), *words)
+    assert error.startswith("error: small: online_frames 16: ") and not opened
+
+
 def test_results_of_all_trackers_are_checked_before_one_runs(
     tmp_path, sequences, monkeypatch, capsys
 ):

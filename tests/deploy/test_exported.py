@@ -139,8 +139,10 @@ def test_an_export_is_loaded_and_followed(weights, tmp_path):
         api.load(tmp_path)
     with pytest.raises(InputError, match="got 'litert'"):
         api.load(tmp_path, runtime="litert")
-    with pytest.raises(InputError, match=r"cannot be changed \(penalty_k, pad_to\)"):
-        api.load(tmp_path, runtime="auto", pad_to=64, penalty_k=0.1)
+    with pytest.raises(InputError, match=r"cannot be changed \(penalty_k, motion\)"):
+        api.load(tmp_path, runtime="auto", penalty_k=0.1, motion=0.5)
+    with pytest.raises(InputError, match=r"cannot be changed \(pad_to\)"):
+        api.load(tmp_path, runtime="auto", pad_to=64)
 
 
 @pytest.mark.parametrize("kind", ["onnx", "tflite"])
