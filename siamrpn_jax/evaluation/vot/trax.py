@@ -19,7 +19,7 @@ from siamrpn_jax.evaluation.vot.dataset import region_to_ltwh
 
 
 class FollowedObjects:
-    """Any number of objects, some of which may join later.
+    """Any number of objects, some or all of which may join later.
 
     Objects that come in the same frame are followed together, by one tracker. Before it
     answers for the first frame of a size, and of a number of objects, it runs once
@@ -47,7 +47,7 @@ class FollowedObjects:
 
         Args:
             frame: RGB uint8 ``[H, W, 3]``.
-            boxes: ``ltwh [N, 4]``.
+            boxes: ``ltwh [N, 4]``; N may be 0, and objects join later.
 
         Returns:
             ``ltwh float64 [N, 4]``, the boxes given.
@@ -57,6 +57,8 @@ class FollowedObjects:
 
     def add(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """Follows more objects from this frame on; arguments as for ``start``."""
+        if not len(boxes):
+            return np.zeros((0, 4))
         # One box takes the path for one target, which is the faster one.
         start = boxes[0] if len(boxes) == 1 else boxes
         self._ready(frame, start)
@@ -68,7 +70,7 @@ class FollowedObjects:
     def update(self, frame: np.ndarray) -> np.ndarray:
         """Finds all objects, in the order in which they came: ``ltwh [N, 4]``."""
         found = [np.atleast_2d(group.update(frame)) for group in self._groups]
-        return np.concatenate(found)
+        return np.concatenate([np.zeros((0, 4)), *found])
 
     def _ready(self, frame: np.ndarray, start: np.ndarray) -> None:
         case = frame.shape, start.shape
@@ -126,8 +128,7 @@ def answer(objects: FollowedObjects, request: Any) -> np.ndarray:
     new = _boxes(request.objects or ())
     if request.type == "initialize":
         return objects.start(frame, new)
-    found = objects.update(frame)
-    return np.concatenate([found, objects.add(frame, new)]) if len(new) else found
+    return np.concatenate([objects.update(frame), objects.add(frame, new)])
 
 
 def _boxes(objects: Sequence[tuple[Any, Any]]) -> np.ndarray:

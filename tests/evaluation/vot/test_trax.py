@@ -62,6 +62,16 @@ def test_objects_join_later_and_keep_their_order(ask):
     assert len(answer(objects, ask("frame"))) == 1
 
 
+def test_all_objects_may_join_later(ask):
+    tracker = Drifting()
+    objects = FollowedObjects(tracker)
+    assert answer(objects, ask("initialize")).shape == (0, 4)
+    assert answer(objects, ask("frame")).shape == (0, 4) and not tracker.log
+    joined = answer(objects, ask("frame", rectangle(1, 2, 3, 4)))
+    np.testing.assert_array_equal(joined, [[1, 2, 3, 4]])
+    np.testing.assert_array_equal(answer(objects, ask("frame"))[:, 0], [2])
+
+
 def test_each_size_and_number_of_objects_is_ready_before_the_first_answer(ask):
     tracker = Drifting()
     objects = FollowedObjects(tracker)
