@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from siamrpn_jax import published
+from siamrpn_jax.common.configs import check_finite
 from siamrpn_jax.common.errors import InputError, check_least
 from siamrpn_jax.data.crops.windows import AugmentConfig, paper_augment, small_augment
 from siamrpn_jax.data.pairs.pairs import DataConfig
@@ -43,6 +44,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Raises InputError on numbers out of range."""
+        check_finite(self)
         check_least(self, 1, "batch_size")
         check_memory(self.model.head, self.tracker)
         anchors = self.model.score_size**2 * len(self.model.anchors.ratios)

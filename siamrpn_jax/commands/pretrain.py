@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from siamrpn_jax.commands.errors import train_or_exit
+from siamrpn_jax.common.configs import check_finite
 from siamrpn_jax.common.errors import InputError, check_least
 from siamrpn_jax.data.pairs.labelled import LabelledConfig
 from siamrpn_jax.model.config import BackboneConfig, feature_size
@@ -45,6 +46,7 @@ class PretrainRecipe:
 
     def __post_init__(self) -> None:
         """Raises InputError on numbers out of range."""
+        check_finite(self)
         check_least(self, 1, "batch_size")
 
 

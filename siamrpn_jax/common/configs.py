@@ -1,6 +1,7 @@
 """Configs as JSON and back, and what differs between two of them."""
 
 import dataclasses
+import math
 import sys
 import types
 import typing
@@ -59,6 +60,26 @@ def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
     if missing := sorted(required - set(fields)):
         raise InputError(f"{kind.__name__} misses {', '.join(missing)}")
     return kind(**fields)
+
+
+def check_finite(value: Any, *, name: str = "the number") -> None:
+    """Checks all numbers of a config: what is not finite cannot be read back from JSON.
+
+    Args:
+        value: the config, or what a field of it holds.
+        name: of the field.
+
+    Raises:
+        InputError: naming the first field with such a number, and the number.
+    """
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            check_finite(getattr(value, field.name), name=field.name)
+    elif isinstance(value, tuple):
+        for one in value:
+            check_finite(one, name=name)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{name} is {value}, expected a finite number")
 
 
 def differences(

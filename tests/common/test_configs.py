@@ -1,9 +1,11 @@
 import dataclasses
 import json
+import math
 from typing import ClassVar, Literal
 
 import pytest
 
+from siamrpn_jax.commands.pretrain import make_recipe
 from siamrpn_jax.common import configs
 from siamrpn_jax.common.errors import InputError
 from siamrpn_jax.model.config import BackboneConfig, HeadConfig, ModelConfig
@@ -139,3 +141,21 @@ def test_differences_of_networks():
 def test_values_of_another_type_or_out_of_range_are_named(kind, values, message):
     with pytest.raises(InputError, match=message):
         configs.from_json(kind, values)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_numbers_that_are_not_finite_are_named(value):
+    configs.check_finite(Outer("a"))
+    with pytest.raises(InputError, match=f"limit is {value}, expected a finite number"):
+        configs.check_finite(Outer("a", limit=value))
+    with pytest.raises(InputError, match=f"table is {value}, expected a finite number"):
+        configs.check_finite(Outer("a", table=((0.0, 1.0), (0.0, value))))
+
+
+@pytest.mark.parametrize("make", [PRESETS["small"], make_recipe])
+def test_a_recipe_that_could_not_be_resumed_is_refused(make):
+    recipe = make()
+    optimizer = dataclasses.replace(recipe.train.optimizer, clip_norm=math.inf)
+    train = dataclasses.replace(recipe.train, optimizer=optimizer)
+    with pytest.raises(InputError, match="clip_norm is inf, expected a finite number"):
+        dataclasses.replace(recipe, train=train)
