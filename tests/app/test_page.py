@@ -1,4 +1,5 @@
 import json
+import threading
 
 import pytest
 
@@ -9,6 +10,7 @@ pytest.importorskip("httpx", reason="skipped: needs httpx")
 
 from app_server import serving, tiny_tracker, write_film
 from browser import open_browser
+from siamrpn_jax.labelling.runner import Runner
 
 SHIFT, CONTROL, RIGHT, LEFT, DELETE = "\ue008", "\ue009", "\ue014", "\ue012", "\ue017"
 LENGTH = 16
@@ -289,3 +291,22 @@ def test_another_film_of_the_folder(window, address):
     assert "there is no object yet" in toast
     refused = [text for _, text in window.logs()]
     assert all("422" in text for text in refused) and len(refused) == 1
+
+
+def test_what_takes_long_at_first_is_said_to_start(window, address, monkeypatch):
+    step, compiled = Runner.step, threading.Event()
+
+    def slow(self, index, frame, *, lock):
+        assert index == 0 or compiled.wait(20)
+        step(self, index, frame, lock=lock)
+
+    monkeypatch.setattr(Runner, "step", slow)
+    film = Film(window, address, 0)
+    film.drag((30, 20), (45, 30), (62, 46))
+    film.expect_idle()
+    film.click("forward")
+    doing = "document.getElementById('doing').textContent"
+    window.wait(f"{doing} == 'Tracking: starting …'")
+    assert window.run("return document.getElementById('progress').position") == -1
+    compiled.set()
+    film.expect_idle()

@@ -150,8 +150,10 @@ function progress(job) {
     following = false;
     return;
   }
-  byId("doing").textContent = job.total ? `${job.label}: ${job.done} of ${job.total}` : `${job.label} …`;
-  if (job.total) byId("progress").value = job.done / job.total;
+  // The first two frames are compiled for, which may take a minute.
+  const done = job.done > 1 ? `${job.done} of ${job.total}` : "starting …";
+  byId("doing").textContent = `${job.label}: ${done}`;
+  if (job.done > 1) byId("progress").value = job.done / job.total;
   else byId("progress").removeAttribute("value");
   if (following && job.frame !== null) show(job.frame);
 }
