@@ -9,7 +9,7 @@ Two levels, the same algorithm:
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 if TYPE_CHECKING:
     from siamrpn_jax.api import Results as Results
