@@ -230,7 +230,8 @@ def test_several_trackers_are_compared(tmp_path, sequences, capsys, monkeypatch)
         return {"a": Lost(), "b": trackers.StaticTracker()}[contestant.name], {}
 
     monkeypatch.setattr(eval_ope, "open_tracker", open_tracker)
-    monkeypatch.setattr(eval_ope, "add_sources", lambda *_: None)
+    for name in ("add_sources", "check_tracker_specs"):
+        monkeypatch.setattr(eval_ope, name, lambda *_: None)
     page = tmp_path / "page"
     pytest.importorskip("matplotlib")
     report = eval_ope.run(
