@@ -300,7 +300,7 @@ def load(
         pad_to: see ``Tracker``.
         runtime: ``onnxruntime`` compiles nothing, whatever the size of the frames, and
             starts in a fraction of a second; ``litert`` makes models for each size.
-            The boxes are the same, but kernels do not learn there, as with
+            The boxes are the same, but in LiteRT kernels do not learn, as with
             ``online_frames=None``; of several targets each is searched for by itself.
             ``auto``: see ``deploy.Runtime``.
         **constants: fields of ``TrackerConfig`` in place of those of the weights; a
@@ -327,7 +327,7 @@ def load(
     config = loaded.tracker_config
     if runtime == "auto":
         runtime = choose(loaded) if pad_to == 1 else "jax"
-    if runtime != "jax" and "online_frames" not in constants:
+    if runtime == "litert" and "online_frames" not in constants:
         loaded = without_learning(loaded)
         if loaded.tracker_config != config:
             log.warning(

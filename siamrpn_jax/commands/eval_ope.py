@@ -94,7 +94,7 @@ class Config:
     """Write a page with tables and plots to this folder (siamrpn-jax[report])."""
     runtime: Runtime = "jax"
     """What computes SiamRPN: jax, onnxruntime (siamrpn-jax[onnx]) or litert, with the
-    same boxes but for what kernels learn (base), which they do in jax alone; or auto:
+    same boxes but for what kernels learn (base), which they do not in litert; or auto:
     what siamrpn track takes by itself."""
     constants: ConstantsOption = Constants()
 

@@ -186,19 +186,25 @@ def _check_int8(config: Config) -> None:
         raise InputError("--data is to calibrate on: expected --int8, such as 64")
 
 
-def _load(weights: str) -> "Loaded":
-    """The tracker to export; prints what it does not do there."""
+def _load(weights: str, *, learns_not: str | None) -> "Loaded":
+    """The tracker to export.
+
+    Args:
+        weights: its name or path.
+        learns_not: where its kernels do not learn, which is printed if they would.
+    """
     from siamrpn_jax.tracking.memory import without_learning
     from siamrpn_jax.weights import load_weights
 
     loaded = load_weights(weights)
-    exported = without_learning(loaded)
-    if exported.tracker_config != loaded.tracker_config:
-        print(
-            f"NOTE   {weights}: its kernels learn while tracking (online_frames "
-            f"{loaded.tracker_config.online_frames}); in exports they do not"
-        )
-    return exported
+    frames = loaded.tracker_config.online_frames
+    if frames is None or learns_not is None:
+        return loaded
+    print(
+        f"NOTE   {weights}: its kernels learn while tracking (online_frames {frames}); "
+        f"{learns_not} they do not"
+    )
+    return without_learning(loaded)
 
 
 def _write(config: Config, kind: Literal["onnx", "tflite", "web"]) -> dict[str, Any]:
@@ -206,10 +212,11 @@ def _write(config: Config, kind: Literal["onnx", "tflite", "web"]) -> dict[str, 
     from siamrpn_jax.deploy import files
     from siamrpn_jax.deploy.calibration import Calibration
 
-    loaded = _load(config.weights)
+    part = config.part or "both"
+    litert = kind == "tflite" and part != "network"
+    loaded = _load(config.weights, learns_not="in LiteRT" if litert else None)
     # Read first: it may not be there.
     clip = _read_clip(config) if config.check and kind != "web" else None
-    part = config.part or "both"
     writers = {
         "onnx": functools.partial(
             files.write_onnx,
@@ -287,7 +294,8 @@ def _write_stablehlo(config: Config) -> dict[str, Any]:
 
     require("flatbuffers", extra="export")
     platforms = _check_platforms(config.platforms, known=list(export.CONV_IMPL))
-    loaded = _load(config.weights)
+    baked = "in the step of one target" if image is not None else None
+    loaded = _load(config.weights, learns_not=baked)
     template = state = None
     if image is not None:
         template, state = export.make_functions(loaded)[0](image, box)

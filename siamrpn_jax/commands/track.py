@@ -70,9 +70,9 @@ class Config:
     """Class of each target for --export, in the order of the boxes; or one for all."""
     runtime: Runtime = "auto"
     """What computes: jax, onnxruntime (siamrpn-jax[onnx]) or litert, with the same
-    boxes but for what kernels learn (base), which they do in jax alone. auto: where
-    they do not, for narrow networks such as small on a CPU, onnxruntime if it is
-    installed, which starts at once and is the faster one there; else jax."""
+    boxes but for what kernels learn (base), which they do not in litert. auto: for
+    narrow networks such as base and small on a CPU, onnxruntime if it is installed,
+    which starts at once and is the faster one there; else jax."""
     constants: ConstantsOption = Constants()
 
 

@@ -19,7 +19,6 @@ from siamrpn_jax.data.read.images import as_array, check_frame
 from siamrpn_jax.deploy import Runtime, onnx_tracker, runtime
 from siamrpn_jax.model.boxes import check_boxes
 from siamrpn_jax.tracking.config import TrackerConfig
-from siamrpn_jax.tracking.memory import check_no_memory
 from siamrpn_jax.tracking.state import Loaded
 from siamrpn_jax.weights import EXPORTS, FILE_NAME, bundled
 
@@ -83,7 +82,7 @@ class ExportedTracker:
 
             if not exported:
                 litert.require_converter()
-                check_no_memory(loaded.tracker_config)
+                litert.check(loaded)
         elif name == "onnxruntime":
             require("onnxruntime", extra="onnx")
             if not exported:

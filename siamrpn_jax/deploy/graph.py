@@ -66,6 +66,9 @@ class Value:
     def __lt__(self, other: Number) -> "Value":
         return self.graph.op("Less", self, other)
 
+    def __le__(self, other: Number) -> "Value":
+        return self.graph.op("LessOrEqual", self, other)
+
     def __gt__(self, other: Number) -> "Value":
         return self.graph.op("Greater", self, other)
 
@@ -98,6 +101,7 @@ class Graph:
         self._initializers: list[Any] = []
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
+        self._renamed: dict[str, str] = {}
 
     def input(self, name: str, dtype: Any, shape: Shape) -> Value:
         """An input of the graph; letters in the shape are sizes that are free."""
@@ -106,7 +110,11 @@ class Graph:
 
     def output(self, name: str, value: Value, dtype: Any, shape: Shape) -> None:
         """Names a value as an output of the graph."""
-        self._node("Identity", [value.name], [name], {})
+        made = any(value.name in node.output for node in self._nodes)
+        if made and value.name not in self._renamed:
+            self._renamed[value.name] = name
+        else:  # An input, a constant, or one that is another output, too.
+            self._node("Identity", [value.name], [name], {})
         self._outputs.append(self._describe(name, dtype, shape))
 
     def constant(self, value: Any, dtype: Any = np.float32) -> Value:
@@ -162,6 +170,9 @@ class Graph:
             opset: version of the operators; they must mean the same in it.
         """
         helper = self._onnx.helper
+        for node in self._nodes:
+            for names in (node.input, node.output):
+                names[:] = [self._renamed.get(name, name) for name in names]
         used = {name for node in self._nodes for name in node.input}
         constants = [one for one in self._initializers if one.name in used]
         graph = helper.make_graph(

@@ -58,6 +58,7 @@ def make_models(loaded: Loaded, *, frame_size: tuple[int, int]) -> dict[str, Mod
         InputError: a network that cannot be converted.
         MissingExtraError: litert-converter is not installed.
     """
+    check(loaded)
     init, step = make_functions(loaded, conv_impl="xla")
 
     def start(inputs: Arrays) -> Arrays:
@@ -100,6 +101,16 @@ def make_networks(loaded: Loaded) -> dict[str, Model]:
     return convert(
         {"template": (template, {"z": z}), "search": (search, kernels | {"x": x})}
     )
+
+
+def check(loaded: Loaded) -> None:
+    """Raises InputError for a tracker with a loop, which cannot be converted."""
+    frames = loaded.tracker_config.online_frames
+    if frames is not None:
+        raise InputError(
+            f"online_frames {frames}: expected none, for LiteRT: litert-converter "
+            "takes no loops, and kernels learn in one"
+        )
 
 
 def require_converter() -> None:

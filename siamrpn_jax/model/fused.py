@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from siamrpn_jax.model import backbone, convolutions, rpn
@@ -269,11 +270,11 @@ def fold_norm(
     """Kernel and bias of a convolution followed by its BatchNorm, if it has one."""
     params = variables["params"][part]
     kernel = params[conv]["kernel"]
-    bias = params[conv].get("bias", jnp.zeros(kernel.shape[-1], kernel.dtype))
+    bias = params[conv].get("bias", np.zeros(kernel.shape[-1], kernel.dtype))
     if norm not in params:
         return kernel, bias
     stats = variables["batch_stats"][part][norm]
-    factor = params[norm]["scale"] * jax.lax.rsqrt(stats["var"] + BatchNorm.epsilon)
+    factor = params[norm]["scale"] * (stats["var"] + BatchNorm.epsilon) ** -0.5
     return kernel * factor, (bias - stats["mean"]) * factor + params[norm]["bias"]
 
 

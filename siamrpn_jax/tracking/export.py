@@ -12,7 +12,8 @@ network alone, from patches to score maps::
     maps = search(kernels, x)
 
 The dicts hold the fields of ``model.rpn.Template``, ``tracking.state.TrackState``,
-``tracking.state.TrackOutput`` and ``model.network.Detection`` under their names. One
+``tracking.state.TrackOutput`` and ``model.network.Detection`` under their names, and a
+state with a memory one more dict, of ``tracking.memory.Memory``'s. One
 file for each function and platform: convolutions take the formulation that is fast
 there, whatever machine exports.
 """
@@ -36,7 +37,8 @@ from siamrpn_jax.model import fused
 from siamrpn_jax.model.config import ConvImpl
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.model.rpn import Template
-from siamrpn_jax.tracking.memory import check_no_memory
+from siamrpn_jax.tracking.memory import Memory
+from siamrpn_jax.tracking.online import Learned
 from siamrpn_jax.tracking.state import Loaded, TrackState
 from siamrpn_jax.tracking.step import make_tracker
 
@@ -71,6 +73,13 @@ _MEANINGS = {
     "motion": "mean motion of the target's centre, frame pixels a frame",
     "search_shift": "from the box's centre to that of the next search region",
     "search_scale": "how many times as wide and high the next search region is",
+    "distractors": "mean kernel of what looks like the target",
+    "first": "the kernel that learns, as the first frame made it",
+    "kernel": "the kernel that learns: the current one of the classification branch",
+    "features": "of the search patches that it learns from",
+    "places": "of the target in them, from their middle, in patch pixels",
+    "logits": "what the kernel makes of the features",
+    "shares": "how much each of them counts",
     "cls_kernel": "detection kernel of the classification branch",
     "reg_kernel": "detection kernel of the regression branch",
     "z": "patch around the target in the first frame, RGB, 0 to 255",
@@ -106,22 +115,19 @@ def make_functions(
         ``init(frame, box) -> (template, state)`` and ``step(template, state, frame) ->
         (state, output)``; frames are uint8 ``[H, W, 3]`` RGB, boxes ``cxcywh [4]`` in
         frame pixels.
-
-    Raises:
-        InputError: the tracker has a memory.
     """
-    check_no_memory(loaded.tracker_config)
     model = SiamRPN(dataclasses.replace(loaded.model.config, conv_impl=conv_impl))
     config = loaded.tracker_config
     init_track, track_step = make_tracker(model, loaded.variables, config=config)
 
     def init(frame: Any, box: Any) -> tuple[Arrays, Arrays]:
         template, state = init_track(frame, box)
-        return _as_dict(template), _present(state)
+        return _as_dict(template), _as_dict(state)
 
     def step(template: Arrays, state: Arrays, frame: Any) -> tuple[Arrays, Arrays]:
-        new_state, output = track_step(Template(**template), TrackState(**state), frame)
-        return _present(new_state), _as_dict(output)
+        kernels = _as_template(template)
+        after, output = track_step(kernels, _as_state(state), frame)
+        return _as_dict(after), _as_dict(output)
 
     return init, step
 
@@ -179,11 +185,11 @@ def make_network_functions(
     model = SiamRPN(config)
 
     def embed(z: Any) -> Arrays:
-        return _present(fused.embed_template(model, loaded.variables, z))
+        return _as_dict(fused.embed_template(model, loaded.variables, z))
 
     def detect(kernels: Arrays, x: Any) -> Arrays:
-        template = Template(kernels["cls_kernel"], kernels.get("reg_kernel"))
-        return _present(fused.detect(model, loaded.variables, template, x))
+        template = _as_template(kernels)
+        return _as_dict(fused.detect(model, loaded.variables, template, x))
 
     return embed, detect
 
@@ -354,12 +360,31 @@ def network_example(folder: Path, platform: str, loaded: Loaded) -> str:
 
 
 def _as_dict(node: Any) -> Arrays:
-    return {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
+    """The fields of a node that are there, by name; nodes among them as dicts, too."""
+    values = {f.name: getattr(node, f.name) for f in dataclasses.fields(node)}
+    return {
+        name: _as_dict(value) if dataclasses.is_dataclass(value) else value
+        for name, value in values.items()
+        if value is not None
+    }
 
 
-def _present(node: Any) -> Arrays:
-    """The fields of a node that are there, by name."""
-    return {name: value for name, value in _as_dict(node).items() if value is not None}
+def _as_template(fields: Arrays) -> Template:
+    """The template that ``_as_dict`` made these fields of."""
+    return Template(fields["cls_kernel"], fields.get("reg_kernel"))
+
+
+def _as_state(fields: Arrays) -> TrackState:
+    """The state that ``_as_dict`` made these fields of."""
+    memory: Any = fields.get("memory")
+    if memory is not None:
+        learned, target = memory.get("learned"), memory.get("target")
+        memory = Memory(
+            learned=learned and Learned(**learned),
+            target=target and _as_template(target),
+            distractors=memory.get("distractors"),
+        )
+    return TrackState(**{**fields, "memory": memory})
 
 
 def _signature(name: Name, exported: export.Exported) -> dict[str, Any]:

@@ -210,21 +210,12 @@ def find_distractor(
 
 
 def without_learning(loaded: Loaded) -> Loaded:
-    """The tracker for exports and runtimes other than JAX, where kernels do not learn.
+    """The tracker for LiteRT, and with a template that is part of the step.
 
-    They stay as the first frame made them.
+    There kernels stay as the first frame made them.
     """
     config = dataclasses.replace(loaded.tracker_config, online_frames=None)
     return loaded._replace(tracker_config=config)
-
-
-def check_no_memory(config: TrackerConfig) -> None:
-    """Raises InputError for a config with a memory, which exports do not have."""
-    for name in HEADS:
-        if (value := getattr(config, name)) is not None:
-            raise InputError(
-                f"{name} {value}: expected none in exports and runtimes other than jax"
-            )
 
 
 def _mix(old: Any, new: Any, share: Any) -> Any:

@@ -58,7 +58,7 @@ NEAR, FAR = 0.12, 0.25
 """Cells up to NEAR exemplar sides from the target's centre are the target's, those
 beyond FAR are not, those between say nothing."""
 
-_LEAST_SLOPE = 0.02
+LEAST_SLOPE = 0.02
 """Least derivative of the sigmoid in the quadratic model: steps stay finite."""
 
 
@@ -271,7 +271,7 @@ def descend(
         scores = jax.nn.sigmoid(logits)
         gradient = gather(learned.features, weights * (scores - labels))
         along = correlate(learned.features, gradient)
-        slopes = jnp.maximum(scores * (1 - scores), _LEAST_SLOPE)
+        slopes = jnp.maximum(scores * (1 - scores), LEAST_SLOPE)
         curvature = jnp.sum(weights * slopes * along**2)
         length = jnp.sum(gradient**2) / jnp.maximum(curvature, 1e-12)
         return (kernel - length * gradient, logits - length * along), None

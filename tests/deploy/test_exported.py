@@ -227,18 +227,11 @@ def test_auto_takes_what_it_can(weights, monkeypatch):
     assert api.load(weights, runtime="auto", pad_to=64).name == "siamrpn"
     assert api.load(weights, runtime="auto", nms_iou=0.5).name == "siamrpn"
     assert api.load(weights, runtime="auto", second_template=0.5).name == "siamrpn"
+    learns = api.load("base", runtime="auto")
+    assert learns.name == "siamrpn_onnxruntime"
+    assert learns.config.online_frames == 16
     monkeypatch.setattr(exported.importlib.util, "find_spec", lambda _: None)
     assert api.load(weights, runtime="auto").name == "siamrpn"
-
-
-def test_that_kernels_do_not_learn_is_told(caplog):
-    skip_without("onnxruntime")
-    tracker = api.load("base", runtime="onnxruntime")
-    assert tracker.config.online_frames is None
-    (told,) = caplog.messages
-    assert told.startswith("base: its kernels learn while tracking (online_frames 16)")
-    api.load("base", runtime="onnxruntime", online_frames=None)
-    assert len(caplog.messages) == 1
 
 
 def test_what_is_refused(weights, tmp_path):

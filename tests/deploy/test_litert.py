@@ -148,3 +148,14 @@ def test_the_command_checks_and_says_what_it_needs(tmp_path, capsys, monkeypatch
     monkeypatch.setattr(litert.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match="pip install --no-deps litert-conv"):
         litert.require_converter()
+
+
+def test_that_kernels_do_not_learn_is_told(caplog):
+    tracker = api.load("base", runtime="litert")
+    assert tracker.config.online_frames is None
+    (told,) = caplog.messages
+    assert told.startswith("base: its kernels learn while tracking (online_frames 16)")
+    api.load("base", runtime="litert", online_frames=None)
+    assert len(caplog.messages) == 1
+    with pytest.raises(InputError, match="online_frames 8: expected none, for LiteRT"):
+        api.load("base", runtime="litert", online_frames=8)

@@ -62,6 +62,8 @@ def follow_onnx(loaded, frames, box):
         ("alexnet up_channel bgr", "votes and motion"),
         ("alexnet depthwise relu", "hold"),
         ("compact hybrid", "votes and motion"),
+        ("compact hybrid", "learns"),
+        ("efficientnet_lite hybrid bgr", "learns"),
     ],
 )
 def test_boxes_are_those_of_jax(model, tracker):
@@ -137,7 +139,7 @@ def test_what_no_graph_is_made_of():
             onnx_tracker.make_models(loaded)
     with pytest.raises(InputError, match="nms_iou 0.5: expected none"):
         onnx_tracker.check(make_loaded(COMPACT, TrackerConfig(nms_iou=0.5)))
-    with pytest.raises(InputError, match="distractors 0.5: expected none"):
+    with pytest.raises(InputError, match="distractors 0.5: expected none, for ONNX"):
         onnx_tracker.check(make_loaded(COMPACT, TrackerConfig(distractors=0.5)))
 
 

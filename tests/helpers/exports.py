@@ -76,6 +76,9 @@ TRACKERS = {
         found_above=0.5,
         size_confidence=0.7,
     ),
+    "learns": TrackerConfig(
+        min_size=4.0, online_frames=3, online_above=0.5, memory_rate=0.3
+    ),
 }
 
 

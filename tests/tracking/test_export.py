@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from siamrpn_jax.common.errors import InputError, MissingExtraError
+from siamrpn_jax.common.errors import MissingExtraError
 from siamrpn_jax.data.scenes.generated import make_sequence
 from siamrpn_jax.model.network import SiamRPN
 from siamrpn_jax.tracking import export as exporting
@@ -33,10 +33,12 @@ def clip(height: int, width: int, *, length: int = 4) -> np.ndarray:
 
 def as_dicts(tree: Any) -> Any:
     """The package's classes as dicts of their fields, of those that are there."""
-    return tuple(
-        {name: value for name, value in vars(node).items() if value is not None}
-        for node in tree
-    )
+    if isinstance(tree, tuple):
+        return tuple(map(as_dicts, tree))
+    if not dataclasses.is_dataclass(tree):
+        return tree
+    present = {name: value for name, value in vars(tree).items() if value is not None}
+    return {name: as_dicts(value) for name, value in present.items()}
 
 
 def through_a_file(exported: export.Exported) -> Any:
@@ -61,10 +63,34 @@ def test_dicts_hold_what_the_package_computes(loaded):
     assert_close(step(*start, frames[1]), as_dicts(own_step(*own_start, frames[1])))
 
 
-def test_a_memory_is_refused(loaded):
-    config = dataclasses.replace(loaded.tracker_config, second_template=0.5)
-    with pytest.raises(InputError, match=r"second_template 0.5: .* in exports"):
-        exporting.make_functions(loaded._replace(tracker_config=config))
+@pytest.mark.parametrize(
+    "memory",
+    [{"online_frames": 2}, {"second_template": 0.5}, {"distractors": 0.2}],
+    ids=lambda memory: next(iter(memory)),
+)
+def test_a_memory_goes_from_step_to_step(memory):
+    model = tiny_model()
+    head = dataclasses.replace(model.head, kind="hybrid")
+    ratios = dataclasses.replace(model.anchors, ratios=(1.0,))
+    network = SiamRPN(dataclasses.replace(model, head=head, anchors=ratios))
+    variables = jax.device_get(network.init_variables(jax.random.key(0)))
+    config = TrackerConfig(min_size=4.0, online_above=0.0, memory_above=0.0, **memory)
+    loaded = Loaded(network, variables, config, {})
+    functions = exporting.export_tracker(loaded, platform="cpu", frame_size=(80, 60))
+    init, step = map(through_a_file, (functions["init"], functions["step"]))
+    own_init, own_step = make_tracker(network, variables, config=config)
+    frames = clip(60, 80)
+    template, state = init(frames[0], BOX)
+    own_template, own_state = own_init(frames[0], BOX)
+    for frame in frames[1:]:
+        state, output = step(template, state, frame)
+        own_state, own_output = own_step(own_template, own_state, frame)
+    assert_close((state, output), as_dicts((own_state, own_output)))
+    signature = exporting.describe(loaded, functions, weights="tiny")["functions"]
+    described = signature["step"]["inputs"]["state"]["memory"]
+    assert jax.tree.structure(described, is_leaf=lambda d: "shape" in d) == (
+        jax.tree.structure(state["memory"])
+    )
 
 
 def test_any_frame_size_in_one_export(loaded):
