@@ -128,15 +128,20 @@ def learn_first(
     """
     patches, places = first_views(state, frame, model=model)
     features = fused.embed_search(model, weights, patches).astype(jnp.float32)
-    known = slice(len(FIRST_VIEWS))
-    learned = learned.replace(
+    seen = learned.replace(
+        features=features,
+        places=places,
+        logits=score_patches(weights, features, learned.kernel),
+        shares=jnp.zeros(len(places), jnp.float32),
+    )
+    kernel, logits = descend(seen, steps=FIRST_STEPS, model=model)
+    known = slice(len(places))
+    return learned.replace(
+        kernel=kernel,
         features=learned.features.at[known].set(features),
         places=learned.places.at[known].set(places),
+        logits=learned.logits.at[known].set(logits),
     )
-    logits = score_patches(weights, learned.features, learned.kernel)
-    learned = learned.replace(logits=logits)
-    kernel, logits = descend(learned, steps=FIRST_STEPS, model=model)
-    return learned.replace(kernel=kernel, logits=logits)
 
 
 def learn_next(
